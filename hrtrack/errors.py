@@ -1,0 +1,50 @@
+"""Everything that can go wrong for a user, each with a one-line message and an exit code."""
+
+from __future__ import annotations
+
+
+class HrtrackError(Exception):
+    """A fault that the user can do something about.
+
+    The message is one line: what was found, what was expected, what to do.
+    """
+
+    exit_code = 1
+
+
+class UsageError(HrtrackError):
+    """The options do not fit together."""
+
+    exit_code = 2
+
+
+class SourceError(HrtrackError):
+    """A video, image, folder, camera or stream cannot be read."""
+
+
+class TruncatedSourceError(SourceError):
+    """A source ended before its declared end; the frames there were are kept."""
+
+    exit_code = 3
+
+
+class SinkError(HrtrackError):
+    """A result cannot be written."""
+
+
+class ModelError(HrtrackError):
+    """A model, checkpoint or configuration is unknown or does not fit."""
+
+
+class ConfigError(HrtrackError):
+    """A configuration names an unknown key or a value of the wrong kind."""
+
+    exit_code = 2
+
+
+class BackendError(HrtrackError):
+    """A back end or the hardware it needs is missing."""
+
+
+class DataError(HrtrackError):
+    """A data set is missing, empty or of another shape than declared."""

@@ -1,0 +1,129 @@
+"""Boxes, crops, affine maps, IoU and OKS; pure numpy, used by tracker and train alike.
+
+Boxes are (N, 4) arrays of x0, y0, x1, y1 in pixels. Affine maps are (2, 3) matrices that
+take column vectors (x, y, 1).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+PADDING = 1.25
+
+
+def iou(a: Floats, b: Floats) -> Floats:
+    """Intersection over union of every box in ``a`` (N, 4) with every one in ``b`` (M, 4)."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    overlap = np.clip(high - low, 0, None).prod(axis=2)
+    union = area(a)[:, None] + area(b)[None] - overlap
+    return overlap / np.maximum(union, 1e-9)
+
+
+def area(boxes: Floats) -> Floats:
+    """The areas (N,) of boxes (N, 4)."""
+    return np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1)
+
+
+def oks(a: Floats, b: Floats, areas: Floats, sigmas: Floats, valid: Floats | None = None) -> Floats:
+    """Object keypoint similarity of every pose in ``a`` with every pose in ``b``.
+
+    COCO's definition: the mean over joints of exp(-d^2 / (2 area (2 sigma)^2)).
+
+    Args:
+        a: (N, K, 2) keypoints in pixels.
+        b: (M, K, 2) keypoints in pixels.
+        areas: (M,) areas of the people in ``b`` in square pixels.
+        sigmas: (K,) per-joint constants.
+        valid: (N, M, K) or broadcastable weights; joints of weight 0 do not count.
+
+    Returns:
+        (N, M) similarities in [0, 1]; 0 where no joint counts.
+    """
+    squared = ((a[:, None] - b[None]) ** 2).sum(axis=3)
+    variance = (2 * np.asarray(sigmas)) ** 2
+    similar = np.exp(-squared / (2 * np.maximum(areas, 1.0)[None, :, None] * variance))
+    if valid is None:
+        return similar.mean(axis=2)
+    weights = np.broadcast_to(valid, similar.shape)
+    total = weights.sum(axis=2)
+    return np.where(total > 0, (similar * weights).sum(axis=2) / np.maximum(total, 1e-9), 0.0)
+
+
+def crop_boxes(boxes: Floats, aspect: float, padding: float = PADDING) -> Floats:
+    """Boxes grown to a width / height of ``aspect`` and then padded, as centre and size.
+
+    The top-down convention since Xiao et al. 2018: the shorter side grows until the aspect
+    fits, then both grow by ``padding``. Returns (N, 4): centre x, centre y, width, height.
+    """
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    width, height = (boxes[:, 2:] - boxes[:, :2]).T
+    height = np.maximum(np.maximum(height, width / aspect), 1e-3)
+    size = np.stack([height * aspect, height], axis=1) * padding
+    return np.concatenate([centre, size], axis=1)
+
+
+def crop_affines(windows: Floats, input_hw: tuple[int, int]) -> Floats:
+    """Maps from image pixels to crop pixels for upright windows.
+
+    Args:
+        windows: (N, 4) centre x, centre y, width, height from `crop_boxes`.
+        input_hw: height and width of the crops.
+
+    Returns:
+        (N, 2, 3) matrices. As in the official HRNet code a window's centre falls on
+        (W/2, H/2) and its width on W pixels.
+    """
+    height, width = input_hw
+    scale = width / windows[:, 2]
+    matrices = np.zeros((len(windows), 2, 3), np.float64)
+    matrices[:, 0, 0] = matrices[:, 1, 1] = scale
+    matrices[:, 0, 2] = width / 2 - scale * windows[:, 0]
+    matrices[:, 1, 2] = height / 2 - scale * windows[:, 1]
+    return matrices
+
+
+def rotated_affine(
+    centre: Floats, size: float, degrees: float, input_hw: tuple[int, int]
+) -> Floats:
+    """The (2, 3) map of a rotated crop: ``size`` image pixels of width fill the crop's width.
+
+    Positive ``degrees`` turn as in the official HRNet code (clockwise on the screen is the
+    turn of the window, so the picture turns the other way).
+    """
+    height, width = input_hw
+    scale, angle = width / size, np.deg2rad(degrees)
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    linear = np.array([[cos, sin], [-sin, cos]])
+    shift = np.array([width / 2, height / 2]) - linear @ np.asarray(centre, np.float64)
+    return np.concatenate([linear, shift[:, None]], axis=1)
+
+
+def invert(affines: Floats) -> Floats:
+    """The inverse maps of (N, 2, 3) or (2, 3) matrices."""
+    linear = np.linalg.inv(affines[..., :2])
+    shift = -(linear @ affines[..., 2:])
+    return np.concatenate([linear, shift], axis=-1)
+
+
+def transform(points: Floats, affines: Floats) -> Floats:
+    """Points (N, K, 2) through maps (N, 2, 3), or (K, 2) through one (2, 3)."""
+    return points @ np.swapaxes(affines[..., :2], -1, -2) + affines[..., None, :, 2]
+
+
+def pose_boxes(
+    keypoints: Floats, scores: Floats, min_score: float
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Tight boxes (N, 4) around the joints with ``scores >= min_score``.
+
+    Returns the boxes and a mask (N,) of people with at least two such joints; boxes of the
+    others are zero.
+    """
+    seen = (scores >= min_score)[..., None]
+    low = np.where(seen, keypoints, np.inf).min(axis=1)
+    high = np.where(seen, keypoints, -np.inf).max(axis=1)
+    enough = seen[..., 0].sum(axis=1) >= 2
+    boxes = np.concatenate([low, high], axis=1)
+    return np.where(enough[:, None], boxes, 0.0), enough

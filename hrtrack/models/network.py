@@ -1,0 +1,28 @@
+"""The contract that every network meets, whatever runs it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+PIXEL_MEAN = (0.485, 0.456, 0.406)
+PIXEL_STD = (0.229, 0.224, 0.225)
+
+
+class Network(Protocol):
+    """Arrays in, named arrays out; normalisation and decoding are inside the graph.
+
+    A pose network takes uint8 RGB crops (N, H, W, 3) with (H, W) = ``input_hw`` and gives
+    ``keypoints`` (N, K, 3), that is x and y in crop pixels (pixel centres at whole numbers)
+    and a score in [0, 1], and on request ``heatmaps`` (N, K, H/4, W/4).
+    """
+
+    input_hw: tuple[int, int]
+
+    def __call__(
+        self, crops_NHW3: NDArray[np.uint8], *, heatmaps: bool = False
+    ) -> dict[str, NDArray[np.float32]]: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,41 @@
+"""Every stage of the loop is timed always; bench, overlay and progress bar read the same numbers."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+WINDOW = 4096
+
+
+class Stopwatch:
+    """Seconds spent per stage, over the last `WINDOW` times each stage ran."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, deque[float]] = {}
+        self.total: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Times what stands below the ``with``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(name, time.perf_counter() - start)
+
+    def add(self, name: str, seconds: float) -> None:
+        """Enters a time that was measured elsewhere, on another thread for instance."""
+        self.seconds.setdefault(name, deque(maxlen=WINDOW)).append(seconds)
+        self.total[name] = self.total.get(name, 0.0) + seconds
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def percentile(self, name: str, q: float) -> float:
+        """The ``q``-th percentile (0-100) of a stage in milliseconds; nan if it never ran."""
+        times = self.seconds.get(name)
+        return float(np.percentile(np.array(times), q)) * 1e3 if times else float("nan")
