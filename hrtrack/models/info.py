@@ -1,0 +1,144 @@
+"""What a pose model file says about itself, read without torch, ONNX or any runtime.
+
+Every file hrtrack writes (ONNX, safetensors) carries one metadata entry, ``hrtrack``: a JSON
+object with the fields of `PoseInfo`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+from ..skeleton import COCO17, MPII16, Skeleton, by_name
+
+KEY = "hrtrack"
+METADATA_PROPS_FIELD = 14
+"""The number of `metadata_props` in ONNX's ModelProto."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoseInfo:
+    """Facts about a pose network that its weights do not show.
+
+    ``input_hw`` is the crop's height and width, ``sigma`` the spread in heatmap cells of the
+    Gaussians it was trained on, ``config`` the fields of `hrtrack.models.hrnet.HRNetConfig`,
+    ``notes`` free text by topic (licence, training data, measured accuracy).
+    """
+
+    skeleton: Skeleton
+    input_hw: tuple[int, int] = (256, 192)
+    sigma: float = 2.0
+    config: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    def metadata(self) -> dict[str, str]:
+        """The entry to write into a model file."""
+        skeleton = dataclasses.asdict(self.skeleton)
+        skeleton.pop("_index")
+        fields = {
+            "skeleton": skeleton,
+            "input_hw": list(self.input_hw),
+            "sigma": self.sigma,
+            "config": self.config,
+            "notes": self.notes,
+        }
+        return {KEY: json.dumps(fields)}
+
+
+def from_metadata(metadata: Mapping[str, str], source: str | Path) -> PoseInfo | None:
+    """The `PoseInfo` in a file's metadata; None if it has none, ModelError if it is damaged."""
+    if KEY not in metadata:
+        return None
+    try:
+        fields = json.loads(metadata[KEY])
+        height, width = (int(side) for side in fields.get("input_hw", (256, 192)))
+        return PoseInfo(
+            skeleton=_skeleton(fields["skeleton"]),
+            input_hw=(height, width),
+            sigma=float(fields.get("sigma", 2.0)),
+            config=dict(fields.get("config", {})),
+            notes=dict(fields.get("notes", {})),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"{source}: its '{KEY}' metadata cannot be read ({error!r})") from None
+
+
+def _skeleton(value: str | dict[str, Any]) -> Skeleton:
+    if isinstance(value, str):
+        return by_name(value)
+    return Skeleton(
+        name=str(value["name"]),
+        joints=tuple(str(joint) for joint in value["joints"]),
+        limbs=tuple((int(a), int(b)) for a, b in value["limbs"]),
+        flip_pairs=tuple((int(a), int(b)) for a, b in value["flip_pairs"]),
+        sigmas=tuple(float(sigma) for sigma in value["sigmas"]),
+    )
+
+
+def guess_skeleton(joints: int, source: str | Path) -> Skeleton:
+    """The keypoint set of a model that names none: 17 joints are COCO's, 16 are MPII's."""
+    for skeleton in (COCO17, MPII16):
+        if len(skeleton) == joints:
+            return skeleton
+    raise ModelError(
+        f"{source} predicts {joints} joints and does not say which; known without a skeleton "
+        "entry are 17 (COCO) and 16 (MPII)"
+    )
+
+
+def read_onnx_metadata(path: Path) -> dict[str, str]:
+    """The metadata entries of an ONNX file, read straight from its protocol buffer.
+
+    Raises:
+        ModelError: the file is missing or is no protocol buffer.
+    """
+    try:
+        data = memoryview(path.read_bytes())
+        entries = [
+            bytes(value) for number, value in _fields(data) if number == METADATA_PROPS_FIELD
+        ]
+        pairs = [dict(_fields(memoryview(entry))) for entry in entries]
+        return {bytes(pair[1]).decode(): bytes(pair.get(2, b"")).decode() for pair in pairs}
+    except OSError as error:
+        raise ModelError(f"cannot read the model {path}: {error.strerror}") from None
+    except (IndexError, KeyError, ValueError):
+        raise ModelError(f"{path} is not an ONNX file") from None
+
+
+def _fields(data: memoryview) -> list[tuple[int, memoryview]]:
+    """The length-delimited fields of one protocol buffer message as (number, bytes)."""
+    found, position = [], 0
+    while position < len(data):
+        tag, position = _varint(data, position)
+        kind = tag & 7
+        if kind == 0:
+            _, position = _varint(data, position)
+        elif kind == 2:
+            size, position = _varint(data, position)
+            if position + size > len(data):
+                raise ValueError("a field runs past the end")
+            found.append((tag >> 3, data[position : position + size]))
+            position += size
+        elif kind in (1, 5):
+            position += 8 if kind == 1 else 4
+        else:
+            raise ValueError(f"unknown wire type {kind}")
+    return found
+
+
+def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[position]
+        value |= (byte & 127) << shift
+        position += 1
+        shift += 7
+        if byte < 128:
+            return value, position
+        if shift > 63:
+            raise ValueError("a number is too long")
