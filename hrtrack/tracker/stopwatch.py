@@ -1,4 +1,4 @@
-"""Every stage of the loop is timed always; bench, overlay and progress bar read the same numbers."""
+"""Every stage is timed always: bench, overlay and progress bar read the same numbers."""
 
 from __future__ import annotations
 
@@ -34,6 +34,12 @@ class Stopwatch:
         self.seconds.setdefault(name, deque(maxlen=WINDOW)).append(seconds)
         self.total[name] = self.total.get(name, 0.0) + seconds
         self.counts[name] = self.counts.get(name, 0) + 1
+
+    def clear(self) -> None:
+        """Forgets every time entered so far."""
+        self.seconds.clear()
+        self.total.clear()
+        self.counts.clear()
 
     def percentile(self, name: str, q: float) -> float:
         """The ``q``-th percentile (0-100) of a stage in milliseconds; nan if it never ran."""

@@ -1,0 +1,61 @@
+"""The command line; each command loads what it needs when it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from ..errors import HrtrackError
+from .main import hrtrack
+
+INTERRUPTED = 130
+MISSING_LIBRARY = ("libGL", "libgthread", "libglib", "libX11", "libSM", "libxcb")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command and turns every foreseen fault into one line and an exit code."""
+    try:
+        code = hrtrack.main(args=arguments, prog_name="hrtrack", standalone_mode=False)
+    except click.exceptions.Abort:
+        code = INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except HrtrackError as error:
+        click.echo(f"hrtrack: {_one_line(error)}", err=True)
+        code = error.exit_code
+    except ImportError as error:
+        click.echo(f"hrtrack: {_import_advice(error)}", err=True)
+        code = 1
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our stdout has gone; Python would complain again at exit.
+        sys.stderr.close()
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _import_advice(error: ImportError) -> str:
+    text = _one_line(error)
+    for library in MISSING_LIBRARY:
+        if library in text:
+            return (
+                f"OpenCV needs the system library {library} ({text}); install it, "
+                "or pip install opencv-python-headless in place of opencv-python"
+            )
+    extras = {
+        "torch": "train", "safetensors": "train", "pycocotools": "train", "scipy": "train",
+        "matplotlib": "train", "tensorboard": "train", "onnx": "train", "onnxscript": "train",
+        "pyarrow": "parquet", "ray": "ray", "nncf": "int8", "aiohttp": "serve",
+    }  # fmt: skip
+    package = (error.name or "").split(".")[0]
+    if package in extras:
+        return f"this needs {package}: pip install 'hrtrack[{extras[package]}]'"
+    return f"a package is missing or broken: {text}"

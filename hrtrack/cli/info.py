@@ -1,0 +1,84 @@
+"""`hrtrack info` and `hrtrack models`: what is installed, and what can be loaded."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+
+import click
+
+PACKAGES = (
+    "hrtrack", "numpy", "opencv-python", "opencv-python-headless", "av", "openvino",
+    "torch", "tensorrt", "tensorrt-rtx-cu13-libs", "torch2trt", "onnx", "onnxruntime", "nncf",
+)  # fmt: skip
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(as_json: bool) -> None:
+    """Show versions, back ends and the GPU."""
+    found = gather()
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for heading, value in found.items():
+        click.echo(f"{heading}:")
+        for key, entry in value.items():
+            click.echo(f"  {key:24} {entry}")
+
+
+def gather() -> dict[str, dict[str, str]]:
+    """Versions, the machine and the usable back ends, as text."""
+    versions = {name: _version(name) for name in PACKAGES}
+    machine = {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+    }
+    return {
+        "packages": {name: version or "not installed" for name, version in versions.items()},
+        "machine": machine,
+        "back ends": _backends(versions),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"
+
+
+def _backends(versions: dict[str, str | None]) -> dict[str, str]:
+    found = {"openvino": "not installed", "torch": "not installed: pip install 'hrtrack[train]'"}
+    if versions["openvino"]:
+        import openvino
+
+        core = openvino.Core()
+        devices = {
+            name: core.get_property(name, "FULL_DEVICE_NAME") for name in core.available_devices
+        }
+        found["openvino"] = ", ".join(f"{name} ({full})" for name, full in devices.items())
+    gpu = False
+    if versions["torch"]:
+        import torch
+
+        gpu = torch.cuda.is_available()
+        found["torch"] = torch.cuda.get_device_name() if gpu else "CPU only"
+    for name, package in (("tensorrt", "tensorrt"), ("tensorrt-rtx", "tensorrt-rtx-cu13-libs")):
+        if not versions[package]:
+            found[name] = f"not installed: pip install 'hrtrack[{name}]'"
+        else:
+            found[name] = "ready" if gpu else "installed, but no NVIDIA GPU was found"
+    return found

@@ -1,0 +1,191 @@
+"""`hrtrack --source X`: the tracker itself; the other commands hang below it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .. import __version__
+from .options import GroupedGroup, option
+
+SOURCE, OUTPUT, MODEL, DISPLAY, LIVE = "Source", "Output", "Model", "Display", "Cameras and streams"
+
+
+class DetectEvery(click.ParamType):
+    """``auto`` or a number of frames."""
+
+    name = "N|auto"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        if value == "auto" or isinstance(value, int):
+            return value
+        if str(value).isdigit() and int(value) > 0:
+            return int(value)
+        self.fail(f"'{value}' is neither auto nor a number of frames from 1 on", param, ctx)
+
+
+@click.group(
+    cls=GroupedGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@option(
+    SOURCE,
+    "--source",
+    "-s",
+    metavar="SOURCE",
+    help="webcam, webcam:1, 0, a video, an image, a folder, a glob, a URL, - for stdin.",
+)
+@option(SOURCE, "--start", type=float, metavar="SECONDS", help="Begin here.")
+@option(SOURCE, "--end", type=float, metavar="SECONDS", help="Stop here.")
+@option(
+    SOURCE,
+    "--stride",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Use every N-th frame.",
+)
+@option(
+    SOURCE,
+    "--redraw",
+    type=click.Path(dir_okay=False),
+    metavar="RESULTS.jsonl",
+    help="Draw saved results over the source; no network runs.",
+)
+@option(
+    OUTPUT,
+    "--output",
+    "-o",
+    metavar="PATH",
+    help="Annotated video or image; a folder when there are several sources.",
+)
+@option(
+    OUTPUT,
+    "--save",
+    multiple=True,
+    metavar="[FORMAT:]PATH",
+    help="Results, by suffix or format: jsonl, csv, coco, openpose, mot; - is JSONL on "
+    "stdout. Repeatable.",
+)
+@option(OUTPUT, "--overwrite", is_flag=True, help="Replace outputs that exist.")
+@option(OUTPUT, "--quiet", "-q", is_flag=True, help="No progress bar, no summary.")
+@option(
+    OUTPUT,
+    "--log-level",
+    default="warning",
+    show_default=True,
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="What to log on stderr.",
+)
+@option(
+    MODEL,
+    "--model",
+    "-m",
+    default="body_fast",
+    show_default=True,
+    metavar="NAME|PATH",
+    help="Pose model: bundled name, ONNX file or checkpoint.",
+)
+@option(
+    MODEL,
+    "--detector",
+    default="person_fast",
+    show_default=True,
+    metavar="NAME|PATH",
+    help="Person detector: bundled name or ONNX file.",
+)
+@option(
+    MODEL,
+    "--detect-every",
+    type=DetectEvery(),
+    default="auto",
+    show_default=True,
+    help="Look for new people every N frames.",
+)
+@option(MODEL, "--max-people", type=click.IntRange(1), metavar="N", help="Follow at most N.")
+@option(
+    MODEL,
+    "--min-score",
+    type=click.FloatRange(0, 1),
+    default=0.25,
+    show_default=True,
+    help="Leave out people below this score.",
+)
+@option(
+    MODEL,
+    "--smooth",
+    type=click.Choice(["off", "light", "strong"]),
+    default="light",
+    show_default=True,
+    help="Strength of the One-Euro filter.",
+)
+@option(
+    MODEL,
+    "--action",
+    is_flag=False,
+    flag_value="action_penn",
+    metavar="[NAME|PATH]",
+    help="Name what each person is doing.",
+)
+@option(
+    MODEL,
+    "--backend",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "openvino", "torch", "tensorrt", "tensorrt-rtx"]),
+    help="What runs the pose network.",
+)
+@option(MODEL, "--device", metavar="DEVICE", help="CPU, GPU, cuda:0, ... (default: by back end).")
+@option(
+    MODEL,
+    "--precision",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
+    help="Number format of the pose network.",
+)
+@option(MODEL, "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.")
+@option(
+    DISPLAY,
+    "--draw",
+    default="skeleton,boxes,ids",
+    show_default=True,
+    metavar="LAYERS",
+    help="skeleton, boxes, ids, heatmaps; or none.",
+)
+@option(
+    DISPLAY,
+    "--show/--no-show",
+    default=None,
+    help="Open a window (default: when a camera is the source and there is no output).",
+)
+@click.version_option(__version__, "--version", prog_name="hrtrack")
+@click.pass_context
+def hrtrack(ctx: click.Context, **settings: Any) -> int | None:
+    """Track people's poses in real time.
+
+    \b
+    hrtrack --source webcam
+    hrtrack --source clip.mp4 --output out.mp4 --save out.jsonl
+    hrtrack --source clips/ --output annotated/
+    """
+    if ctx.invoked_subcommand is not None:
+        return None
+    if settings["source"] is None:
+        if any(settings[name] for name in ("output", "save", "redraw")):
+            raise click.UsageError("--source is missing: name a video, a camera or a URL")
+        click.echo(ctx.get_help())
+        return 0
+    from .track import TrackSettings, track
+
+    return track(TrackSettings(**settings))
+
+
+from .info import info  # noqa: E402  (the group must exist before its commands)
+
+hrtrack.add_command(info)

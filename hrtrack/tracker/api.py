@@ -1,0 +1,170 @@
+"""The tracker as a Python object: video in, poses with identities out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..poses import Poses
+from ..skeleton import Skeleton
+from .associate import AssociationOptions, Tracks
+from .boxes import People
+from .detect import open_detector
+from .draw import DrawOptions, draw
+from .estimate import Estimator
+from .frame import Frame
+from .infer import Backend, Precision, open_network
+from .loop import Pipeline, Tagger
+from .smooth import Smoother
+from .source import LiveOptions, open_source
+from .stopwatch import Stopwatch
+
+Smoothing = Literal["off", "light", "strong"]
+
+
+class Tracker:
+    """Finds, follows and smooths people's poses.
+
+    The networks are loaded once; every clip gets its own tracks, so identities start at 1
+    with each call of `track` and are never reused within it.
+
+    Args:
+        model: a bundled pose model's name, or the path of an ONNX file or checkpoint.
+        detector: a bundled person detector's name, or the path of a YOLOX, RT-DETR style or
+            RTMDet ONNX file.
+        detect_every: look for people every so many frames, following them in between;
+            ``auto`` weighs the detector's cost against the motion seen.
+        max_people: follow at most so many, the most certain first.
+        min_score: people whose score stays below are not reported.
+        backend: what runs the pose network; ``auto`` says what it chose and why.
+        device: the back end's device, for example ``CPU``, ``GPU`` or ``cuda:0``.
+        precision: number format of the pose network; ``auto`` is the fastest that keeps
+            the accuracy.
+        threads: CPU threads for the networks; all cores when None.
+        smooth: strength of the One-Euro filter.
+        action: name or path of an action model; None leaves actions out.
+
+    Raises:
+        ModelError: a model is unknown or does not fit.
+        BackendError: the back end or its hardware is missing.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "body_fast",
+        detector: str | Path = "person_fast",
+        *,
+        detect_every: int | Literal["auto"] = "auto",
+        max_people: int | None = None,
+        min_score: float = 0.25,
+        backend: Backend = "auto",
+        device: str | None = None,
+        precision: Precision = "auto",
+        threads: int | None = None,
+        smooth: Smoothing = "light",
+        action: str | Path | None = None,
+    ) -> None:
+        self.network = open_network(
+            model, backend=backend, device=device, precision=precision, threads=threads
+        )
+        self.skeleton: Skeleton = self.network.skeleton
+        self.detector = open_detector(str(detector), threads=threads)
+        self.stopwatch = Stopwatch()
+        self._detect_every = detect_every
+        self._max_people = max_people
+        self._min_score = min_score
+        self._smooth: Smoothing = smooth
+        self._action = action
+        self._threads = threads
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees the networks."""
+        self.network.close()
+        self.detector.close()
+
+    def pipeline(self, *, live: bool = False, keep_heatmaps: bool = False) -> Pipeline:
+        """A fresh pipeline, without tracks, over the loaded networks."""
+        return Pipeline(
+            people=People(
+                self.detector,
+                every=self._detect_every,
+                max_people=self._max_people,
+                background=live,
+            ),
+            estimate=Estimator(
+                self.network, len(self.skeleton), self.stopwatch, keep_heatmaps=keep_heatmaps
+            ),
+            tracks=Tracks(self.skeleton, AssociationOptions(min_score=self._min_score)),
+            smoother=Smoother(self.skeleton, self._smooth),
+            tagger=self._tagger(),
+            stopwatch=self.stopwatch,
+        )
+
+    def _tagger(self) -> Tagger | None:
+        if self._action is None:
+            return None
+        from .act import open_action
+
+        return open_action(str(self._action), self.skeleton, threads=self._threads)
+
+    def track(
+        self,
+        source: str | Path,
+        *,
+        start: float | None = None,
+        end: float | None = None,
+        stride: int = 1,
+        live: LiveOptions | None = None,
+    ) -> Iterator[tuple[Frame, Poses]]:
+        """Follows the people of a video, camera or stream.
+
+        Args:
+            source: what ``hrtrack --source`` takes: ``webcam``, a file, a URL, ...
+            start: seconds from which on frames are used.
+            end: seconds up to which frames are used.
+            stride: use every so many frames.
+            live: camera and stream settings.
+
+        Yields:
+            Each frame with its people. ``poses.boxes`` (N, 4), ``poses.keypoints``
+            (N, K, 2), ``poses.scores`` (N, K) and ``poses.ids`` (N,).
+
+        Raises:
+            SourceError: the source cannot be read.
+        """
+        frames = open_source(
+            str(source), start=start, end=end, stride=stride, live=live, stopwatch=self.stopwatch
+        )
+        with frames:
+            pipeline = self.pipeline(live=frames.is_live)
+            for frame in frames:
+                yield frame, pipeline.step(frame)
+
+    def image(self, image_HW3: NDArray[np.uint8]) -> Poses:
+        """The people of a single RGB image (H, W, 3) uint8; their ids are 1, 2, ..."""
+        if image_HW3.ndim != 3 or image_HW3.shape[2] != 3 or image_HW3.dtype != np.uint8:
+            raise ValueError(
+                f"an image must be (H, W, 3) uint8, found {image_HW3.shape} {image_HW3.dtype}"
+            )
+        return self.pipeline().step(Frame(index=0, time=0.0, image=image_HW3))
+
+    def draw(self, image_HW3: NDArray[np.uint8], poses: Poses) -> NDArray[np.uint8]:
+        """A copy of the image with skeletons, boxes and ids on it."""
+        options = DrawOptions({"skeleton", "boxes", "ids"})
+        return draw(image_HW3.copy(), poses, self.skeleton, options)

@@ -1,0 +1,91 @@
+"""The streaming loop: decode, find people, crop, infer, follow, smooth, name, draw, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..poses import Poses
+from .associate import Tracks
+from .boxes import People
+from .estimate import Estimator
+from .frame import Frame
+from .smooth import Smoother
+from .stopwatch import Stopwatch
+
+Picture = Callable[[], NDArray[np.uint8]]
+
+
+class Tagger(Protocol):
+    """Names what each tracked person is doing (`hrtrack.tracker.act`)."""
+
+    def update(self, poses: Poses) -> Poses: ...
+
+
+class Writer(Protocol):
+    """Takes finished frames; False asks the loop to stop."""
+
+    def write(self, frame: Frame, poses: Poses, picture: Picture) -> bool: ...
+
+
+class Meter(Protocol):
+    """Shows how far the loop has come."""
+
+    def step(self, frame: Frame, poses: Poses) -> None: ...
+
+
+class Poser(Protocol):
+    """Gives the people of a frame: the network pipeline, or saved results."""
+
+    def step(self, frame: Frame) -> Poses: ...
+
+
+@dataclass
+class Pipeline:
+    """Everything between a decoded frame and its people, in the order a frame meets it."""
+
+    people: People
+    estimate: Estimator
+    tracks: Tracks
+    smoother: Smoother
+    tagger: Tagger | None = None
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+
+    def step(self, frame: Frame) -> Poses:
+        """The tracked, smoothed people of one frame."""
+        with self.stopwatch.stage("detect"):
+            boxes, scores, detected = self.people.boxes(frame, self.tracks)
+        poses = self.estimate(frame, boxes, scores)
+        with self.stopwatch.stage("associate"):
+            poses = self.smoother.update(self.tracks.update(poses, detected))
+        if self.tagger is not None:
+            with self.stopwatch.stage("act"):
+                poses = self.tagger.update(poses)
+        return poses
+
+
+def run(
+    frames: Iterable[Frame],
+    pipeline: Poser,
+    sinks: Writer,
+    progress: Meter,
+    picture: Callable[[Frame, Poses], NDArray[np.uint8]],
+) -> int:
+    """Takes every frame from the source through the pipeline to the sinks.
+
+    ``picture`` draws a frame; it is called only when a sink wants to see one. Returns the
+    number of frames. Whatever ends the loop, the caller's ``with`` closes the sinks.
+    """
+    count = 0
+    for frame in frames:
+        poses = pipeline.step(frame)
+        go_on = sinks.write(frame, poses, lambda f=frame, p=poses: picture(f, p))  # type: ignore[misc]
+        progress.step(frame, poses)
+        count += 1
+        if not go_on:
+            break
+    return count

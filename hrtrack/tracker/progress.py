@@ -1,0 +1,103 @@
+"""A progress bar with frames per second, people and time left; silent where asked."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from ..poses import Poses
+from .frame import Frame
+
+SMOOTHING = 0.05
+"""Weight of the newest frame in the running FPS."""
+
+
+class Speed:
+    """Frames per second: a running figure and the mean since the first frame."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.now = 0.0
+        self._first = self._last = time.monotonic()
+
+    def step(self) -> None:
+        """Counts one finished frame."""
+        instant = time.monotonic()
+        rate = 1 / max(instant - self._last, 1e-6)
+        self.now = rate if self.frames < 2 else self.now + SMOOTHING * (rate - self.now)
+        self._last = instant
+        self.frames += 1
+
+    @property
+    def seconds(self) -> float:
+        """From the start to the last finished frame."""
+        return self._last - self._first
+
+    @property
+    def mean(self) -> float:
+        """Frames per second over the whole run."""
+        return self.frames / max(self.seconds, 1e-6)
+
+
+class Meter:
+    """Counts frames and people, and shows them on stderr while the loop runs."""
+
+    def __init__(self, name: str, total: int | None, *, quiet: bool, live: bool) -> None:
+        self.speed = Speed()
+        self.people = 0
+        self.ids: set[int] = set()
+        self._live = live
+        console = Console(stderr=True)
+        self._shown = not quiet and console.is_terminal
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            refresh_per_second=5,
+            transient=True,
+            disable=not self._shown,
+        )
+        self._task = self._bar.add_task(name, total=total, figures="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def step(self, frame: Frame, poses: Poses) -> None:
+        """Counts one frame."""
+        self.speed.step()
+        self.people = len(poses)
+        self.ids.update(int(i) for i in poses.ids if i >= 0)
+        if not self._shown:
+            return
+        figures = f"{self.speed.now:5.1f} FPS  {len(poses)} people"
+        if self._live:
+            figures += f"  {frame.dropped} dropped"
+            if frame.arrived is not None:
+                figures += f"  {(time.monotonic() - frame.arrived) * 1e3:.0f} ms old"
+        self._bar.update(self._task, advance=1, figures=figures)

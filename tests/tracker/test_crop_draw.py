@@ -1,0 +1,123 @@
+"""Crops show what stands in the box; drawings land where the people are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hrtrack import geometry
+from hrtrack.errors import UsageError
+from hrtrack.poses import Poses
+from hrtrack.skeleton import COCO17
+from hrtrack.tracker.crop import Cropper
+from hrtrack.tracker.draw import DrawOptions, draw, draw_heatmaps, draw_overlay
+from hrtrack.tracker.estimate import Estimator, person_confidence
+from hrtrack.tracker.frame import Frame
+from hrtrack.tracker.stopwatch import Stopwatch
+
+
+def ramp(height: int = 200, width: int = 300) -> np.ndarray:
+    """An image whose red is x and whose green is y, so that a crop tells where it came from."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = np.minimum(np.arange(width), 255)[None]
+    image[..., 1] = np.minimum(np.arange(height), 255)[:, None]
+    return image
+
+
+def test_crops_come_from_their_boxes_and_map_back() -> None:
+    boxes = np.array([[50, 40, 110, 120], [150, 60, 210, 140]], np.float32)
+    crops, to_image = Cropper((256, 192))(ramp(), boxes)
+    assert crops.shape == (2, 256, 192, 3)
+    points = np.array([[[96.0, 128.0], [60.0, 70.0]]] * 2)
+    where = geometry.transform(points, to_image)
+    for person in range(2):
+        for (x, y), (u, v) in zip(where[person], points[person], strict=True):
+            red, green, _ = crops[person, int(v), int(u)]
+            assert red == pytest.approx(x, abs=1.5)
+            assert green == pytest.approx(y, abs=1.5)
+
+
+def test_a_crop_over_the_edge_is_black_outside() -> None:
+    crops, _ = Cropper((64, 48))(
+        np.full((100, 100, 3), 255, np.uint8), np.array([[-40, 0, 20, 80]])
+    )
+    assert crops[0, 32, 2].max() == 0
+    assert crops[0, 32, 40].min() == 255
+
+
+class CentreNetwork:
+    """A network that finds every joint at the centre of the crop."""
+
+    input_hw = (256, 192)
+
+    def __call__(self, crops: np.ndarray, *, heatmaps: bool = False) -> dict[str, np.ndarray]:
+        found = np.tile(np.array([96, 128, 0.5], np.float32), (len(crops), 17, 1))
+        return {"keypoints": found, "heatmaps": np.zeros((len(crops), 17, 64, 48), np.float32)}
+
+    def close(self) -> None: ...
+
+
+def test_estimates_are_in_image_pixels() -> None:
+    estimate = Estimator(CentreNetwork(), 17, Stopwatch(), keep_heatmaps=True)
+    frame = Frame(7, 0.25, ramp())
+    boxes = np.array([[50, 40, 110, 120], [150, 60, 210, 140]], np.float32)
+    poses = estimate(frame, boxes, np.array([0.8, 0.4], np.float32))
+    np.testing.assert_allclose(poses.keypoints[:, 3], [[80, 80], [180, 100]], atol=1e-4)
+    np.testing.assert_allclose(poses.person_scores, [0.4, 0.2])
+    assert (poses.frame, poses.time) == (7, 0.25)
+    assert estimate.heatmaps is not None
+    assert len(estimate(frame, boxes[:0], np.zeros(0, np.float32))) == 0
+    assert estimate.heatmaps is None
+
+
+def test_person_confidence_leaves_unseen_joints_out() -> None:
+    scores = np.array([[0.9, 0.5, 0.1], [0.1, 0.0, 0.0]], np.float32)
+    np.testing.assert_allclose(person_confidence(scores), [0.7, 0.0])
+
+
+def one_person() -> Poses:
+    keypoints = np.tile(np.array([150, 100], np.float32), (1, 17, 1))
+    keypoints[0, 5], keypoints[0, 7] = (60, 50), (60, 150)
+    scores = np.zeros((1, 17), np.float32)
+    scores[0, [5, 7]] = 0.9
+    box = np.array([[40, 30, 120, 170]], np.float32)
+    return Poses(0, 0.0, box, np.ones(1, np.float32), keypoints, scores, np.array([4]))
+
+
+@pytest.mark.parametrize("layer", ["skeleton", "boxes", "ids"])
+def test_every_layer_leaves_its_mark(layer: str) -> None:
+    blank = np.zeros((200, 300, 3), np.uint8)
+    drawn = draw(blank.copy(), one_person(), COCO17, DrawOptions.parse(layer, 0.3))
+    assert (drawn != blank).any()
+    # Anti-aliasing shades the line, so its colour is near the limb's, not equal to it.
+    expected = COCO17.limb_colour((5, 7)) if layer == "skeleton" else (0, 0, 0)
+    np.testing.assert_allclose(drawn[100, 60].astype(int), expected, atol=30)
+
+
+def test_low_scores_and_wild_coordinates_draw_nothing_odd() -> None:
+    poses = one_person()
+    poses.keypoints[0, 9] = 1e9
+    poses.scores[0, 9] = 0.9
+    drawn = draw(np.zeros((200, 300, 3), np.uint8), poses, COCO17, DrawOptions({"skeleton"}, 0.95))
+    assert not drawn.any()
+    draw(np.zeros((200, 300, 3), np.uint8), poses, COCO17, DrawOptions({"skeleton"}, 0.3))
+
+
+def test_heatmaps_and_overlay() -> None:
+    image = np.zeros((200, 300, 3), np.uint8)
+    maps = np.zeros((1, 17, 64, 48), np.float32)
+    maps[0, 0, 32, 24] = 1
+    boxes = np.array([[50, 40, 110, 120]], np.float32)
+    _, to_image = Cropper((256, 192))(image, boxes)
+    draw_heatmaps(image, maps, to_image, (256, 192))
+    rows, columns = np.nonzero(image.sum(axis=2))
+    assert rows.mean() == pytest.approx(80, abs=2)
+    assert columns.mean() == pytest.approx(80, abs=2)
+    before = image.copy()
+    draw_overlay(image, ["30.0 FPS"])
+    assert (image != before).any()
+
+
+def test_unknown_layer() -> None:
+    with pytest.raises(UsageError, match="not 'wings'"):
+        DrawOptions.parse("skeleton,wings", 0.3)
