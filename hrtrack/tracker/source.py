@@ -1,0 +1,205 @@
+"""From what a user writes after ``--source`` to frames."""
+
+from __future__ import annotations
+
+import glob
+import re
+from pathlib import Path
+
+import av
+import av.container
+import av.error
+import av.logging
+
+from ..errors import SourceError, UsageError
+from .source_base import OPEN_TIMEOUT, LiveOptions, Source, unreadable, without_password
+from .source_camera import Camera, camera_input, camera_number, list_cameras
+from .source_file import from_container, open_file
+from .source_image import SUFFIXES as IMAGE_SUFFIXES
+from .source_image import open_image, read_image
+from .source_live import LiveSource
+from .stopwatch import Stopwatch
+
+__all__ = [
+    "Camera",
+    "LiveOptions",
+    "Source",
+    "expand_sources",
+    "list_cameras",
+    "open_source",
+    "read_image",
+]
+
+VIDEO_SUFFIXES = frozenset(
+    [
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".ts",
+        ".m2ts",
+        ".mts",
+        ".flv",
+        ".wmv",
+        ".asf",
+        ".3gp",
+        ".ogv",
+        ".vob",
+        ".mjpeg",
+        ".mjpg",
+        ".y4m",
+        ".gif",
+        ".h264",
+        ".264",
+        ".hevc",
+        ".265",
+    ]
+)
+URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+BUFFERED = ("http", "https")
+"""Schemes under which both recordings and live streams are served."""
+
+
+def open_source(
+    source: str,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    stride: int = 1,
+    live: LiveOptions | None = None,
+    stopwatch: Stopwatch | None = None,
+) -> Source:
+    """Opens a camera, stream, file or picture and decodes its first frame.
+
+    ``source`` is ``webcam``, ``webcam:N``, a number, a device, a file, a URL (http, rtsp, udp,
+    tcp...), ``lavfi:GRAPH`` for a synthetic live source, or ``-`` for standard input.
+    ``start`` and ``end`` are in seconds from the source's beginning; of the frames between,
+    those whose index is a multiple of ``stride`` are delivered.
+
+    SourceError when it cannot be read. A TruncatedSourceError comes out of the iteration after
+    the last frame of a file that is shorter than its header says.
+    """
+    _check_range(start, end, stride)
+    # The library reports in its own words what is reported here in one line.
+    av.logging.set_level(None)
+    live = live or LiveOptions()
+    scheme = source.split("://")[0].lower() if URL.match(source) else None
+    if source.startswith("lavfi:") or scheme not in (None, *BUFFERED, "file"):
+        return _open_live(source, start, end, stride, live, stopwatch)
+    if camera_number(source) is not None or source.startswith("/dev/video"):
+        return _open_live(source, start, end, stride, live, stopwatch)
+    if scheme in BUFFERED:
+        return _open_http(source, start, end, stride, live, stopwatch)
+    source = source.removeprefix("file://")
+    if source != "-" and Path(source).suffix.lower() in IMAGE_SUFFIXES and "%" not in source:
+        return open_image(source)
+    return open_file(source, start=start, end=end, stride=stride, stopwatch=stopwatch)
+
+
+def expand_sources(text: str) -> list[str]:
+    """The clips and pictures of a folder or a glob, sorted; anything else as it stands.
+
+    SourceError when a folder or a glob holds none.
+    """
+    if text == "-" or URL.match(text) or text.startswith("lavfi:"):
+        return [text]
+    path = Path(text)
+    known = VIDEO_SUFFIXES | IMAGE_SUFFIXES
+    if path.is_dir():
+        found = [item for item in path.iterdir() if item.suffix.lower() in known]
+        what = f"the folder {text} holds no video or picture"
+    elif glob.has_magic(text) and not path.exists():
+        found = [Path(item) for item in glob.glob(text, recursive=True)]
+        what = f"no file matches {text}"
+    else:
+        return [text]
+    clips = sorted(str(item) for item in found if item.is_file() and ".part." not in item.name)
+    if not clips:
+        raise SourceError(what)
+    return clips
+
+
+def _check_range(start: float | None, end: float | None, stride: int) -> None:
+    if stride < 1:
+        raise UsageError(f"the stride is {stride}; it must be at least 1")
+    if start is not None and start < 0:
+        raise UsageError(f"the start is {start:g} s; it must not be negative")
+    if end is not None and end <= (start or 0):
+        raise UsageError(f"the end ({end:g} s) must lie after the start ({start or 0:g} s)")
+
+
+def _open_live(
+    source: str,
+    start: float | None,
+    end: float | None,
+    stride: int,
+    live: LiveOptions,
+    stopwatch: Stopwatch | None,
+    opened: av.container.InputContainer | None = None,
+) -> LiveSource:
+    timeout = (OPEN_TIMEOUT, live.stall)
+    waiting = [opened] if opened else []
+
+    def connect() -> av.container.InputContainer:
+        if waiting:
+            return waiting.pop()
+        if source.startswith("lavfi:"):
+            return _input(source.removeprefix("lavfi:"), "lavfi", {}, timeout)
+        if URL.match(source):
+            return _input(source, None, _low_latency(source), timeout)
+        camera = camera_input(source, live)
+        return _input(camera.url, camera.format, camera.options, timeout)
+
+    return LiveSource(
+        without_password(source),
+        "live",
+        start=start,
+        end=end,
+        stride=stride,
+        stopwatch=stopwatch,
+        options=live,
+        paced=source.startswith("lavfi:"),
+        opener=connect,
+    )
+
+
+def _open_http(
+    source: str,
+    start: float | None,
+    end: float | None,
+    stride: int,
+    live: LiveOptions,
+    stopwatch: Stopwatch | None,
+) -> Source:
+    """A recording when the server's file states a length, else a live stream."""
+    if live.reconnect is not None:
+        return _open_live(source, start, end, stride, live, stopwatch)
+    name = without_password(source)
+    try:
+        timeout = (OPEN_TIMEOUT, live.stall)
+        container = _input(source, None, _low_latency(source), timeout)
+    except (av.error.FFmpegError, OSError) as error:
+        raise unreadable(name, error) from None
+    if container.duration:
+        return from_container(container, name, None, None, start, end, stride, stopwatch)
+    return _open_live(source, start, end, stride, live, stopwatch, container)
+
+
+def _low_latency(url: str) -> dict[str, str]:
+    """Short analysis, no reordering: a stream's first second tells enough."""
+    options = {"analyzeduration": "1000000", "probesize": "1000000", "max_delay": "0"}
+    if url.lower().startswith("rtsp"):
+        options |= {"rtsp_transport": "tcp", "reorder_queue_size": "0"}
+    return options
+
+
+def _input(
+    url: str, form: str | None, options: dict[str, str], timeout: tuple[float, float]
+) -> av.container.InputContainer:
+    return av.open(
+        url, "r", format=form, options=options, timeout=timeout, metadata_errors="replace"
+    )

@@ -1,0 +1,339 @@
+"""Recorded video: decoded on its own thread, every frame delivered with its true timestamp."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import struct
+import threading
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import IO
+
+import av
+import av.container
+import av.error
+
+from ..errors import HrtrackError, SourceError, TruncatedSourceError
+from .frame import Frame
+from .source_base import OPEN_TIMEOUT, Source, unreadable, upright_rgb, video_stream, why
+from .stopwatch import Stopwatch
+
+LOG = logging.getLogger(__name__)
+QUEUED = 4
+READ_RETRIES = 16
+"""Read errors in a row after which the rest of a damaged file is given up."""
+LONGEST_GAP = 3600
+"""Seconds; a timestamp further ahead than this is damage, not a pause."""
+DECLARES_DURATION = ("mov", "matroska", "avi", "flv", "asf")
+"""Containers whose header states the length; others are guessed from what is there."""
+
+
+@dataclass
+class _Clock:
+    """Timestamps of one stream from 0 on, always rising, gaps filled at the nominal rate."""
+
+    time_base: Fraction
+    zero: int
+    step: int
+    last: int | None = None
+
+    def stamp(self, pts: int | None) -> int:
+        if pts is not None:
+            pts -= self.zero
+        if self.last is None:
+            self.last = max(pts or 0, 0)
+        else:
+            furthest = self.last + int(LONGEST_GAP / self.time_base)
+            usable = pts is not None and self.last < pts <= furthest
+            self.last = pts if usable and pts is not None else self.last + self.step
+        return self.last
+
+
+@dataclass
+class FileSource(Source):
+    """Frames decoded ahead on a thread behind a queue of a few frames."""
+
+    stride: int = 1
+    stopwatch: Stopwatch | None = None
+    container: av.container.InputContainer = field(kw_only=True)
+    stream: av.VideoStream = field(kw_only=True)
+    pipe: IO[bytes] | None = None
+    read_until: float = 0.0
+    damaged: int = 0
+
+    def __post_init__(self) -> None:
+        self._cut: str | None = None
+        self._index = 0
+        self._seeked = False
+        self._queue: queue.Queue[Frame | BaseException | None] = queue.Queue(QUEUED)
+        self._stop = threading.Event()
+        self._decoding = self._frames()
+        self._thread: threading.Thread | None = None
+        try:
+            self._first = next(self._decoding, None)
+        except BaseException:
+            self.container.close()
+            raise
+        if self._first is None:
+            self.container.close()
+            raise self._nothing_there()
+        height, width = self._first.image.shape[:2]
+        self.size = (width, height)
+
+    def __iter__(self) -> Iterator[Frame]:
+        if self._first is None:
+            return
+        first, self._first = self._first, None
+        self._thread = threading.Thread(target=self._work, name="decode", daemon=True)
+        self._thread.start()
+        yield first
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread is None:
+            self._decoding.close()
+            self.container.close()
+        else:
+            # A read from a pipe cannot be interrupted; the thread is left to it.
+            self._thread.join(timeout=0.5 if self.pipe else 10)
+
+    def _work(self) -> None:
+        last: BaseException | None = None
+        try:
+            for frame in self._decoding:
+                if not self._put(frame):
+                    return
+            last = self._shortfall()
+        except HrtrackError as error:
+            last = error
+        except Exception as error:
+            last = SourceError(f"decoding {self.name} failed: {why(error)}")
+        finally:
+            self.container.close()
+            self._put(last)
+            self._put(None)
+
+    def _put(self, item: Frame | BaseException | None) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def _frames(self) -> Generator[Frame, None, None]:
+        zero = self.stream.start_time or 0
+        time_base = self.stream.time_base or Fraction(1, 1000)
+        self.time_base, self.clock_zero = time_base, zero * time_base
+        step = max(1, round(1 / ((self.fps or 25) * time_base)))
+        clock = _Clock(time_base, zero, step)
+        self._index = self._seek(zero)
+        began = time.perf_counter()
+        for picture in self._pictures():
+            pts = clock.stamp(picture.pts)
+            seconds = float(pts * time_base)
+            if self.end is not None and seconds >= self.end:
+                return
+            self.read_until = max(self.read_until, float((pts + step) * time_base))
+            if self._seeked and self.start is not None and seconds < self.start:
+                continue
+            index, self._index = self._index, self._index + 1
+            if (self.start is not None and seconds < self.start) or index % self.stride:
+                continue
+            image = upright_rgb(picture)
+            if self.stopwatch:
+                self.stopwatch.add("decode", time.perf_counter() - began)
+            yield Frame(index, seconds, image, pts, time_base)
+            began = time.perf_counter()
+
+    def _pictures(self) -> Iterator[av.VideoFrame]:
+        """Decoded pictures; damaged packets are counted and passed over."""
+        failures = 0
+        while failures < READ_RETRIES and not self._stop.is_set():
+            try:
+                for packet in self.container.demux(self.stream):
+                    if packet.is_corrupt:
+                        self._cut = "a packet is incomplete"
+                    elif packet.size:
+                        self._cut = None
+                    try:
+                        yield from packet.decode()
+                        failures = 0
+                    except av.error.FFmpegError:
+                        self.damaged += 1
+                return
+            except av.error.ExitError:
+                raise SourceError(f"{self.name} stopped sending data") from None
+            except av.error.FFmpegError as error:
+                failures += 1
+                self._cut = why(error)
+        try:
+            yield from self.stream.codec_context.decode(None)
+        except av.error.FFmpegError:
+            self.damaged += 1
+
+    def _seek(self, zero: int) -> int:
+        """Moves to the key frame before ``start``; the index of the first frame from there on.
+
+        Every packet up to ``start`` is read (not decoded) to count the frames before it.
+        """
+        if not self.start or self.pipe or self.path is None:
+            return 0
+        time_base = self.stream.time_base or Fraction(1, 1000)
+        wanted = zero + int(self.start / time_base)
+        before = 0
+        try:
+            for packet in self.container.demux(self.stream):
+                if packet.pts is None and packet.size:
+                    before = -1
+                    break
+                if packet.pts is not None:
+                    seconds = float((packet.pts - zero) * time_base)
+                    before += seconds < self.start
+                if packet.dts is not None and packet.dts > wanted:
+                    break
+            self.container.seek(wanted if before > 0 else zero, stream=self.stream)
+            self._seeked = before >= 0
+        except av.error.FFmpegError:
+            raise SourceError(f"{self.name} cannot be wound to {self.start:g} s") from None
+        return max(before, 0)
+
+    def _nothing_there(self) -> SourceError:
+        if self.start and self.read_until:
+            return SourceError(f"{self.name} ends before {self.start:g} s; nothing to track")
+        return SourceError(f"{self.name} holds no frame that can be decoded")
+
+    def _shortfall(self) -> TruncatedSourceError | None:
+        """The error for a file that ends before its header says, or in the middle of a packet."""
+        if self.damaged:
+            LOG.warning("%s: %d damaged packets were passed over", self.name, self.damaged)
+        if self.end is not None and self.read_until >= self.end - 0.5:
+            return None
+        declared = self.declared_duration
+        if declared is not None:
+            frame = 1 / float(self.fps or 25)
+            if declared - self.read_until > max(3 * frame, 0.2, 0.01 * declared):
+                return TruncatedSourceError(
+                    f"{self.name} is cut off: it declares {declared:.2f} s, "
+                    f"{self.read_until:.2f} s could be read (these were kept)"
+                )
+        cut = self._cut or self._partial_packet()
+        if cut is None:
+            return None
+        length = f"declares {declared:.2f} s" if declared else "declares no length"
+        return TruncatedSourceError(
+            f"{self.name} is cut off ({cut}): it {length}, "
+            f"{self.read_until:.2f} s could be read (these were kept)"
+        )
+
+    def _partial_packet(self) -> str | None:
+        if self.container.format.name != "mpegts" or self.path is None:
+            return None
+        size = Path(self.path).stat().st_size
+        return "its last packet is incomplete" if size % 188 and size % 192 else None
+
+
+def open_file(
+    source: str,
+    *,
+    start: float | None,
+    end: float | None,
+    stride: int,
+    stopwatch: Stopwatch | None,
+) -> FileSource:
+    """Opens a file, ``-`` for standard input, or a URL with a known length."""
+    pipe = open(0, "rb", buffering=0, closefd=False) if source == "-" else None  # noqa: SIM115
+    local = pipe is None and "://" not in source
+    name = "standard input" if pipe else source
+    if local and Path(source).is_dir():
+        raise SourceError(f"{source} is a folder; a video or a picture was expected")
+    try:
+        container = av.open(
+            pipe or source, "r", timeout=None if pipe else OPEN_TIMEOUT, metadata_errors="replace"
+        )
+    except (av.error.FFmpegError, OSError) as error:
+        raise unreadable(name, error) from None
+    try:
+        return from_container(
+            container, name, source if local else None, pipe, start, end, stride, stopwatch
+        )
+    except av.error.FFmpegError as error:
+        container.close()
+        raise unreadable(name, error) from None
+    except HrtrackError:
+        container.close()
+        raise
+
+
+def from_container(
+    container: av.container.InputContainer,
+    name: str,
+    path: str | None,
+    pipe: IO[bytes] | None,
+    start: float | None,
+    end: float | None,
+    stride: int,
+    stopwatch: Stopwatch | None,
+) -> FileSource:
+    """A source over a container that is open already."""
+    stream = video_stream(container, name)
+    stream.thread_type = "AUTO"
+    return FileSource(
+        name,
+        "file",
+        fps=_nominal_rate(stream),
+        declared_frames=stream.frames or None,
+        declared_duration=_declared_duration(container, stream, path),
+        path=path,
+        start=start,
+        end=end,
+        stride=stride,
+        stopwatch=stopwatch,
+        container=container,
+        stream=stream,
+        pipe=pipe,
+    )
+
+
+def _nominal_rate(stream: av.VideoStream) -> Fraction | None:
+    rate = stream.average_rate or stream.base_rate or stream.guessed_rate
+    return rate if rate and 0 < rate <= 1000 else None
+
+
+def _declared_duration(
+    container: av.container.InputContainer, stream: av.VideoStream, path: str | None
+) -> float | None:
+    if not container.format.name.startswith(DECLARES_DURATION):
+        return None
+    if stream.duration and stream.time_base:
+        found = float(stream.duration * stream.time_base)
+        return max(found, _avi_duration(path) if container.format.name == "avi" and path else 0)
+    stated = stream.metadata.get("DURATION", "")
+    if stated.count(":") == 2:
+        hours, minutes, seconds = stated.split(":")
+        try:
+            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        except ValueError:
+            return None
+    # Other streams may outlast the picture, so the whole file's length says too little.
+    alone = len(container.streams) == 1
+    return container.duration / av.time_base if alone and container.duration else None
+
+
+def _avi_duration(path: str) -> float:
+    """The main header's own length; FFmpeg corrects the one it gives by the file's size."""
+    with open(path, "rb") as file:
+        head = file.read(72)
+    if head[24:28] != b"avih" or len(head) < 52:
+        return 0.0
+    microseconds, frames = struct.unpack_from("<I", head, 32)[0], struct.unpack_from("<I", head, 48)
+    return float(microseconds * frames[0] / 1e6)
