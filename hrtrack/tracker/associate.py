@@ -1,0 +1,290 @@
+"""Identities: which pose of this frame is whom of the frames before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry import area, iou, oks
+from ..poses import Poses
+from ..skeleton import Skeleton
+from . import motion as kalman
+from .assign import match
+from .duplicates import unique
+from .extent import reaches
+from .state import Live, State
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class AssociationOptions:
+    """The knobs of the association; docs/tracking.md shows what each of them does.
+
+    Scores are person scores in [0, 1]; times are seconds; lengths are person sizes (the
+    mean of a box's width and height). The two bands follow ByteTrack (Zhang et al. 2022).
+    """
+
+    min_score: float = 0.25
+    """Poses at or above it are matched first, and start a track where they match nobody."""
+    low_score: float = 0.1
+    """Poses between it and ``min_score`` may only continue a track in view."""
+    sure_score: float = 0.6
+    """A new person this certain gets an ID in the second frame, others after `confirm_hits`."""
+    confirm_hits: int = 2
+    """Detector frames that must see a new person before it gets an ID."""
+    memory: float = 2.0
+    """How long a person who is not seen may come back and get the ID again."""
+    pose_weight: float = 0.5
+    """Share of OKS in the similarity of a track just seen; overlap and motion share the rest."""
+    pose_memory: float = 0.3
+    """Time constant with which OKS loses its weight while a person is not seen."""
+    pose_spread: float = 2.0
+    """Factor on the skeleton's sigmas: how far joints may be off and still be alike."""
+    min_similarity: float = 0.15
+    """Pairs less alike than this are never matched."""
+    gate: float = 4.0
+    """Pairs of which the centre is farther from the prediction, in standard deviations, are not."""
+    box_noise: float = 0.04
+    """Spread of a measured box."""
+    acceleration: float = 3.0
+    """Spread of people's acceleration in sizes a second squared."""
+    damping: float = 1.0
+    """Time constant with which the velocity of an unseen person dies away."""
+    duplicate_oks: float = 0.7
+    """Two poses of one frame more alike than this are one person."""
+    weak_share: float = 0.5
+    """A track whose joint score falls below this share of its mean asks for the detector."""
+
+
+STEADY = 30.0
+"""Time constant in seconds of the velocity of people in view: practically constant."""
+REWOUND = 0.5
+"""Seconds that a clock has to go back to mean another showing rather than a late frame."""
+
+
+class Tracks:
+    """The people being followed.
+
+    IDs start at 1 and are never given twice. What is kept is bounded by the people seen
+    during the last ``options.memory`` seconds.
+    """
+
+    def __init__(self, skeleton: Skeleton, options: AssociationOptions | None = None) -> None:
+        self.options = options or AssociationOptions()
+        self.alarms = 0
+        """Counts how often a track weakened or was lost; a change asks for the detector."""
+        self._sigmas = np.array(skeleton.sigmas) * self.options.pose_spread
+        self._true_sigmas = np.array(skeleton.sigmas)
+        self.reach = reaches(skeleton)
+        """How far the person reaches beyond each joint (K,); see `extent`."""
+        self._joints = len(skeleton)
+        self._time = float("-inf")
+        self._first = True
+        self._next_id = 1
+        self._next_key = 1
+        self._state = self._empty()
+
+    def __len__(self) -> int:
+        return len(self._state.ids)
+
+    @property
+    def ids_given(self) -> int:
+        """How many IDs were handed out so far."""
+        return self._next_id - 1
+
+    def live(self, time: float) -> Live:
+        """The people seen in the newest frame, carried forward to ``time`` seconds."""
+        state = self._state[self._state.seen >= self._time]
+        seconds = float(np.clip(time - self._time, 0.0, 1.0)) if len(state.ids) else 0.0
+        moved = kalman.predict(state.motion, seconds, self.options.acceleration, STEADY)
+        shift = moved.position[:, :2] - state.motion.position[:, :2]
+        return Live(
+            state.keys,
+            state.ids,
+            kalman.to_corners(moved.position),
+            state.keypoints + shift[:, None],
+            state.scores,
+            state.person_scores,
+            moved.velocity[:, :2],
+            state.rows,
+        )
+
+    def update(self, poses: Poses, detected: bool) -> Poses:
+        """Gives the people of the next frame their IDs.
+
+        Args:
+            poses: the frame's people as estimated, whatever their ``ids``.
+            detected: whether the detector looked at this frame.
+
+        Returns:
+            The confirmed people: duplicates merged, weak and unconfirmed ones left out.
+        """
+        options = self.options
+        if poses.time < self._time - REWOUND:
+            self._state = self._empty()
+            self._time = poses.time
+        now = max(poses.time, self._time)
+        seconds = now - self._time if len(self._state.ids) else 0.0
+        previous, self._time = self._time, now
+        self._forget(previous)
+        good = np.flatnonzero(poses.person_scores >= options.low_score)
+        given = good[unique(_picked(poses, good), self._true_sigmas, options.duplicate_oks)]
+        poses = _picked(poses, given)
+        state = self._state
+        in_view = state.seen >= previous
+        self._predict(state, seconds, in_view)
+        rows, columns = self._associate(poses, in_view)
+
+        missing = in_view & (state.ids > 0)
+        missing[rows] = False
+        self.alarms += int(missing.sum())
+        self._correct(rows, _picked(poses, columns), detected)
+        new = poses.person_scores >= options.min_score
+        new[columns] = False
+        owners = np.full(len(poses), -1)
+        owners[columns] = rows
+        if new.any():
+            owners[new] = len(state.ids) + np.arange(int(new.sum()))
+            state = state.joined(self._started(poses[new]))
+        self._confirm(state)
+        self._first = self._first and len(poses) == 0
+
+        shown = np.flatnonzero(owners >= 0)
+        owners = owners[shown]
+        state.rows[owners] = given[shown]
+        ids = state.ids[owners]
+        self._state = state
+        self._forget(now)
+        result = replace(_picked(poses, shown), ids=ids)
+        return result if (ids > 0).all() else result[ids > 0]
+
+    def _empty(self) -> State:
+        return self._started(Poses.empty(0, 0.0, self._joints))
+
+    def _forget(self, newest: float) -> None:
+        """Drops people not seen for long, and at once those who were never confirmed."""
+        state = self._state
+        kept = np.where(
+            state.ids > 0, self._time - state.seen <= self.options.memory, state.seen >= newest
+        )
+        if not kept.all():
+            self._state = state[kept]
+
+    def _predict(self, state: State, seconds: float, in_view: Mask) -> None:
+        """Carries everyone forward."""
+        if len(state.ids) == 0:
+            return
+        moved = kalman.predict(
+            state.motion,
+            seconds,
+            self.options.acceleration,
+            np.where(in_view, STEADY, self.options.damping),
+        )
+        state.keypoints += (moved.position - state.motion.position)[:, None, :2]
+        state.motion = moved
+
+    def _associate(self, poses: Poses, in_view: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Rows of the state and the columns of the poses that they match."""
+        similarity = self._similarity(poses)
+        high = np.flatnonzero(poses.person_scores >= self.options.min_score)
+        rows, columns = match(similarity[:, high])
+        columns = high[columns]
+        left = in_view.copy()
+        left[rows] = False
+        low = np.flatnonzero(poses.person_scores < self.options.min_score)
+        if not left.any() or len(low) == 0:
+            return rows, columns
+        left_rows = np.flatnonzero(left)
+        more_rows, more_columns = match(similarity[np.ix_(left_rows, low)])
+        return (
+            np.concatenate([rows, left_rows[more_rows]]),
+            np.concatenate([columns, low[more_columns]]),
+        )
+
+    def _similarity(self, poses: Poses) -> Floats:
+        """(T, N) in [0, 1], 0 for pairs out of the question."""
+        options, state = self.options, self._state
+        if len(state.ids) == 0 or len(poses) == 0:
+            return np.zeros((len(state.ids), len(poses)))
+        boxes = kalman.to_corners(state.motion.position)
+        measured = poses.boxes.astype(np.float64)
+        overlap = iou(boxes, measured)
+        far = kalman.distances(state.motion, measured, options.box_noise)
+        near = np.exp(-0.5 * far)
+        weights = state.scores[:, None] * poses.scores[None]
+        alike = oks(
+            poses.keypoints.astype(np.float64), state.keypoints,
+            area(boxes), self._sigmas, weights.transpose(1, 0, 2),
+        ).T  # fmt: skip
+        pose = options.pose_weight * np.exp(-(self._time - state.seen) / options.pose_memory)
+        pose = pose[:, None] * (weights.sum(axis=2) > 0)
+        similarity = pose * alike + (1.0 - pose) * 0.5 * (overlap + near)
+        sizes = area(measured)[None] / np.maximum(area(boxes)[:, None], 1.0)
+        possible = (far < options.gate**2) | (overlap > 0.5)
+        possible &= (sizes > 0.25) & (sizes < 4.0) & (similarity >= options.min_similarity)
+        return np.where(possible, similarity, 0.0)
+
+    def _correct(self, rows: NDArray[np.intp], poses: Poses, detected: bool) -> None:
+        """Enters what was measured of the matched people."""
+        state, options = self._state, self.options
+        if len(rows) == 0:
+            return
+        noise = np.full((len(rows), 1), options.box_noise)
+        moved = kalman.correct(state.motion[rows], poses.boxes.astype(np.float64), noise)
+        state.motion.position[rows] = moved.position
+        state.motion.velocity[rows] = moved.velocity
+        state.motion.covariance[rows] = moved.covariance
+        state.keypoints[rows] = poses.keypoints
+        state.scores[rows] = poses.scores
+        state.person_scores[rows] = poses.person_scores
+        quality = poses.scores.mean(axis=1)
+        usual = state.quality[rows]
+        self.alarms += int(((quality < options.weak_share * usual) & (state.ids[rows] > 0)).sum())
+        state.quality[rows] = usual + 0.1 * (quality - usual)
+        state.seen[rows] = self._time
+        state.hits[rows] += int(detected)
+
+    def _started(self, poses: Poses) -> State:
+        """Tracks of people never seen before, without IDs."""
+        count = len(poses)
+        keys = np.arange(self._next_key, self._next_key + count)
+        self._next_key += count
+        return State(
+            keys,
+            np.zeros(count, np.int64),
+            kalman.start(poses.boxes.astype(np.float64), self.options.box_noise),
+            poses.keypoints.astype(np.float64),
+            poses.scores.astype(np.float64),
+            poses.person_scores.astype(np.float64),
+            poses.scores.astype(np.float64).mean(axis=1),
+            np.full(count, self._time),
+            np.ones(count, np.int64),
+            np.zeros(count, np.int64),
+        )
+
+    def _confirm(self, state: State) -> None:
+        """Gives IDs to the new people who have been seen often enough.
+
+        In the first frame with people there is nothing to wait for: a photo has only one.
+        """
+        options = self.options
+        waiting = (state.ids == 0) & (state.seen >= self._time)
+        fresh = np.zeros(len(state.ids), bool)
+        if not self._first:
+            fresh[len(self._state.ids) :] = True
+        sure = (state.person_scores >= options.sure_score) & ~fresh
+        enough = waiting & (sure | (state.hits >= options.confirm_hits) | self._first)
+        count = int(enough.sum())
+        state.ids[enough] = np.arange(self._next_id, self._next_id + count)
+        self._next_id += count
+
+
+def _picked(poses: Poses, index: NDArray[np.intp]) -> Poses:
+    """``poses[index]``, without a copy where that is everybody in order."""
+    if len(index) == len(poses) and (index[1:] > index[:-1]).all():
+        return poses
+    return poses[index]

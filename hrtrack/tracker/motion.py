@@ -1,0 +1,115 @@
+"""Constant-velocity motion of many boxes at once, in seconds rather than frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class Motion:
+    """Kalman filters of T boxes; each of the four coordinates has a filter of its own.
+
+    ``position`` (T, 4) is centre x, centre y, width, height in pixels; ``velocity`` (T, 4)
+    its change in pixels a second; ``covariance`` (T, 4, 3) holds the variances of position
+    and velocity and, in the middle, their covariance.
+    """
+
+    position: Floats
+    velocity: Floats
+    covariance: Floats
+
+    def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.integer]) -> Motion:
+        return Motion(self.position[index], self.velocity[index], self.covariance[index])
+
+    @property
+    def sizes(self) -> Floats:
+        """(T, 1) the mean of width and height, which a stretched arm changes least."""
+        return np.maximum(self.position[:, 2:].mean(axis=1, keepdims=True), 1.0)
+
+
+def start(boxes: Floats, noise: float) -> Motion:
+    """Filters at rest on boxes (T, 4); ``noise`` is the spread of a box in person sizes."""
+    position = to_centres(boxes)
+    motion = Motion(position, np.zeros_like(position), np.zeros((len(boxes), 4, 3)))
+    motion.covariance[:, :, 0] = (noise * motion.sizes) ** 2
+    motion.covariance[:, :, 2] = motion.sizes**2  # a person may move a size a second
+    motion.covariance[:, 2:, 2] *= 0.04
+    return motion
+
+
+def join(a: Motion, b: Motion) -> Motion:
+    """The filters of ``a`` followed by those of ``b``."""
+    return Motion(
+        np.concatenate([a.position, b.position]),
+        np.concatenate([a.velocity, b.velocity]),
+        np.concatenate([a.covariance, b.covariance]),
+    )
+
+
+def predict(motion: Motion, seconds: float, acceleration: float, damping: Floats | float) -> Motion:
+    """Where the boxes will be.
+
+    Args:
+        motion: the filters now.
+        seconds: how far ahead.
+        acceleration: spread of the white acceleration in person sizes a second squared.
+        damping: time constant, one or (T,), in seconds with which a velocity dies away, so
+            that someone who is not seen for long is not carried out of the picture.
+    """
+    constant = np.asarray(damping, np.float64).reshape(-1, 1)
+    keep = np.exp(-seconds / constant)
+    reach = constant * (1.0 - keep)
+    old = motion.covariance
+    noise = (acceleration * motion.sizes) ** 2
+    noise = np.concatenate([noise, noise, noise * 0.04, noise * 0.04], axis=1)
+    covariance = np.empty_like(old)
+    covariance[:, :, 0] = (
+        old[:, :, 0] + 2 * reach * old[:, :, 1] + reach**2 * old[:, :, 2] + noise * (seconds**4 / 4)
+    )
+    covariance[:, :, 1] = (
+        keep * old[:, :, 1] + keep * reach * old[:, :, 2] + noise * (seconds**3 / 2)
+    )
+    covariance[:, :, 2] = keep**2 * old[:, :, 2] + noise * seconds**2
+    position = motion.position + reach * motion.velocity
+    position[:, 2:] = np.maximum(position[:, 2:], 0.5 * motion.position[:, 2:])
+    return Motion(position, keep * motion.velocity, covariance)
+
+
+def correct(motion: Motion, boxes: Floats, noise: Floats) -> Motion:
+    """The filters after boxes (T, 4) were measured with spreads ``noise`` (T, 1) in sizes."""
+    error = to_centres(boxes) - motion.position
+    old = motion.covariance
+    variance = (noise * motion.sizes) ** 2
+    gain = old[:, :, :2] / (old[:, :, :1] + variance[:, :, None])
+    covariance = np.empty_like(old)
+    covariance[:, :, :2] = (1.0 - gain[:, :, :1]) * old[:, :, :2]
+    covariance[:, :, 2] = old[:, :, 2] - gain[:, :, 1] * old[:, :, 1]
+    return Motion(
+        motion.position + gain[:, :, 0] * error,
+        motion.velocity + gain[:, :, 1] * error,
+        covariance,
+    )
+
+
+def distances(motion: Motion, boxes: Floats, noise: float) -> Floats:
+    """(T, N) squared Mahalanobis distances of the centres of boxes (N, 4) from the filters."""
+    error = to_centres(boxes)[None, :, :2] - motion.position[:, None, :2]
+    variance = motion.covariance[:, :2, 0] + (noise * motion.sizes) ** 2
+    return (error**2 / variance[:, None]).sum(axis=2)
+
+
+def to_centres(boxes: Floats) -> Floats:
+    """Boxes (N, 4) x0, y0, x1, y1 as centre x, centre y, width, height."""
+    low, high = boxes[:, :2], boxes[:, 2:]
+    return np.concatenate([(low + high) / 2, high - low], axis=1)
+
+
+def to_corners(centres: Floats) -> Floats:
+    """The inverse of `to_centres`."""
+    middle, half = centres[:, :2], centres[:, 2:] / 2
+    return np.concatenate([middle - half, middle + half], axis=1)

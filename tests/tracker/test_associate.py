@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+
+from hrtrack.poses import Poses
+from hrtrack.skeleton import COCO17
+from hrtrack.tracker.associate import AssociationOptions, Tracks
+from tests.tracker.people import frame
+
+
+def follow(tracks: Tracks, frames: list[Poses]) -> list[Poses]:
+    return [tracks.update(poses, True) for poses in frames]
+
+
+def test_a_photo_needs_no_second_frame() -> None:
+    poses = Tracks(COCO17).update(frame(0, 0.0, [(0, 0), (300, 0)]), True)
+    assert poses.ids.tolist() == [1, 2]
+
+
+def test_identities_stay_with_walking_people() -> None:
+    tracks = Tracks(COCO17)
+    frames = [frame(i, i / 30, [(5 * i, 0), (600 - 5 * i, 200)]) for i in range(60)]
+    for poses in follow(tracks, frames):
+        assert poses.ids.tolist() == [1, 2]
+    assert tracks.ids_given == 2
+
+
+def test_two_people_who_cross_keep_their_ids() -> None:
+    tracks = Tracks(COCO17)
+    for i in range(100):
+        poses = tracks.update(frame(i, i / 30, [(3 * i, 0), (300 - 3 * i, 4)]), True)
+        if len(poses) == 2:
+            assert poses.ids.tolist() == [1, 2]
+    assert tracks.ids_given == 2
+    assert poses.ids.tolist() == [1, 2]
+
+
+def test_newcomers_wait_for_a_second_look() -> None:
+    tracks = Tracks(COCO17)
+    tracks.update(frame(0, 0.0, [(0, 0)]), True)
+    assert tracks.update(frame(1, 0.03, [(0, 0), (400, 0)]), True).ids.tolist() == [1]
+    assert tracks.update(frame(2, 0.07, [(0, 0), (400, 0)]), True).ids.tolist() == [1, 2]
+
+
+def test_a_false_box_of_one_frame_uses_up_no_id() -> None:
+    tracks = Tracks(COCO17)
+    for i in range(20):
+        false = [(400.0 + 90 * (i % 3), 0.0)] if i % 2 else []
+        poses = tracks.update(frame(i, i / 30, [(0, 0), *false]), True)
+        assert poses.ids.tolist() == [1]
+    assert tracks.ids_given == 1
+
+
+def test_low_scores_continue_a_track_but_start_none() -> None:
+    tracks = Tracks(COCO17)
+    tracks.update(frame(0, 0.0, [(0, 0)]), True)
+    for i in range(1, 10):
+        poses = tracks.update(frame(i, i / 30, [(0, 0), (400, 0)], score=0.15), True)
+        assert poses.ids.tolist() == [1]
+    assert len(tracks.update(frame(10, 0.33, [(0, 0)], score=0.05), True)) == 0
+
+
+def test_someone_who_was_hidden_gets_the_id_back() -> None:
+    tracks = Tracks(COCO17)
+    for i in range(90):
+        hidden = 30 <= i < 60
+        poses = tracks.update(frame(i, i / 30, [] if hidden else [(2 * i, 0)]), True)
+        assert poses.ids.tolist() == ([] if hidden else [1])
+
+
+def test_memory_ends_and_ids_are_never_reused() -> None:
+    tracks = Tracks(COCO17, AssociationOptions(memory=1.0))
+    time, seen = 0.0, []
+    for round_ in range(200):
+        for i in range(3):
+            poses = tracks.update(frame(round_ * 3 + i, time, [(0, 0)]), True)
+            time += 0.03
+        seen += poses.ids.tolist()
+        time += 5.0
+        assert len(tracks) == 1
+    assert seen == list(range(1, 201))
+
+
+def test_two_poses_of_one_person_become_one() -> None:
+    tracks = Tracks(COCO17)
+    poses = tracks.update(frame(0, 0.0, [(0, 0), (2, 2), (300, 0)], score=[0.6, 0.8, 0.7]), True)
+    assert poses.boxes[:, 0].tolist() == [2.0, 300.0]
+
+
+def test_motion_is_in_seconds() -> None:
+    # The same walk at 50 and, with frames dropped at random, at about 5 frames a second.
+    rng = np.random.default_rng(0)
+    for keep in (1.0, 0.1):
+        tracks = Tracks(COCO17)
+        for i in range(300):
+            if rng.random() <= keep or i < 2:
+                poses = tracks.update(frame(i, i / 50, [(2 * i, 0), (2 * i, 170)]), True)
+                assert poses.ids.tolist() == [1, 2]
+        assert tracks.live(6.1).velocity[:, 0] == pytest.approx(100, rel=0.1)
+
+
+def test_a_rewound_source_starts_over_with_new_ids() -> None:
+    tracks = Tracks(COCO17)
+    follow(tracks, [frame(i, 10 + i / 30, [(0, 0)]) for i in range(5)])
+    poses = follow(tracks, [frame(i, i / 30, [(0, 0)]) for i in range(5)])
+    assert poses[-1].ids.tolist() == [2]
+    # A frame that is a little late is not another showing.
+    assert tracks.update(frame(5, 0.1, [(0, 0)]), True).ids.tolist() == [2]
+
+
+def test_alarms_tell_of_weak_and_lost_tracks() -> None:
+    tracks = Tracks(COCO17)
+    follow(tracks, [frame(i, i / 30, [(0, 0), (300, 0)]) for i in range(5)])
+    assert tracks.alarms == 0
+    tracks.update(frame(5, 5 / 30, [(0, 0)]), False)
+    assert tracks.alarms == 1
+    tracks.update(frame(6, 6 / 30, [(0, 0)], joint_score=0.3), False)
+    assert tracks.alarms == 2
+
+
+def test_live_people_are_carried_forward() -> None:
+    tracks = Tracks(COCO17)
+    follow(tracks, [frame(i, i / 30, [(6 * i, 0)]) for i in range(30)])
+    live = tracks.live(30 / 30)
+    expected = frame(30, 1.0, [(180, 0)])
+    assert live.boxes == pytest.approx(expected.boxes, abs=2)
+    assert live.keypoints == pytest.approx(expected.keypoints, abs=2)
+    assert live.ids.tolist() == [1]
+    assert live.rows.tolist() == [0]
+
+
+def test_nobody_at_all() -> None:
+    tracks = Tracks(COCO17)
+    assert len(tracks.update(frame(0, 0.0, []), True)) == 0
+    assert len(tracks.live(0.1)) == 0
