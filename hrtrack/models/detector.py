@@ -1,0 +1,172 @@
+"""The bundled person detector: an anchor-free, one-stage, single-class convolutional network.
+
+A residual trunk at strides 4 to 32, a small two-way feature pyramid at strides 8, 16 and 32, and
+one light head a level that predicts for every grid cell a person logit and the distances from the
+cell's centre to the four box sides (Tian et al., "FCOS", ICCV 2019). Only plain 3x3 and 1x1
+convolutions, max pooling, nearest up-sampling, ReLU and softplus, so every runtime takes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+STRIDES = (8, 16, 32)
+PIXEL_MEAN, PIXEL_STD = 114.0, 58.0
+"""Letterbox bars are painted with the mean, so that they reach the network as zeros."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorConfig:
+    """Channels at strides 2, 4, 8, 16, 32; residual blocks at strides 4 to 32; pyramid width."""
+
+    widths: tuple[int, int, int, int, int] = (16, 32, 64, 128, 256)
+    blocks: tuple[int, int, int, int] = (1, 2, 3, 2)
+    pyramid: int = 64
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution without bias, batch norm and, unless told otherwise, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, act: bool = True):
+        layers: list[nn.Module] = [
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm2d(outputs, momentum=0.03, eps=1e-3),
+        ]
+        if act:
+            layers.append(nn.ReLU(inplace=True))
+        super().__init__(*layers)
+
+
+class Block(nn.Module):
+    """Residual pair of 3x3 convolutions with half the channels in between."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.reduce = ConvNorm(channels, channels // 2, 3)
+        self.expand = ConvNorm(channels // 2, channels, 3, act=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.expand(self.reduce(x)))
+
+
+class Context(nn.Module):
+    """Pools over 5, 9 and 13 cells, so that the coarsest level sees the whole picture."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.squeeze = ConvNorm(channels, channels // 2, 1)
+        self.mix = ConvNorm(2 * channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        levels = [self.squeeze(x)]
+        for _ in range(3):
+            levels.append(F.max_pool2d(levels[-1], 5, 1, 2))
+        return self.mix(torch.cat(levels, 1))
+
+
+class Pyramid(nn.Module):
+    """Coarse-to-fine, then fine-to-coarse, by addition (after Liu et al., "PANet", CVPR 2018)."""
+
+    def __init__(self, inputs: tuple[int, int, int], width: int):
+        super().__init__()
+        self.lateral = nn.ModuleList(ConvNorm(c, width, 1, act=False) for c in inputs)
+        self.smooth = nn.ModuleList(ConvNorm(width, width, 3) for _ in inputs)
+        self.down = nn.ModuleList(ConvNorm(width, width, 3, 2, act=False) for _ in inputs[1:])
+
+    def forward(self, levels: list[Tensor]) -> list[Tensor]:
+        fine, middle, coarse = (conv(x) for conv, x in zip(self.lateral, levels, strict=True))
+        middle = middle + F.interpolate(coarse, scale_factor=2.0)
+        fine = self.smooth[0](fine + F.interpolate(middle, scale_factor=2.0))
+        middle = self.smooth[1](middle + self.down[0](fine))
+        coarse = self.smooth[2](coarse + self.down[1](middle))
+        return [fine, middle, coarse]
+
+
+class Head(nn.Module):
+    """One level's predictions: person logit and softplus side distances in strides."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.score_features = ConvNorm(width, width // 2, 3)
+        self.box_features = ConvNorm(width, width // 2, 3)
+        self.score = nn.Conv2d(width // 2, 1, 1)
+        self.box = nn.Conv2d(width // 2, 4, 1)
+        nn.init.normal_(self.score.weight, std=0.01)
+        nn.init.constant_(self.score.bias, -4.0)
+        nn.init.normal_(self.box.weight, std=0.01)
+        nn.init.constant_(self.box.bias, 2.0)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.score(self.score_features(x)), self.box(self.box_features(x))
+
+
+class PersonDetector(nn.Module):
+    """Images in, a logit and four side distances for every grid cell of three levels out."""
+
+    def __init__(self, config: DetectorConfig | None = None):
+        super().__init__()
+        self.config = config or DetectorConfig()
+        w, n = self.config.widths, self.config.blocks
+        self.stem = ConvNorm(3, w[0], 3, 2)
+        self.stages = nn.ModuleList(
+            nn.Sequential(ConvNorm(w[i], w[i + 1], 3, 2), *(Block(w[i + 1]) for _ in range(n[i])))
+            for i in range(4)
+        )
+        self.context = Context(w[4])
+        self.pyramid = Pyramid((w[2], w[3], w[4]), self.config.pyramid)
+        self.heads = nn.ModuleList(Head(self.config.pyramid) for _ in STRIDES)
+
+    def forward(self, images_NHW3: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 RGB images, sides multiples of 32 -> logits (N, P), distances (N, P, 4) in pixels.
+
+        Distances are left, top, right, bottom from the cell centres of `cell_centres`.
+        """
+        x = (images_NHW3.permute(0, 3, 1, 2).float() - PIXEL_MEAN) / PIXEL_STD
+        x = self.stem(x)
+        levels = []
+        for stage in self.stages:
+            x = stage(x)
+            levels.append(x)
+        pyramid = self.pyramid([levels[1], levels[2], self.context(levels[3])])
+        logits, sides = [], []
+        for level, head, stride in zip(pyramid, self.heads, STRIDES, strict=True):
+            score, box = head(level)
+            logits.append(score.float().flatten(1))
+            sides.append(F.softplus(box.float().flatten(2).transpose(1, 2)) * stride)
+        return torch.cat(logits, 1), torch.cat(sides, 1)
+
+
+def cell_centres(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Centres (P, 2) as x, y in pixels and strides (P,) of all cells, in the network's order."""
+    centres, strides = [], []
+    for stride in STRIDES:
+        y, x = torch.meshgrid(
+            torch.arange(height // stride), torch.arange(width // stride), indexing="ij"
+        )
+        points = (torch.stack([x, y], -1).reshape(-1, 2).float() + 0.5) * stride
+        centres.append(points)
+        strides.append(torch.full((len(points),), float(stride)))
+    return torch.cat(centres), torch.cat(strides)
+
+
+def boxes_from_sides(centres_P2: Tensor, sides_NP4: Tensor) -> Tensor:
+    """Side distances to boxes (N, P, 4) as x0, y0, x1, y1 in pixels."""
+    return torch.cat([centres_P2 - sides_NP4[..., :2], centres_P2 + sides_NP4[..., 2:]], -1)
+
+
+class DetectorGraph(nn.Module):
+    """The detector as it is exported: static size, boxes in input pixels, scores in [0, 1]."""
+
+    def __init__(self, detector: PersonDetector, height: int, width: int):
+        super().__init__()
+        self.detector = detector
+        centres, _ = cell_centres(height, width)
+        self.register_buffer("centres", centres, persistent=False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits, sides = self.detector(images)
+        return boxes_from_sides(self.centres, sides), logits.sigmoid()

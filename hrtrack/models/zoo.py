@@ -1,0 +1,264 @@
+"""Names for models: the bundled ones, and public ones that are downloaded on first use.
+
+Downloads go through pooch into the user's cache, resume where they broke off, and are checked.
+OpenMMLab file names carry the first eight hex digits of the file's SHA-256; a file for which no
+hash is published is loaded only where the user says so.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import zipfile
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import ModelError
+
+Task = Literal["pose", "detector", "action"]
+CHUNK = 1 << 18
+TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A model that has a name. ``sha256`` is the hash or its first digits; None if unpublished."""
+
+    name: str
+    task: Task
+    url: str | None
+    sha256: str | None
+    licence: str
+    note: str
+
+    @property
+    def bundled(self) -> bool:
+        return self.url is None
+
+
+_MMPOSE = "https://download.openmmlab.com/mmpose/"
+_OLD = _MMPOSE + "top_down/hrnet/"
+_NEW = _MMPOSE + "v1/body_2d_keypoint/topdown_heatmap/coco/"
+_SDK = _MMPOSE + "v1/projects/rtmposev1/onnx_sdk/"
+_YOLOX = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/"
+
+_POSE_FILES = (
+    (_OLD, "hrnet_w32_coco_256x192-c78dce93_20200708.pth"),
+    (_OLD, "hrnet_w32_mpii_256x256-6c4f923f_20200812.pth"),
+    (_OLD, "hrnet_w32_mpii_256x256_dark-f1601c5b_20200927.pth"),
+    (_OLD, "hrnet_w48_coco_256x192-b9e0b3ab_20200708.pth"),
+    (_OLD, "hrnet_w48_mpii_256x256-92cab7bd_20200812.pth"),
+    (_OLD, "hrnet_w48_mpii_256x256_dark-0decd39f_20200927.pth"),
+    (_NEW, "td-hm_hrnet-w32_8xb64-210e_coco-256x192-81c58e40_20220909.pth"),
+    (_NEW, "td-hm_hrnet-w32_8xb64-210e_coco-384x288-ca5956af_20220909.pth"),
+    (_NEW, "td-hm_hrnet-w32_8xb64-210e_coco-aic-256x192-combine-458125cc_20230818.pth"),
+    (_NEW, "td-hm_hrnet-w32_8xb64-210e_coco-aic-256x192-combine-4ce66880_20221026.pth"),
+    (_NEW, "td-hm_hrnet-w32_8xb64-210e_coco-aic-256x192-merge-a9ea6d77_20230818.pth"),
+    (_NEW, "td-hm_hrnet-w32_8xb64-210e_coco-aic-256x192-merge-b05435b9_20221025.pth"),
+    (_NEW, "td-hm_hrnet-w32_dark-8xb64-210e_coco-256x192-0e00bf12_20220914.pth"),
+    (_NEW, "td-hm_hrnet-w32_dark-8xb64-210e_coco-384x288-9bab4c9b_20220917.pth"),
+    (_NEW, "td-hm_hrnet-w32_fp16-8xb64-210e_coco-256x192-f1e84e3b_20220914.pth"),
+    (_NEW, "td-hm_hrnet-w32_udp-8xb64-210e_coco-256x192-73ede547_20220914.pth"),
+    (_NEW, "td-hm_hrnet-w32_udp-8xb64-210e_coco-384x288-9a3f7c85_20220914.pth"),
+    (_NEW, "td-hm_hrnet-w32_udp-regress-8xb64-210e_coco-256x192-9c0b77b4_20220926.pth"),
+    (_NEW, "td-hm_hrnet-w48_8xb32-210e_coco-256x192-0e67c616_20220913.pth"),
+    (_NEW, "td-hm_hrnet-w48_8xb32-210e_coco-384x288-c161b7de_20220915.pth"),
+    (_NEW, "td-hm_hrnet-w48_dark-8xb32-210e_coco-256x192-e1ebdd6f_20220913.pth"),
+    (_NEW, "td-hm_hrnet-w48_dark-8xb32-210e_coco-384x288-39c3c381_20220916.pth"),
+    (_NEW, "td-hm_hrnet-w48_udp-8xb32-210e_coco-256x192-3feaef8f_20220913.pth"),
+    (_NEW, "td-hm_hrnet-w48_udp-8xb32-210e_coco-384x288-70d7ab01_20220913.pth"),
+)
+_DETECTOR_FILES = (
+    # The digits in these zips' names are of the training checkpoint, not of the zip.
+    (_SDK, "yolox_nano_8xb8-300e_humanart-40f6f0d0.zip"),
+    (_SDK, "yolox_tiny_8xb8-300e_humanart-6f3252f9.zip"),
+    (_SDK, "yolox_s_8xb8-300e_humanart-3ef259a7.zip"),
+    (_SDK, "yolox_m_8xb8-300e_humanart-c2c7a14a.zip"),
+    (_YOLOX, "yolox_nano.onnx"),
+    (_YOLOX, "yolox_tiny.onnx"),
+    (_YOLOX, "yolox_s.onnx"),
+)
+
+
+def _pose_entry(base: str, file: str) -> Entry:
+    stem, digits = file.removesuffix(".pth").rsplit("_", 1)[0].rsplit("-", 1)
+    # Two releases share everything but the hash.
+    name = f"{stem}-{digits}" if "coco-aic" in stem else stem
+    return Entry(name, "pose", base + file, digits, "Apache-2.0 (repository)", "OpenMMLab HRNet")
+
+
+def _detector_entry(base: str, file: str) -> Entry:
+    name = file.removesuffix(".onnx").removesuffix(".zip")
+    name = name.rsplit("-", 1)[0] if file.endswith(".zip") else name
+    owner = "OpenMMLab YOLOX, Human-Art" if base == _SDK else "Megvii YOLOX, COCO"
+    return Entry(name, "detector", base + file, None, "Apache-2.0 (repository)", owner)
+
+
+PUBLIC: tuple[Entry, ...] = (
+    *(_pose_entry(*file) for file in _POSE_FILES),
+    *(_detector_entry(*file) for file in _DETECTOR_FILES),
+)
+_BUNDLED_TASKS: dict[str, Task] = {"person": "detector", "body": "pose", "action": "action"}
+
+
+def weights_folder() -> Path:
+    """Where the bundled models lie."""
+    return Path(str(resources.files("hrtrack.models") / "weights"))
+
+
+def bundled_path(name: str) -> Path | None:
+    """The file of a bundled model, or None if no bundled model has that name."""
+    path = weights_folder() / f"{name}.onnx"
+    return path if "/" not in name and path.is_file() else None
+
+
+def entries() -> list[Entry]:
+    """Every model that has a name, bundled ones first; for `hrtrack models`."""
+    bundled = [
+        Entry(
+            path.stem, _BUNDLED_TASKS.get(path.stem.split("_")[0], "pose"),
+            None, None, "Apache-2.0", "bundled",
+        )
+        for path in sorted(weights_folder().glob("*.onnx"))
+    ]  # fmt: skip
+    return [*bundled, *PUBLIC]
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept; the environment variable HRTRACK_CACHE moves it."""
+    import pooch
+
+    return Path(os.environ.get("HRTRACK_CACHE") or pooch.os_cache("hrtrack"))
+
+
+def resolve(name_or_path: str | Path, *, trust_unhashed: bool = False) -> Path:
+    """The local file of a path, a bundled name or a public name, downloaded if need be.
+
+    Raises:
+        ModelError: there is no such file or name, the download failed or does not match its
+            hash, or no hash is known and ``trust_unhashed`` was not given.
+    """
+    text = str(name_or_path)
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path
+    bundled = bundled_path(text)
+    if bundled is not None:
+        return bundled
+    found = next((entry for entry in PUBLIC if entry.name == text), None)
+    if found is not None:
+        return fetch(found, cache_folder(), trust_unhashed=trust_unhashed)
+    if path.suffix in {".onnx", ".pth", ".pt", ".safetensors"} or len(path.parts) > 1:
+        raise ModelError(f"no model file at {text}")
+    names = [entry.name for entry in entries()]
+    close = difflib.get_close_matches(text, names, 3) or names[:3]
+    raise ModelError(
+        f"unknown model '{text}': neither a file nor a known name; close: {', '.join(close)} "
+        "(hrtrack models lists all)"
+    )
+
+
+def fetch(entry: Entry, folder: Path, *, trust_unhashed: bool = False) -> Path:
+    """Downloads a public model into ``folder`` unless it is there; returns the model file.
+
+    Raises:
+        ModelError: as for `resolve`.
+    """
+    import pooch
+
+    assert entry.url is not None
+    file = entry.url.rsplit("/", 1)[1]
+    final = folder / (f"{entry.name}.onnx" if file.endswith(".zip") else file)
+    if final.is_file():
+        return final
+    if entry.sha256 is None and not trust_unhashed:
+        raise ModelError(
+            f"no hash is published for {entry.name} ({entry.url}), so a download cannot be "
+            "verified; --trust-unhashed loads it anyway"
+        )
+
+    def download(url: str, output_file: str, _: Any) -> None:
+        part = folder / f"{file}.part"
+        _transfer(url, part, entry.name)
+        _check(part, entry)
+        os.replace(part, output_file)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        # pooch would print what it calls an unverified hash; ours was checked while loading.
+        pooch.get_logger().setLevel("WARNING")
+        got = pooch.retrieve(entry.url, None, fname=file, path=folder, downloader=download)
+    except ModelError:
+        raise
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"cannot download {entry.name} from {entry.url}: {_reason(error)}; "
+            "the next try goes on where this one stopped"
+        ) from None
+    return _unpack(Path(got), final) if file.endswith(".zip") else Path(got)
+
+
+def _transfer(url: str, part: Path, title: str) -> None:
+    """Fetches ``url`` into ``part``, going on from what is already there."""
+    import requests
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as answer:
+        if have and answer.status_code == requests.codes.requested_range_not_satisfiable:
+            return  # all of it had arrived
+        answer.raise_for_status()
+        if answer.status_code != requests.codes.partial_content:
+            have = 0
+        rest = answer.headers.get("Content-Length")
+        total = have + int(rest) if rest else None
+        columns = (TextColumn(title), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with (
+            Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+            part.open("ab" if have else "wb") as out,
+        ):
+            task = progress.add_task(title, total=total, completed=have)
+            for chunk in answer.iter_content(CHUNK):
+                out.write(chunk)
+                progress.advance(task, len(chunk))
+    if total is not None and part.stat().st_size != total:
+        raise OSError(f"{part.stat().st_size} of {total} bytes arrived")
+
+
+def _check(path: Path, entry: Entry) -> None:
+    if entry.sha256 is None:
+        return
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(entry.sha256):
+        path.unlink()
+        raise ModelError(
+            f"{entry.url} does not match its hash: SHA-256 begins {digest[:8]}, expected "
+            f"{entry.sha256[:8]}; the file was deleted"
+        )
+
+
+def _unpack(archive: Path, final: Path) -> Path:
+    """Takes the one ONNX file out of a zip."""
+    try:
+        with zipfile.ZipFile(archive) as files:
+            models = [name for name in files.namelist() if name.endswith(".onnx")]
+            if len(models) != 1:
+                raise ModelError(f"{archive} holds {len(models)} ONNX files, expected one")
+            part = final.with_suffix(".part")
+            part.write_bytes(files.read(models[0]))
+            os.replace(part, final)
+    except zipfile.BadZipFile:
+        archive.unlink()
+        raise ModelError(f"{archive} is not a zip file; it was deleted") from None
+    archive.unlink()
+    return final
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

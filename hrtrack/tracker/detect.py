@@ -1,0 +1,245 @@
+"""Runs any supported ONNX person detector on OpenVINO: picture in, people's boxes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BackendError, ModelError
+from ..models.zoo import resolve
+from .detect_formats import Format, Port, recognise
+
+FILL = 114
+MIN_SCORE = 0.1
+"""Low enough for the association's second band of weak boxes."""
+MOST = 300
+
+
+class Detector(Protocol):
+    """Finds people in a picture."""
+
+    name: str
+
+    def __call__(
+        self, image_rgb: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Boxes (N, 4) xyxy in image pixels and scores (N,) in [0, 1], best first.
+
+        ``image_rgb`` is (H, W, 3).
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class OpenVinoDetector:
+    """A detector on OpenVINO's CPU plug-in; ``kind`` names the recognised format."""
+
+    def __init__(self, path: Path, name: str, threads: int | None, min_score: float) -> None:
+        self.name = name
+        self.min_score = min_score
+        self._core, self._model = _read(path)
+        self._threads = threads
+        self._format = _recognise(self._model, str(path))
+        self.kind = self._format.kind
+        self.input_hw = self._format.input_hw
+        self._runners: dict[tuple[int, int], _Runner] = {}
+
+    def __call__(
+        self, image_rgb: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        height, width = image_rgb.shape[:2]
+        runner = self._runner(portrait=height > width)
+        scale = runner.load(image_rgb)
+        boxes, scores = self._format.decode(runner.infer(width, height), runner.input_hw)
+        keep = scores >= self.min_score
+        boxes, scores = boxes[keep].astype(np.float32), scores[keep].astype(np.float32)
+        order = np.argsort(-scores, kind="stable")[:MOST]
+        boxes, scores = boxes[order], scores[order]
+        if self._format.nms_iou is not None:
+            kept = nms(boxes, scores, self._format.nms_iou)
+            boxes, scores = boxes[kept], scores[kept]
+        if self._format.size_input is None:
+            boxes = boxes / scale
+        np.clip(boxes, 0, (width, height, width, height), out=boxes)
+        return boxes, scores
+
+    def close(self) -> None:
+        self._runners.clear()
+
+    def _runner(self, portrait: bool) -> _Runner:
+        height, width = self._format.input_hw
+        # Our own graph is cheap to turn: an upright phone video would use a third of a wide one.
+        turned = self._format.kind == "hrtrack" and portrait != (height > width)
+        hw = (width, height) if turned and height != width else (height, width)
+        if hw not in self._runners:
+            model = self._model.clone()
+            if hw != self._format.input_hw:
+                _reshape_own(model, hw)
+            self._runners[hw] = _Runner(self._core, model, self._format, hw, self._threads)
+        return self._runners[hw]
+
+
+class _Runner:
+    """One compiled graph of one input size with its buffers."""
+
+    def __init__(
+        self, core: Any, model: Any, form: Format, hw: tuple[int, int], threads: int | None
+    ) -> None:
+        self.input_hw = hw
+        self._form = form
+        if not form.channels_last:
+            model = _take_pictures(model, form, hw)
+        self._buffer = np.full((1, *hw, 3), FILL, np.uint8)
+        self._filled = hw
+        compiled = core.compile_model(model, "CPU", _options(core, threads))
+        self._request = compiled.create_infer_request()
+        self._outputs = [(i, port.get_names()) for i, port in enumerate(compiled.outputs)]
+        self._image = next(
+            i for i, port in enumerate(compiled.inputs) if form.image in port.get_names()
+        )
+
+    def load(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Scales the picture into the input buffer; returns the scale as x, y, x, y."""
+        import cv2
+
+        height, width = self.input_hw
+        if self._form.letterbox:
+            ratio = min(height / image.shape[0], width / image.shape[1])
+            fit = (max(1, round(image.shape[0] * ratio)), max(1, round(image.shape[1] * ratio)))
+        else:
+            fit = (height, width)
+        if fit != self._filled:
+            self._buffer[:] = FILL
+            self._filled = fit
+        target = self._buffer[0, : fit[0], : fit[1]]
+        cv2.resize(image, (fit[1], fit[0]), dst=target, interpolation=cv2.INTER_LINEAR)
+        x, y = fit[1] / image.shape[1], fit[0] / image.shape[0]
+        return np.array([x, y, x, y], np.float32)
+
+    def infer(self, width: int, height: int) -> dict[str, NDArray[Any]]:
+        """The graph's outputs under every name they have; valid until the next call."""
+        feed: dict[int, NDArray[Any]] = {self._image: self._buffer}
+        if self._form.size_input is not None:
+            feed[1 - self._image] = np.array([[width, height]], np.int64)
+        self._request.infer(feed, share_inputs=True)
+        arrays = {i: self._request.get_output_tensor(i).data for i, _ in self._outputs}
+        return {name: arrays[i] for i, names in self._outputs for name in names}
+
+
+def open_detector(
+    name_or_path: str, threads: int | None = None, min_score: float = MIN_SCORE
+) -> Detector:
+    """Opens a bundled, downloaded or own ONNX person detector on OpenVINO's CPU plug-in.
+
+    Raises:
+        ModelError: unknown name, missing or unreadable file, or a graph of another kind.
+        BackendError: OpenVINO is not installed.
+    """
+    return OpenVinoDetector(resolve(name_or_path), Path(name_or_path).stem, threads, min_score)
+
+
+def nms(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], iou: float
+) -> NDArray[np.intp]:
+    """Greedy non-maximum suppression; indices of the boxes (N, 4) kept, best first."""
+    left, top, right, bottom = boxes.T
+    areas = (right - left) * (bottom - top)
+    order = np.argsort(-scores, kind="stable")
+    kept = []
+    while len(order):
+        best, rest = order[0], order[1:]
+        kept.append(best)
+        width = np.minimum(right[best], right[rest]) - np.maximum(left[best], left[rest])
+        height = np.minimum(bottom[best], bottom[rest]) - np.maximum(top[best], top[rest])
+        overlap = np.clip(width, 0, None) * np.clip(height, 0, None)
+        union = np.maximum(areas[best] + areas[rest] - overlap, 1e-9)
+        order = rest[overlap <= iou * union]
+    return np.array(kept, np.intp)
+
+
+def _read(path: Path) -> tuple[Any, Any]:
+    try:
+        import openvino
+    except ImportError:
+        raise BackendError(
+            "person detectors run on OpenVINO, which is not installed: pip install openvino"
+        ) from None
+    if not path.is_file():
+        raise ModelError(f"no detector at {path}")
+    core = openvino.Core()
+    try:
+        return core, core.read_model(path)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ModelError(f"{path} cannot be read as an ONNX model: {reason}") from None
+
+
+def _recognise(model: Any, source: str) -> Format:
+    def ports(nodes: list[Any]) -> list[Port]:
+        return [
+            Port(
+                frozenset(node.get_names()),
+                tuple(
+                    dimension.get_length() if dimension.is_static else -1
+                    for dimension in node.partial_shape
+                ),
+                node.element_type.to_string(),
+            )
+            for node in nodes
+        ]
+
+    slices = {"StridedSlice", "Slice", "Split", "VariadicSplit", "Gather"}
+    first = {
+        target.get_node().get_type_name()
+        for node in model.inputs
+        for target in node.get_target_inputs()
+    }
+    return recognise(ports(model.inputs), ports(model.outputs), bool(first & slices), source)
+
+
+def _take_pictures(model: Any, form: Format, hw: tuple[int, int]) -> Any:
+    """Puts channel order, normalisation and layout before a foreign graph: uint8 NHWC in."""
+    from openvino import Layout, Type
+    from openvino.preprocess import ColorFormat, PrePostProcessor
+
+    shapes = {form.image: [1, 3, *hw]}
+    if form.size_input is not None:
+        shapes[form.size_input] = [1, 2]
+    model.reshape(shapes)
+    steps = PrePostProcessor(model)
+    image = steps.input(form.image)
+    image.tensor().set_element_type(Type.u8).set_layout(Layout("NHWC"))
+    image.tensor().set_color_format(ColorFormat.RGB)
+    image.model().set_layout(Layout("NCHW"))
+    if form.bgr:
+        image.preprocess().convert_color(ColorFormat.BGR)
+    image.preprocess().convert_element_type(Type.f32)
+    if form.mean is not None and form.std is not None:
+        image.preprocess().mean(list(form.mean)).scale(list(form.std))
+    return steps.build()
+
+
+def _reshape_own(model: Any, hw: tuple[int, int]) -> None:
+    """Turns hrtrack's graph to another input size: new cell centres, then new shapes."""
+    from openvino import opset13, utils
+
+    from .detect_formats import yolox_grid
+
+    cells, strides = yolox_grid(hw)
+    centres = opset13.constant((cells + 0.5) * strides)
+    old = next(op for op in model.get_ops() if op.get_friendly_name() == "centres")
+    utils.replace_node(old, centres)
+    model.reshape([1, *hw, 3])
+
+
+def _options(core: Any, threads: int | None) -> dict[str, Any]:
+    options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if threads is not None:
+        options["INFERENCE_NUM_THREADS"] = threads
+    has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    options["INFERENCE_PRECISION_HINT"] = "bf16" if has_bf16 else "f32"
+    return options

@@ -1,0 +1,200 @@
+"""Photos with person boxes, decoded once, and the canvases the detector is trained on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+FILL = 114
+PERSON, PADDING, IGNORE = 1, 0, -1
+SMALLEST = 9.0
+"""People lower than this many pixels on the canvas are ignored: the finest stride is 8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """One decoded photo: boxes (B, 4) xyxy in its pixels, kinds (B,) PERSON or IGNORE."""
+
+    image: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    kinds: NDArray[np.int8]
+
+
+class PhotoStore:
+    """Decoded photos in one flat file; opened by memory map, so that workers share the pages."""
+
+    def __init__(self, folder: Path, trust: float = 0.5) -> None:
+        self.entries = json.loads((folder / "index.json").read_text())
+        self.pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
+        self.trust = trust
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> Photo:
+        e = self.entries[index]
+        h, w = e["h"], e["w"]
+        image = self.pixels[e["off"] : e["off"] + h * w * 3].reshape(h, w, 3)
+        rows = np.asarray(e["boxes"], np.float32).reshape(-1, 5)
+        ignored = np.asarray(e["ignore"], np.float32).reshape(-1, 4)
+        kinds = np.where(rows[:, 4] >= self.trust, PERSON, IGNORE)
+        return Photo(
+            image,
+            np.concatenate([rows[:, :4], ignored]),
+            np.concatenate([kinds, np.full(len(ignored), IGNORE)]).astype(np.int8),
+        )
+
+
+def place(
+    canvas: NDArray[np.uint8],
+    tile: tuple[int, int, int, int],
+    photo: Photo,
+    scale: tuple[float, float],
+    shift: tuple[float, float],
+    flip: bool,
+    interpolation: int,
+) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    """Lay a scaled photo into the tile x0, y0, x1, y1; its boxes there, cut at the tile's edges.
+
+    ``shift`` in [0, 1] says which part of a larger photo is seen, or where a smaller one lies.
+    """
+    x0, y0, x1, y1 = tile
+    h, w = photo.image.shape[:2]
+    nw, nh = max(1, round(w * scale[0])), max(1, round(h * scale[1]))
+    tw, th = x1 - x0, y1 - y0
+    left, top = round((tw - nw) * shift[0]), round((th - nh) * shift[1])
+    # Only the visible part of the photo is scaled.
+    sx0, sy0 = max(0, -left) * w // nw, max(0, -top) * h // nh
+    sx1 = min(w, -(-min(nw, tw - left) * w // nw))
+    sy1 = min(h, -(-min(nh, th - top) * h // nh))
+    dx, dy = max(0, left), max(0, top)
+    dw, dh = min(nw, tw - dx, tw), min(nh, th - dy, th)
+    boxes = photo.boxes.copy()
+    source = photo.image[sy0:sy1, sx0:sx1]
+    part = cv2.resize(source, (dw, dh), interpolation=interpolation)
+    boxes[:, 0::2] = (boxes[:, 0::2] - sx0) * (dw / (sx1 - sx0))
+    boxes[:, 1::2] = (boxes[:, 1::2] - sy0) * (dh / (sy1 - sy0))
+    if flip:
+        part = part[:, ::-1]
+        boxes[:, 0::2] = dw - boxes[:, 2::-2]
+    canvas[y0 + dy : y0 + dy + dh, x0 + dx : x0 + dx + dw] = part
+    whole = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
+    boxes[:, 0::2] = boxes[:, 0::2].clip(0, dw)
+    boxes[:, 1::2] = boxes[:, 1::2].clip(0, dh)
+    size = boxes[:, 2:] - boxes[:, :2]
+    seen = size.prod(-1) / np.maximum(whole, 1e-3)
+    kinds = photo.kinds.copy()
+    kinds[(seen < 0.35) | (size[:, 1] < SMALLEST) | (size[:, 0] < 4)] = IGNORE
+    boxes += np.array([x0 + dx, y0 + dy, x0 + dx, y0 + dy], np.float32)
+    keep = (size > 1).all(-1)
+    return boxes[keep], kinds[keep]
+
+
+def recolour(canvas: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Random saturation, brightness, contrast, white balance; sometimes blur, noise or JPEG."""
+    if rng.random() < 0.8:
+        gray = cv2.cvtColor(cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        amount = 0.0 if rng.random() < 0.06 else rng.uniform(0.5, 1.5)
+        canvas = cv2.addWeighted(canvas, amount, gray, 1 - amount, 0)
+        ramp = np.arange(256, dtype=np.float32)[:, None]
+        gain = rng.uniform(0.6, 1.4) * rng.uniform(0.92, 1.08, 3)
+        table = (ramp / 255) ** rng.uniform(0.75, 1.35) * 255
+        table = (table - FILL) * gain + FILL + rng.uniform(-35, 35)
+        canvas = cv2.LUT(canvas, table.clip(0, 255).astype(np.uint8)[None])
+    kind = rng.random()
+    if kind < 0.06:
+        canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.5, 1.3))
+    elif kind < 0.12:
+        noise = rng.normal(0, rng.uniform(3, 12), canvas.shape).astype(np.int16)
+        canvas = (canvas + noise).clip(0, 255).astype(np.uint8)
+    elif kind < 0.20:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 80))]
+        canvas = cv2.imdecode(cv2.imencode(".jpg", canvas, quality)[1], cv2.IMREAD_COLOR)
+    return canvas
+
+
+def grid_lines(length: int, count: int, rng: np.random.Generator) -> list[int]:
+    """Cut a side into ``count`` tiles with jittered borders."""
+    lines = [0]
+    for i in range(1, count):
+        lines.append(round(length * (i + rng.uniform(-0.25, 0.25)) / count))
+    return [*lines, length]
+
+
+def draw_canvas(
+    store: PhotoStore,
+    weights: NDArray[np.float64],
+    size: tuple[int, int],
+    mosaic: float,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int8]]:
+    """One training canvas (H, W, 3): a single photo or a mosaic of 2 to 12, recoloured.
+
+    Mosaics make people down to about ten pixels, as in street scenes; ``weights`` are the
+    cumulative sampling weights of the photos.
+    """
+    height, width = size
+    canvas = np.full((height, width, 3), FILL, np.uint8)
+    columns, rows = 1, 1
+    if rng.random() < mosaic:
+        columns, rows = ((2, 1), (2, 2), (3, 2), (4, 3))[rng.choice(4, p=(0.25, 0.35, 0.25, 0.15))]
+    xs, ys = grid_lines(width, columns, rng), grid_lines(height, rows, rng)
+    boxes: list[NDArray[np.float32]] = []
+    kinds: list[NDArray[np.int8]] = []
+    for y0, y1 in zip(ys, ys[1:], strict=False):
+        for x0, x1 in zip(xs, xs[1:], strict=False):
+            photo = store[int(np.searchsorted(weights, rng.random()))]
+            h, w = photo.image.shape[:2]
+            fit, cover = min((x1 - x0) / w, (y1 - y0) / h), max((x1 - x0) / w, (y1 - y0) / h)
+            if columns * rows == 1:
+                # As at inference the whole photo is seen, or it lies smaller or larger.
+                zoom = fit * (1.0 if rng.random() < 0.3 else np.exp(rng.uniform(-1.1, 0.5)))
+            else:
+                zoom = np.exp(rng.uniform(np.log(fit * 0.8), np.log(cover * 1.5)))
+            stretch = np.exp(rng.uniform(-0.1, 0.1))
+            b, k = place(
+                canvas,
+                (x0, y0, x1, y1),
+                photo,
+                (zoom * stretch, zoom / stretch),
+                (rng.random(), rng.random()) if rng.random() < 0.8 else (0.0, 0.0),
+                rng.random() < 0.5,
+                cv2.INTER_AREA if zoom < 1 and rng.random() < 0.5 else cv2.INTER_LINEAR,
+            )
+            boxes.append(b)
+            kinds.append(k)
+    return recolour(canvas, rng), np.concatenate(boxes), np.concatenate(kinds)
+
+
+def batches(
+    store: PhotoStore,
+    weights: NDArray[np.float64],
+    sizes: list[tuple[int, int]],
+    batch: int,
+    mosaic: float,
+    seed: int,
+    most: int = 40,
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int8]]]:
+    """Endless batches: images (N, H, W, 3), boxes (N, G, 4), kinds (N, G)."""
+    cv2.setNumThreads(1)
+    rng = np.random.default_rng(seed)
+    while True:
+        height, width = sizes[rng.integers(len(sizes))]
+        images = np.empty((batch, height, width, 3), np.uint8)
+        drawn = []
+        for i in range(batch):
+            images[i], b, k = draw_canvas(store, weights, (height, width), mosaic, rng)
+            largest = np.argsort(b[:, 1] - b[:, 3])[:most]
+            drawn.append((b[largest], k[largest]))
+        longest = max(1, *(len(b) for b, _ in drawn))
+        boxes = np.zeros((batch, longest, 4), np.float32)
+        kinds = np.zeros((batch, longest), np.int8)
+        for i, (b, k) in enumerate(drawn):
+            boxes[i, : len(b)], kinds[i, : len(b)] = b, k
+        yield images, boxes, kinds

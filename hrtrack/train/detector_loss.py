@@ -1,0 +1,128 @@
+"""Which grid cells answer for which person, and the detector's loss.
+
+Task-aligned assignment (Feng et al., "TOOD", ICCV 2021): a person is given to the cells that
+already score and localise it best, and each such cell's score target is the quality of its box.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hrtrack.models.detector import boxes_from_sides
+
+
+@dataclass(frozen=True, slots=True)
+class AssignConfig:
+    """Cells per person, and the exponents of score and IoU in the alignment measure."""
+
+    cells: int = 10
+    score_power: float = 0.5
+    iou_power: float = 6.0
+
+
+def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU and generalised IoU (Rezatofighi et al., CVPR 2019) of broadcastable xyxy boxes."""
+    low = torch.maximum(a[..., :2], b[..., :2])
+    high = torch.minimum(a[..., 2:], b[..., 2:])
+    inter = (high - low).clamp(min=0).prod(-1)
+    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - inter
+    iou = inter / union.clamp(min=1e-6)
+    hull_low = torch.minimum(a[..., :2], b[..., :2])
+    hull_high = torch.maximum(a[..., 2:], b[..., 2:])
+    hull = (hull_high - hull_low).prod(-1).clamp(min=1e-6)
+    return iou, iou - (hull - union) / hull
+
+
+@torch.no_grad()
+def assign(
+    scores_NP: Tensor,
+    boxes_NP4: Tensor,
+    people_NG4: Tensor,
+    valid_NG: Tensor,
+    centres_P2: Tensor,
+    strides_P: Tensor,
+    config: AssignConfig,
+) -> tuple[Tensor, Tensor]:
+    """Person index (N, P; -1 = background) and score target (N, P) of every cell."""
+    middle = (people_NG4[..., :2] + people_NG4[..., 2:]) / 2
+    half = (people_NG4[..., 2:] - people_NG4[..., :2]) / 2
+    # People narrower than a cell would hold no centre: their reach is at least one stride of 8.
+    reach = half.clamp(min=float(strides_P.min()) * 0.75)
+    offset = (centres_P2[None, None] - middle[:, :, None]).abs()
+    candidate_NGP = (offset < reach[:, :, None]).all(-1) & valid_NG[..., None]
+
+    iou_NGP, _ = giou(boxes_NP4[:, None], people_NG4[:, :, None])
+    iou_NGP = iou_NGP.clamp(min=0)
+    measure = scores_NP[:, None].pow(config.score_power) * iou_NGP.pow(config.iou_power)
+    measure = measure * candidate_NGP + 1e-12 * candidate_NGP
+
+    top = measure.topk(min(config.cells, measure.shape[-1]), dim=-1)
+    chosen = torch.zeros_like(candidate_NGP).scatter_(-1, top.indices, top.values > 0)
+    # A cell claimed by several people goes to the one its box fits best.
+    claimed_iou = torch.where(chosen, iou_NGP, -1.0)
+    best_iou, owner = claimed_iou.max(1)
+    owner = torch.where(best_iou >= 0, owner, -1)
+    mine = chosen & (
+        owner[:, None] == torch.arange(people_NG4.shape[1], device=owner.device)[:, None]
+    )
+
+    measure = measure * mine
+    peak_measure = measure.amax(-1, keepdim=True).clamp(min=1e-12)
+    peak_iou = (iou_NGP * mine).amax(-1, keepdim=True)
+    target = (measure / peak_measure * peak_iou).amax(1)
+    return owner, target
+
+
+def detector_loss(
+    logits_NP: Tensor,
+    sides_NP4: Tensor,
+    boxes_NG4: Tensor,
+    kinds_NG: Tensor,
+    centres_P2: Tensor,
+    strides_P: Tensor,
+    config: AssignConfig,
+    box_weight: float = 2.5,
+) -> tuple[Tensor, dict[str, float]]:
+    """Quality cross-entropy of the scores plus GIoU of the boxes.
+
+    ``kinds_NG``: 1 a person, -1 a region to ignore, 0 padding. Background cells inside an ignored
+    region are not punished for firing. Returns the loss and its parts for the log.
+    """
+    predicted = boxes_from_sides(centres_P2, sides_NP4)
+    people = kinds_NG == 1
+    owner, target = assign(
+        logits_NP.detach().sigmoid(),
+        predicted.detach(),
+        boxes_NG4,
+        people,
+        centres_P2,
+        strides_P,
+        config,
+    )
+    foreground = owner >= 0
+
+    inside = (centres_P2[None, None] > boxes_NG4[:, :, None, :2]) & (
+        centres_P2[None, None] < boxes_NG4[:, :, None, 2:]
+    )
+    ignored = (inside.all(-1) & (kinds_NG == -1)[..., None]).any(1)
+    counted = foreground | ~ignored
+
+    total = target.sum().clamp(min=1.0)
+    score_loss = F.binary_cross_entropy_with_logits(logits_NP, target, reduction="none")
+    score_loss = (score_loss * counted).sum() / total
+
+    matched = boxes_NG4.gather(1, owner.clamp(min=0)[..., None].expand(-1, -1, 4))
+    iou, quality = giou(predicted[foreground], matched[foreground])
+    box_loss = ((1 - quality) * target[foreground]).sum() / total
+    loss = score_loss + box_weight * box_loss
+    parts = {
+        "loss": float(loss.detach()),
+        "score_loss": float(score_loss.detach()),
+        "box_loss": float(box_loss.detach()),
+        "iou": float(iou.detach().mean()) if len(iou) else 0.0,
+    }
+    return loss, parts
