@@ -1,0 +1,120 @@
+"""JSON lines: one object a frame, the project's own format and the one that `--redraw` reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import DataError, ModelError
+from ...poses import Action, Poses
+from ...skeleton import by_name
+from .lines import LineFile
+from .targets import Target
+
+if TYPE_CHECKING:
+    from ..frame import Frame
+    from .base import Picture, Run
+
+
+def to_json(poses: Poses, skeleton: str) -> dict[str, Any]:
+    """One frame's people as JSON values: pixels to 0.01, scores to 0.0001."""
+    boxes = np.round(poses.boxes.astype(float), 2).tolist()
+    people_scores = np.round(poses.person_scores.astype(float), 4).tolist()
+    points = np.round(poses.keypoints.astype(float), 2)
+    scores = np.round(poses.scores.astype(float), 4)
+    joints = np.concatenate([points, scores[..., None]], axis=2).tolist()
+    actions = poses.actions or (None,) * len(poses)
+    people = [
+        {
+            "id": int(poses.ids[i]),
+            "score": people_scores[i],
+            "box": boxes[i],
+            "keypoints": joints[i],
+            "action": action_json(actions[i]),
+        }
+        for i in range(len(poses))
+    ]
+    time = round(poses.time, 6)
+    return {"frame": poses.frame, "time": time, "skeleton": skeleton, "people": people}
+
+
+def action_json(action: Action | None) -> dict[str, Any] | None:
+    """A label with its score, or null."""
+    return None if action is None else {"label": action.label, "score": round(action.score, 4)}
+
+
+def action_from_json(value: Any) -> Action | None:
+    """The inverse of `action_json`."""
+    return None if value is None else Action(str(value["label"]), float(value["score"]))
+
+
+class JsonLines:
+    """Writes ``{"frame":12,"time":0.24,"skeleton":"coco17","people":[...]}`` a line."""
+
+    def __init__(self, target: Target, run: Run) -> None:
+        self._file = LineFile(target)
+        self._skeleton = run.skeleton.name
+
+    def write(self, frame: Frame, poses: Poses, picture: Picture) -> bool:
+        """Writes one frame; False when the reader of a pipe has gone."""
+        line = json.dumps(to_json(poses, self._skeleton), separators=(",", ":"))
+        return self._file.write(line + "\n")
+
+    def close(self, *, complete: bool) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def read_jsonl(path: str | Path) -> Iterator[Poses]:
+    """The frames of a results file, in its order.
+
+    A last line without its end (a run that was killed) is left out. DataError names the line
+    that is not a frame's results, or the file that cannot be read.
+    """
+    joints = 0
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith("\n"):
+                    return
+                try:
+                    poses = _from_json(json.loads(line), joints)
+                except (ValueError, KeyError, TypeError, IndexError, ModelError) as error:
+                    what = f"line {number} of {path} is not a frame's results"
+                    raise DataError(f"{what} ({type(error).__name__}: {error})") from None
+                joints = poses.scores.shape[1]
+                yield poses
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the results {path}: {error}") from None
+
+
+def skeleton_of(path: str | Path) -> str:
+    """The name of the skeleton that a results file was written with; DataError if none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return str(json.loads(file.readline())["skeleton"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} does not begin with a frame's results ({error})") from None
+
+
+def _from_json(value: dict[str, Any], joints: int) -> Poses:
+    people = value["people"]
+    if not people:
+        count = joints or len(by_name(value["skeleton"]))
+        return Poses.empty(int(value["frame"]), float(value["time"]), count)
+    keypoints = np.array([person["keypoints"] for person in people], np.float32)
+    actions = tuple(action_from_json(person.get("action")) for person in people)
+    return Poses(
+        int(value["frame"]),
+        float(value["time"]),
+        np.array([person["box"] for person in people], np.float32),
+        np.array([person["score"] for person in people], np.float32),
+        keypoints[..., :2].copy(),
+        keypoints[..., 2].copy(),
+        np.array([person["id"] for person in people], np.int64),
+        actions if any(action is not None for action in actions) else None,
+    )

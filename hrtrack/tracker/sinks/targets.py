@@ -1,0 +1,125 @@
+"""From what a user writes after ``--output`` and ``--save`` to a format and a place."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import SinkError
+
+SUFFIXES = {
+    "video": (".mp4", ".mkv", ".mov"),
+    "image": (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"),
+    "jsonl": (".jsonl", ".ndjson"),
+    "csv": (".csv",),
+    "coco": (".json",),
+    "mot": (".txt",),
+    "parquet": (".parquet",),
+    "openpose": (),
+}
+"""The results formats and the suffixes that stand for them."""
+
+STDOUT = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One output: a format of `SUFFIXES` and a path, ``-`` for standard output."""
+
+    format: str
+    path: str
+
+    @property
+    def to_stdout(self) -> bool:
+        """Whether the results go down a pipe."""
+        return self.path == STDOUT
+
+    @property
+    def part(self) -> Path:
+        """Where an output is written while it is not finished: ``NAME.part.mp4``."""
+        path = Path(self.path)
+        return path.with_name(f"{path.stem}.part{path.suffix}")
+
+
+def parse_save(text: str) -> Target:
+    """Reads ``path.suffix``, ``format:path`` or ``-`` (JSON lines to standard output).
+
+    SinkError for a format or suffix that is not known.
+    """
+    if text == STDOUT:
+        return Target("jsonl", STDOUT)
+    name, colon, rest = text.partition(":")
+    # One letter before a colon is a Windows drive.
+    if colon and len(name) > 1 and os.sep not in name:
+        if name not in SUFFIXES:
+            raise SinkError(f"unknown results format '{name}'; known are {', '.join(SUFFIXES)}")
+        if not rest:
+            raise SinkError(f"'{text}' names no path; write {name}:PATH")
+        return _checked(Target(name, rest))
+    suffix = Path(text).suffix.lower()
+    for form, suffixes in SUFFIXES.items():
+        if suffix in suffixes:
+            return Target(form, text)
+    known = ", ".join(s for suffixes in SUFFIXES.values() for s in suffixes)
+    raise SinkError(
+        f"cannot tell the results format of '{text}'; known suffixes are {known}, "
+        f"or write FORMAT:PATH with one of {', '.join(SUFFIXES)}"
+    )
+
+
+def prepare(target: Target, *, overwrite: bool) -> None:
+    """Makes sure, before any work, that a target may be written.
+
+    Missing folders are made. SinkError for what exists (unless ``overwrite``) and for what
+    cannot be written.
+    """
+    if target.to_stdout:
+        return
+    path = Path(target.path)
+    if target.format == "openpose":
+        if path.exists() and not path.is_dir():
+            raise SinkError(f"{path} is a file; openpose: writes a folder of files")
+        if path.is_dir() and any(path.glob("*_keypoints.json")) and not overwrite:
+            raise SinkError(f"{path} holds results already; pass --overwrite to replace them")
+        _probe(path / ".hrtrack.part")
+        return
+    if path.is_dir():
+        raise SinkError(f"{path} is a folder; a file name was expected")
+    if not overwrite:
+        for taken in (path, target.part):
+            if taken.exists():
+                left = " (left by a run that was cut off)" if taken != path else ""
+                raise SinkError(f"{taken} exists already{left}; pass --overwrite to replace it")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise SinkError(f"{path} cannot be written: permission denied")
+    _probe(target.part)
+
+
+def write_error(path: str | Path, error: OSError) -> SinkError:
+    """The one line for an output that could not be written."""
+    reason = error.strerror or str(error)
+    return SinkError(f"{path} cannot be written: {reason[:1].lower()}{reason[1:]}")
+
+
+def _checked(target: Target) -> Target:
+    suffix = Path(target.path).suffix.lower()
+    known = SUFFIXES[target.format]
+    if target.format in ("video", "image") and suffix not in known:
+        if target.format == "video" and target.to_stdout:
+            return target
+        raise SinkError(
+            f"'{target.path}' has no suffix of a {target.format}; known are {', '.join(known)}"
+        )
+    return target
+
+
+def _probe(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        existed = path.exists()
+        path.open("ab").close()
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise write_error(path.parent if path.name.startswith(".") else path, error) from None

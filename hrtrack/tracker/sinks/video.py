@@ -1,0 +1,230 @@
+"""H.264 video: encoded on its own thread, playable up to the last instant even when killed."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+import av.container
+import av.error
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
+from numpy.typing import NDArray
+
+from ...errors import SinkError
+from ..source_base import Source, why
+from ..stopwatch import Stopwatch
+from .audio import Sound
+from .targets import Target, write_error
+
+if TYPE_CHECKING:
+    from ...poses import Poses
+    from ..frame import Frame
+    from .base import Picture, Run
+
+LOG = logging.getLogger(__name__)
+QUEUED = 4
+FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
+FRAGMENTED = {
+    "movflags": "frag_keyframe+empty_moov+default_base_moof",
+    "frag_duration": "250000",
+    "flush_packets": "1",
+}
+"""A quarter of a second a fragment: what a cut of the power can cost."""
+CODEC = {"preset": "superfast", "crf": "20", "tune": "zerolatency"}
+"""Fast enough for two cores; no frame is held back, so none is lost when the run is killed."""
+KEYFRAME_SECONDS = 2
+
+
+class Encoder:
+    """One H.264 file, written as ``part`` in fragments.
+
+    ``origin`` is the instant on the source's clock that becomes 0 in the file; the source's
+    timestamps and time base are kept. Frames of another size than the source's first are
+    fitted into it; odd sizes gain a line or a column.
+    """
+
+    def __init__(
+        self,
+        part: Path,
+        source: Source,
+        origin: Fraction,
+        metadata: Mapping[str, str],
+        stopwatch: Stopwatch,
+        rate: Fraction | None = None,
+    ) -> None:
+        self.part = part
+        self.seconds = 0.0
+        self._stopwatch = stopwatch
+        form = FORMATS[part.suffix.lower()]
+        options = FRAGMENTED if form != "matroska" else {"flush_packets": "1"}
+        try:
+            self._out = av.open(str(part), "w", format=form, options=options)
+        except OSError as error:
+            raise write_error(part, error) from None
+        width, height = source.size
+        self._size = (width + width % 2, height + height % 2)
+        self._rate = rate or source.fps or Fraction(30)
+        self._base = source.time_base or 1 / self._rate
+        self._origin = round(origin / self._base)
+        self._out.metadata.update(metadata)
+        self._stream = self._out.add_stream("libx264", rate=self._rate, options=CODEC)
+        self._stream.width, self._stream.height = self._size
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.time_base = self._stream.codec_context.time_base = self._base
+        self._stream.codec_context.gop_size = max(1, round(self._rate * KEYFRAME_SECONDS))
+        for tag in ("colorspace", "color_primaries", "color_trc"):
+            setattr(self._stream.codec_context, tag, int(Colorspace.ITU709))
+        self._sound = Sound(source, self._out, form, origin)
+        self._queue: queue.Queue[tuple[NDArray[np.uint8], int] | None] = queue.Queue(QUEUED)
+        self._error: SinkError | None = None
+        self._last: int | None = None
+        self._limit: float | None = None
+        self._thread = threading.Thread(target=self._work, name="encode", daemon=True)
+        self._thread.start()
+
+    def write(self, image_HW3: NDArray[np.uint8], frame: Frame) -> None:
+        """Queues a picture; it must not be changed any more. SinkError when encoding failed."""
+        if self._error:
+            raise self._error
+        pts = frame.pts
+        if pts is None or frame.time_base != self._base:
+            pts = round(Fraction(frame.time) / self._base)
+        self._queue.put((image_HW3, pts - self._origin))
+
+    def finish(self, limit: float | None) -> None:
+        """Encodes what is queued, adds the sound up to ``limit`` seconds (all: None), closes."""
+        self._limit = limit
+        self._queue.put(None)
+        self._thread.join()
+        self._sound.close()
+        if self._error:
+            raise self._error
+
+    def _work(self) -> None:
+        try:
+            while (item := self._queue.get()) is not None:
+                began = time.perf_counter()
+                self._encode(*item)
+                self._stopwatch.add("encode", time.perf_counter() - began)
+            self._out.mux(self._stream.encode(None))
+            self._sound.until(self.seconds if self._limit is None else self._limit)
+            self._out.close()
+        except Exception as error:
+            self._fail(error)
+            # Whoever still writes must not wait for a queue that nobody empties.
+            while item is not None and (item := self._queue.get()) is not None:
+                continue
+
+    def _encode(self, image_HW3: NDArray[np.uint8], pts: int) -> None:
+        pts = max(pts, 0 if self._last is None else self._last + 1)
+        self._last = pts
+        picture = av.VideoFrame.from_ndarray(_fitted(image_HW3, self._size), format="rgb24")
+        picture = picture.reformat(
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU709,
+            dst_color_range=ColorRange.MPEG,
+        )
+        picture.pts, picture.time_base = pts, self._base
+        step = max(1, round(1 / (self._rate * self._base)))
+        picture.duration = step
+        start = float(pts * self._base)
+        self._sound.until(start)
+        self._out.mux(self._stream.encode(picture))
+        self.seconds = start + float(step * self._base)
+
+    def _fail(self, error: Exception) -> None:
+        kept = f"{self.part} plays up to {self.seconds:.1f} s"
+        reason = why(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        self._error = SinkError(f"writing the video stopped: {reason}; {kept}")
+        try:
+            self._out.close()
+        except OSError as closing:
+            LOG.debug("closing %s: %s", self.part, closing)
+
+
+class Video:
+    """The annotated video: ``NAME.part.mp4`` while it grows, ``NAME.mp4`` when it is done."""
+
+    def __init__(self, target: Target, run: Run, stride: int = 1) -> None:
+        self._path = Path(target.path)
+        self._source = run.source
+        rate = run.source.fps / stride if run.source.fps else None
+        origin = Fraction(run.source.start or 0)
+        self._encoder = Encoder(
+            target.part, run.source, origin, _metadata(run), run.stopwatch, rate
+        )
+        self._until = None if run.source.end is None else run.source.end - float(origin)
+
+    def write(self, frame: Frame, poses: Poses, picture: Picture) -> bool:
+        """Queues the drawn frame."""
+        self._encoder.write(picture(), frame)
+        return True
+
+    def close(self, *, complete: bool) -> None:
+        """Ends the file, gives it its index and its name."""
+        everything = float("inf") if self._until is None else self._until
+        self._encoder.finish(everything if complete else None)
+        finalise(self._encoder.part, self._path)
+
+
+def finalise(part: Path, path: Path) -> None:
+    """Copies a fragmented file into one with its index in front, under its final name.
+
+    SinkError when that fails; the part is then kept, and plays.
+    """
+    form = FORMATS[path.suffix.lower()]
+    whole = part.with_name(f"{path.stem}.whole.part{path.suffix}")
+    options = {"movflags": "faststart"} if form != "matroska" else {}
+    try:
+        with (
+            av.open(str(part), "r") as source,
+            av.open(str(whole), "w", format=form, options=options) as out,
+        ):
+            out.metadata.update(source.metadata)
+            streams: dict[int, Any] = {
+                stream.index: out.add_stream_from_template(stream)
+                for stream in source.streams
+                if stream.type in ("video", "audio")
+            }
+            for packet in source.demux(*(source.streams[index] for index in streams)):
+                if packet.dts is not None:
+                    packet.stream = streams[packet.stream.index]
+                    out.mux(packet)
+        whole.replace(path)
+        part.unlink()
+    except OSError as error:
+        whole.unlink(missing_ok=True)
+        raise SinkError(
+            f"{path} could not be finished: {why(error)}; {part} holds the whole video and plays"
+        ) from None
+
+
+def _metadata(run: Run) -> dict[str, str]:
+    made_by = ", ".join(f"{name}: {value}" for name, value in run.model.items())
+    return {"comment": f"hrtrack ({made_by})" if made_by else "hrtrack"}
+
+
+def _fitted(image_HW3: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    height, width = image_HW3.shape[:2]
+    if (width, height) == size:
+        return image_HW3
+    down, right = size[1] - height, size[0] - width
+    if not (0 <= down <= 1 and 0 <= right <= 1):
+        import cv2
+
+        scale = min(size[0] / width, size[1] / height)
+        inner = max(1, round(width * scale)), max(1, round(height * scale))
+        image_HW3 = cv2.resize(image_HW3, inner, interpolation=cv2.INTER_AREA)
+        down, right = size[1] - inner[1], size[0] - inner[0]
+        return np.pad(
+            image_HW3, ((down // 2, down - down // 2), (right // 2, right - right // 2), (0, 0))
+        )
+    return np.pad(image_HW3, ((0, down), (0, right), (0, 0)), mode="edge")
