@@ -1,0 +1,55 @@
+"""An action model on OpenVINO: normalised joints in, logits out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BackendError, ModelError
+from ..models.action_info import ActionInfo, action_info
+from ..models.info import read_onnx_metadata
+from ..models.zoo import resolve
+
+Floats = NDArray[np.float32]
+
+
+def open_action_network(
+    name_or_path: str | Path, threads: int | None = None
+) -> tuple[Callable[[Floats], Floats], ActionInfo]:
+    """(network, info) of a bundled action model or an ONNX file.
+
+    The network takes (N, 3, T, 13) with any N from 1 and gives (N, len(labels) + 1) logits.
+    ModelError when the file is missing or no action model, BackendError without OpenVINO.
+    """
+    path = resolve(name_or_path)
+    info = action_info(read_onnx_metadata(path), path)
+    try:
+        import openvino as ov
+    except ImportError as error:
+        raise BackendError(f"actions need OpenVINO ({error}): pip install openvino") from error
+    config: dict[str, object] = {
+        # The default of CPUs with AMX is bfloat16, which moves the calibrated confidence.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    if threads is not None:
+        config["INFERENCE_NUM_THREADS"] = threads
+    try:
+        compiled = ov.Core().compile_model(str(path), "CPU", config)
+    except RuntimeError as error:
+        line = " ".join(str(error).split())
+        raise ModelError(f"OpenVINO cannot load the action model {path}: {line}") from error
+    expected = (3, info.window.samples, 13)
+    found = compiled.input(0).partial_shape
+    if str(found) != f"[?,{','.join(map(str, expected))}]":
+        raise ModelError(f"{path} takes {found}; (any number, 3, {expected[1]}, 13) was expected")
+    request = compiled.create_infer_request()
+
+    def network(joints: Floats) -> Floats:
+        request.infer({0: np.ascontiguousarray(joints)})
+        return np.array(request.get_output_tensor(0).data)
+
+    return network, info

@@ -1,0 +1,59 @@
+"""Penn Action in its official layout: one ``labels/NNNN.mat`` a clip.
+
+Zhang, Zhu and Derpanis, "From Actemes to Action", ICCV 2013.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ...errors import DataError
+from ...skeleton import ACTION13
+from .clips import ActionClip
+
+# The set gives no frame times; its videos run at about 30 frames a second.
+FRAMES_PER_SECOND = 30.0
+SPLITS = {"train": 1, "test": -1}
+
+
+def load_penn(root: Path, part: Literal["train", "test"]) -> list[ActionClip]:
+    """The clips of one part of the official split, in order of their number.
+
+    Joints that the set calls hidden have score 0; their coordinates are kept where they
+    are guesses and are not the placeholder (1, 1). DataError when the folder holds no
+    labels or a file is of another shape.
+    """
+    files = sorted((root / "labels").glob("*.mat"))
+    if not files:
+        raise DataError(
+            f"no labels/*.mat below '{root}'; give the folder of Penn Action that holds 'labels'"
+        )
+    clips = [clip for file in files if (clip := _load(file, SPLITS[part])) is not None]
+    if not clips:
+        raise DataError(f"'{root}' holds no clip of the {part} split")
+    return clips
+
+
+def _load(file: Path, part: int) -> ActionClip | None:
+    from scipy.io import loadmat
+
+    try:
+        mat = loadmat(file, squeeze_me=True)
+        if int(mat["train"]) != part:
+            return None
+        points = np.stack((mat["x"], mat["y"]), -1).astype(np.float32)
+        seen = np.asarray(mat["visibility"]).astype(np.float32)
+        label = str(mat["action"])
+    except (KeyError, ValueError, TypeError, NotImplementedError, OSError) as error:
+        raise DataError(f"'{file}' is not a Penn Action label file: {error}") from error
+    joints = len(ACTION13)
+    if points.ndim != 3 or points.shape[1:] != (joints, 2) or seen.shape != points.shape[:2]:
+        raise DataError(f"'{file}' has joints of shape {points.shape}; (T, {joints}, 2) expected")
+    placeholder = (points == 1.0).all(-1)
+    points[placeholder] = 0.0
+    seen[placeholder] = 0.0
+    times = np.arange(len(points)) / FRAMES_PER_SECOND
+    return ActionClip(file.stem, label, times, np.concatenate((points, seen[..., None]), -1))
