@@ -116,7 +116,7 @@ def _read_onnx(path: Path) -> tuple[Weights, dict[str, str]]:
     arrays = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear" and node.input[0] in arrays:
-            values, scales = arrays[node.input[0]], arrays[node.input[1]]
+            values, scales = arrays[node.input[0]], arrays.pop(node.input[1])
             shape = (-1,) + (1,) * (values.ndim - 1)
             arrays[node.input[0]] = values.astype(np.float32) * scales.reshape(shape)
     metadata = {entry.key: entry.value for entry in model.metadata_props}

@@ -1,0 +1,163 @@
+"""Pose networks as ONNX files that serve every runtime and can be read back as checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+
+from ..errors import ModelError
+from ..models.graph import PoseGraph
+from ..models.hrnet import HRNet
+from ..models.info import PoseInfo
+
+if TYPE_CHECKING:
+    import onnx
+
+Storage = Literal["fp32", "fp16", "int8"]
+OPSET = 17
+INPUT, OUTPUTS = "crops", ("keypoints", "heatmaps")
+_PREFIX = "network."
+
+
+def export_onnx(
+    network: HRNet,
+    described: PoseInfo,
+    path: str | Path,
+    *,
+    storage: Storage = "fp32",
+    half: bool = False,
+    batch: int | None = None,
+) -> None:
+    """Writes uint8 crops -> keypoints and heatmaps as one ONNX file with metadata.
+
+    Batch norms stay unfolded and parameters keep the official names, so that the file is a
+    checkpoint too; every runtime folds them at load.
+
+    Args:
+        storage: how weights lie in the file. ``fp16`` halves it; runtimes cast back to float32
+            at load, so the arithmetic is unchanged. ``int8`` quarters it, one scale per
+            output channel, and costs accuracy.
+        half: the trunk computes in float16 (for TensorRT).
+        batch: a fixed number of crops; by default the file takes any number.
+    """
+    if half and storage != "fp32":
+        raise ModelError("a float16 trunk already stores its weights in float16")
+    model = to_onnx(network, described, half=half, batch=batch)
+    _store_weights(model, storage)
+    save_onnx(model, path)
+
+
+def to_onnx(
+    network: HRNet, described: PoseInfo, *, half: bool = False, batch: int | None = None
+) -> onnx.ModelProto:
+    """The network with normalisation and decoder as a checked ONNX model in memory."""
+    import onnx
+
+    described = dataclasses.replace(described, config=dataclasses.asdict(network.config))
+    graph = PoseGraph(network, described, half=half)
+    crops = torch.zeros((batch or 2, *described.input_hw, 3), dtype=torch.uint8)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # The TorchScript exporter keeps batch norms and parameter names as they are and takes
+        # 2 s; the newer one takes half a minute and wraps every operation in casts.
+        torch.onnx.export(
+            graph,
+            (crops,),
+            buffer,  # type: ignore[arg-type]  # a file object is taken by this exporter
+            dynamo=False,
+            training=torch.onnx.TrainingMode.PRESERVE,
+            do_constant_folding=False,
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            dynamic_axes=None if batch else {name: {0: "batch"} for name in (INPUT, *OUTPUTS)},
+            opset_version=OPSET,
+        )
+    model = onnx.load_model_from_string(buffer.getvalue())
+    _rename_parameters(model)
+    model.producer_name = "hrtrack"
+    for key, value in described.metadata().items():
+        model.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(model)
+    return model
+
+
+def save_onnx(model: onnx.ModelProto, path: str | Path) -> None:
+    """Checks a model and writes it whole or not at all."""
+    import onnx
+
+    onnx.checker.check_model(model)
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(model.SerializeToString())
+        part.replace(path)
+    except OSError as error:
+        raise ModelError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _rename_parameters(model: onnx.ModelProto) -> None:
+    """Takes the wrapper's prefix off every value name."""
+    renamed = {
+        item.name: item.name.removeprefix(_PREFIX)
+        for item in model.graph.initializer
+        if item.name.startswith(_PREFIX)
+    }
+    for item in model.graph.initializer:
+        item.name = renamed.get(item.name, item.name)
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            node.input[position] = renamed.get(name, name)
+
+
+def _store_weights(model: onnx.ModelProto, storage: Storage) -> None:
+    """Stores the trunk's parameters small, behind a Cast or DequantizeLinear to float32."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    if storage == "fp32":
+        return
+    decoders: list[Any] = []
+    scales: list[Any] = []
+    stored = {}
+    for item in model.graph.initializer:
+        array = numpy_helper.to_array(item)
+        if array.dtype != np.float32 or not item.name.startswith(_TRUNK):
+            continue
+        name, wide = item.name, item.name + "/float32"
+        stored[name] = wide
+        if storage == "int8" and array.ndim == 4:
+            small, scale = _quantise_channels(array)
+            scales.append(numpy_helper.from_array(scale, name + "/scale"))
+            decoders.append(
+                helper.make_node("DequantizeLinear", [name, name + "/scale"], [wide], axis=0)
+            )
+        else:
+            small = array.astype(np.float16)
+            decoders.append(helper.make_node("Cast", [name], [wide], to=onnx.TensorProto.FLOAT))
+        item.CopyFrom(numpy_helper.from_array(small, name))
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            node.input[position] = stored.get(name, name)
+    nodes = [*decoders, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(scales)
+
+
+_TRUNK = ("conv", "bn", "layer1.", "transition", "stage", "final_layer.")
+
+
+def _quantise_channels(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Symmetric 8-bit integers and one float32 scale per output channel."""
+    highest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+    scale = np.maximum(highest / 127, 1e-12).astype(np.float32)
+    small = np.round(weight / scale.reshape(-1, 1, 1, 1)).clip(-127, 127)
+    return small.astype(np.int8), scale

@@ -1,0 +1,48 @@
+"""Cuts any number of crops into the batch sizes that a back end has prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+def plan(count: int, sizes: tuple[int, ...], *, pad: bool) -> Iterator[tuple[int, int, int]]:
+    """Yields (start, stop, size): crops start to stop go into a batch of ``size``.
+
+    With ``pad`` a rest goes into the smallest size that holds it (a GPU computes the padding
+    for almost nothing); without, it is cut into smaller sizes as far as there are any.
+    """
+    sizes = tuple(sorted(sizes))
+    start = 0
+    while start < count:
+        left = count - start
+        fitting = [size for size in sizes if size <= left]
+        holding = [size for size in sizes if size >= left]
+        size = holding[0] if holding and (pad or not fitting) else fitting[-1]
+        stop = min(start + size, count)
+        yield start, stop, size
+        start = stop
+
+
+def in_batches(
+    crops: NDArray[np.uint8],
+    sizes: tuple[int, ...],
+    infer: Callable[[NDArray[np.uint8]], Arrays],
+    *,
+    pad: bool,
+) -> Arrays:
+    """Runs ``infer`` on batches of the prepared sizes and puts the results together."""
+    parts = []
+    for start, stop, size in plan(len(crops), sizes, pad=pad):
+        batch = crops[start:stop]
+        if len(batch) < size:
+            filler = np.zeros((size - len(batch), *batch.shape[1:]), np.uint8)
+            batch = np.concatenate([batch, filler])
+        parts.append({name: array[: stop - start] for name, array in infer(batch).items()})
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,217 @@
+"""Pose networks on OpenVINO: the default on CPUs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import BackendError, ModelError
+from ...models import info
+from ...models.decode import STRIDE, decode
+from ...models.info import PoseInfo
+from ...models.network import PIXEL_MEAN, PIXEL_STD
+from .batches import Arrays, in_batches
+
+if TYPE_CHECKING:
+    import openvino
+
+    from . import Precision
+
+BATCHES = (1, 4)
+HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+class OpenVinoNetwork:
+    """A pose ONNX or IR compiled once per batch size, each when it is first needed.
+
+    Static shapes are a good deal faster than dynamic ones. A model of ours decodes in the graph;
+    one that only gives heatmaps gets normalisation in front and the numpy decoder behind.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        device: str,
+        threads: int | None,
+        precision: Precision,
+        batches: tuple[int, ...] | None,
+        why: str = "",
+    ) -> None:
+        import openvino
+
+        self._core = openvino.Core()
+        self._device, self._why = _device(self._core, device), why
+        self._path = path
+        model = _read(self._core, path)
+        self.info, self._decodes = _describe_model(model, path)
+        self.input_hw, self.skeleton = self.info.input_hw, self.info.skeleton
+        self._precision = _precision(self._core, self._device, precision, model)
+        self._properties = self._make_properties(threads)
+        self._model: openvino.Model | None = model if self._decodes else _with_pixels(model)
+        batch = self._model.input(0).partial_shape[0]
+        self._sizes = (batch.get_length(),) if batch.is_static else tuple(batches or BATCHES)
+        self._requests: dict[int, Any] = {}
+        self._request(min(self._sizes))
+
+    def _make_properties(self, threads: int | None) -> dict[str, Any]:
+        properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if self._precision in HINTS:
+            properties["INFERENCE_PRECISION_HINT"] = HINTS[self._precision]
+        if self._device == "CPU":
+            # The loop's other threads decode and encode; pinned workers would wait for them.
+            properties["ENABLE_CPU_PINNING"] = False
+            if threads is not None:
+                properties["INFERENCE_NUM_THREADS"] = threads
+        return properties
+
+    def _request(self, size: int) -> Any:
+        if size not in self._requests:
+            if self._model is None:
+                raise BackendError("this network is closed")
+            model = self._model.clone()
+            if model.input(0).partial_shape[0].is_dynamic:
+                model.reshape({0: [size, *self.input_hw, 3]})
+            try:
+                compiled = self._core.compile_model(model, self._device, self._properties)
+            except RuntimeError as error:
+                reason = str(error).strip().splitlines()[-1]
+                raise BackendError(f"OpenVINO cannot compile {self._path}: {reason}") from None
+            request = compiled.create_infer_request()
+            request.infer({0: np.zeros((size, *self.input_hw, 3), np.uint8)})
+            self._requests[size] = request
+        return self._requests[size]
+
+    def __call__(self, crops_NHW3: NDArray[np.uint8], *, heatmaps: bool = False) -> Arrays:
+        """Crops (N, H, W, 3) -> ``keypoints`` (N, K, 3), on request ``heatmaps``; N may be 0."""
+        if len(crops_NHW3) == 0:
+            return self._empty(heatmaps)
+
+        def infer(batch: NDArray[np.uint8]) -> Arrays:
+            request = self._request(len(batch))
+            request.infer({0: np.ascontiguousarray(batch)}, share_inputs=True)
+            tensors = [tensor.data for tensor in request.output_tensors]
+            keypoints = tensors[0].copy() if self._decodes else self._decoded(tensors[0])
+            found = {"keypoints": keypoints}
+            if heatmaps:
+                found["heatmaps"] = tensors[-1].copy()
+            return found
+
+        return in_batches(crops_NHW3, self._sizes, infer, pad=False)
+
+    def _decoded(self, heatmaps: NDArray[np.float32]) -> NDArray[np.float32]:
+        keypoints = decode(heatmaps, "dark", self.info.sigma)
+        keypoints[..., 2] = keypoints[..., 2].clip(0.0, 1.0)
+        return keypoints
+
+    def _empty(self, heatmaps: bool) -> Arrays:
+        joints = len(self.skeleton)
+        found = {"keypoints": np.zeros((0, joints, 3), np.float32)}
+        if heatmaps:
+            height, width = self.input_hw
+            shape = (0, joints, height // STRIDE, width // STRIDE)
+            found["heatmaps"] = np.zeros(shape, np.float32)
+        return found
+
+    def describe(self) -> str:
+        """One line for the log."""
+        import openvino
+
+        name = self._core.get_property(self._device, "FULL_DEVICE_NAME")
+        version = ".".join(openvino.get_version().split("-")[0].split(".")[:2])
+        height, width = self.input_hw
+        decoder = "" if self._decodes else ", heatmaps decoded outside"
+        why = f" ({self._why})" if self._why else ""
+        return (
+            f"{self._path.stem} {height}x{width} {self.skeleton.name} on OpenVINO {version}, "
+            f"{name}, {self._precision}{decoder}{why}"
+        )
+
+    def close(self) -> None:
+        """Frees the compiled networks; safe to call twice."""
+        self._requests.clear()
+        self._model = None
+
+
+def _device(core: openvino.Core, device: str) -> str:
+    name = device.upper()
+    if name.split(".")[0] not in core.available_devices and name not in core.available_devices:
+        found = ", ".join(core.available_devices)
+        raise BackendError(f"OpenVINO has no device '{device}' here; it has {found}")
+    return name
+
+
+def _precision(
+    core: openvino.Core, device: str, precision: Precision, model: openvino.Model
+) -> str:
+    """What is really computed, or BackendError if the device cannot."""
+    quantised = any(op.get_type_name() == "FakeQuantize" for op in model.get_ops())
+    capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+    fast = "bf16" if "BF16" in capabilities else "fp32" if device == "CPU" else "fp16"
+    if precision == "int8" and not quantised:
+        raise BackendError(
+            "int8 on OpenVINO needs a quantised model: "
+            "hrtrack export MODEL --to openvino --precision int8"
+        )
+    if precision in ("auto", "int8"):
+        return f"int8 and {fast}" if quantised else fast
+    if (precision, device) == ("fp16", "CPU") or (precision == "bf16" and fast != "bf16"):
+        raise BackendError(f"this {device} does not compute in {precision}; use auto or fp32")
+    return precision
+
+
+def _read(core: openvino.Core, path: Path) -> openvino.Model:
+    if path.suffix not in (".onnx", ".xml"):
+        raise BackendError(
+            f"OpenVINO reads .onnx and .xml, not {path.name}; "
+            "convert it: hrtrack export MODEL --to onnx"
+        )
+    try:
+        return core.read_model(path)
+    except RuntimeError:
+        raise ModelError(f"{path} is damaged or no model") from None
+
+
+def _describe_model(model: openvino.Model, path: Path) -> tuple[PoseInfo, bool]:
+    """What the model is, and whether it decodes its heatmaps itself."""
+    names = [name for output in model.outputs for name in output.names]
+    metadata = _metadata(model, path)
+    said = info.from_metadata(metadata, path)
+    if said is not None and "keypoints" in names:
+        return said, True
+    crops, maps = model.input(0).partial_shape, model.output(0).partial_shape
+    wrong = len(model.inputs) != 1 or len(crops) != 4 or len(maps) != 4 or len(model.outputs) != 1
+    sizes = [] if wrong else [*list(crops)[1:], *list(maps)[1:]]
+    if wrong or any(size.is_dynamic for size in sizes):
+        raise ModelError(f"{path} gives {', '.join(names) or 'nothing'}; expected pose heatmaps")
+    channels, height, width, joints, rows, columns = (size.get_length() for size in sizes)
+    if channels != 3 or (rows, columns) != (height // STRIDE, width // STRIDE):
+        raise ModelError(
+            f"{path} maps {channels}x{height}x{width} to {joints}x{rows}x{columns}; "
+            f"expected 3 channels and heatmaps of a quarter of the size"
+        )
+    return PoseInfo(info.guess_skeleton(joints, path), (height, width)), False
+
+
+def _metadata(model: openvino.Model, path: Path) -> dict[str, str]:
+    if path.suffix == ".onnx":
+        return info.read_onnx_metadata(path)
+    return (
+        {info.KEY: model.get_rt_info(info.KEY).astype(str)} if model.has_rt_info(info.KEY) else {}
+    )
+
+
+def _with_pixels(model: openvino.Model) -> openvino.Model:
+    """A heatmap network that takes uint8 NHWC crops instead of normalised NCHW images."""
+    from openvino import Layout, Type
+    from openvino.preprocess import PrePostProcessor
+
+    prepost = PrePostProcessor(model)
+    crops = prepost.input()
+    crops.tensor().set_element_type(Type.u8).set_layout(Layout("NHWC"))
+    crops.model().set_layout(Layout("NCHW"))
+    steps = crops.preprocess().convert_element_type(Type.f32)
+    steps.mean([255 * mean for mean in PIXEL_MEAN]).scale([255 * std for std in PIXEL_STD])
+    return prepost.build()

@@ -1,0 +1,169 @@
+"""Pose networks on PyTorch: CUDA with float16 and CUDA graphs, or the CPU for comparisons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ...errors import BackendError
+from ...models.checkpoints import load_hrnet
+from ...models.graph import PoseGraph
+from .batches import Arrays, in_batches, plan
+
+if TYPE_CHECKING:
+    from . import Precision
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+CPU_BATCHES = (1, 2, 4, 8)
+WARM_UP = 2
+
+
+class TorchNetwork:
+    """A pose graph on one device; on CUDA one captured graph per batch size.
+
+    At small batches about a hundred dependent convolutions cost more to launch than to compute,
+    which a replayed CUDA graph does away with.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        device: str | None,
+        threads: int | None,
+        precision: Precision,
+        batches: tuple[int, ...] | None,
+        why: str = "",
+    ) -> None:
+        self.device = _device(device)
+        cuda = self.device.type == "cuda"
+        if precision == "auto":
+            precision = "fp16" if cuda else "fp32"
+        if precision not in (("fp32", "fp16") if cuda else ("fp32",)):
+            raise BackendError(
+                f"torch on {self.device} does not run {precision} here; use auto or fp32"
+            )
+        if threads is not None and not cuda:
+            torch.set_num_threads(threads)
+        network, self.info = load_hrnet(path)
+        self.input_hw, self.skeleton = self.info.input_hw, self.info.skeleton
+        self._name, self._precision, self._why = path.stem, precision, why
+        graph = PoseGraph(
+            network.to(memory_format=torch.channels_last), self.info, half=precision == "fp16"
+        )  # type: ignore[call-overload]
+        self._graph: nn.Module | None = graph.to(self.device)
+        self._sizes = tuple(sorted(batches or (BATCHES if cuda else CPU_BATCHES)))
+        self._captured: dict[int, Captured] = {}
+
+    @torch.inference_mode()
+    def on_device(self, crops: Tensor, *, heatmaps: bool = False) -> dict[str, Tensor]:
+        """The same as calling it, with tensors that stay on the network's device.
+
+        On CUDA the work is queued on the current stream. Each result is new memory.
+        """
+        if self._graph is None:
+            raise BackendError("this network is closed")
+        parts: list[tuple[Tensor, Tensor]] = []
+        for start, stop, size in plan(len(crops), self._sizes, pad=True):
+            batch = crops[start:stop]
+            if self.device.type == "cuda":
+                keypoints, maps = self._captured_for(size)(batch)
+                maps = maps.clone() if heatmaps else maps
+                parts.append((keypoints.clone(), maps))
+            else:
+                parts.append(self._graph(batch))
+        if not parts:
+            parts = [self._empty()]
+        found = {"keypoints": torch.cat([part[0] for part in parts])}
+        if heatmaps:
+            found["heatmaps"] = torch.cat([part[1] for part in parts])
+        return found
+
+    def _captured_for(self, size: int) -> Captured:
+        if size not in self._captured:
+            assert self._graph is not None
+            crops = torch.zeros((size, *self.input_hw, 3), dtype=torch.uint8, device=self.device)
+            self._captured[size] = Captured(self._graph, crops)
+        return self._captured[size]
+
+    def _empty(self) -> tuple[Tensor, Tensor]:
+        joints, (height, width) = len(self.skeleton), self.input_hw
+        return (
+            torch.zeros((0, joints, 3), device=self.device),
+            torch.zeros((0, joints, height // 4, width // 4), device=self.device),
+        )
+
+    def __call__(self, crops_NHW3: NDArray[np.uint8], *, heatmaps: bool = False) -> Arrays:
+        """Crops (N, H, W, 3) -> ``keypoints`` (N, K, 3), on request ``heatmaps``; N may be 0."""
+
+        def infer(batch: NDArray[np.uint8]) -> Arrays:
+            crops = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device)
+            found = self.on_device(crops, heatmaps=heatmaps)
+            return {name: tensor.cpu().numpy() for name, tensor in found.items()}
+
+        if len(crops_NHW3) == 0:
+            return infer(crops_NHW3)
+        return in_batches(crops_NHW3, self._sizes, infer, pad=self.device.type == "cuda")
+
+    def describe(self) -> str:
+        """One line for the log."""
+        where = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+        height, width = self.input_hw
+        why = f" ({self._why})" if self._why else ""
+        return (
+            f"{self._name} {height}x{width} {self.skeleton.name} on PyTorch "
+            f"{torch.__version__}, {where}, {self._precision}{why}"
+        )
+
+    def close(self) -> None:
+        """Frees the network and its captured graphs; safe to call twice."""
+        self._captured.clear()
+        self._graph = None
+
+
+class Captured:
+    """One batch size of a module, recorded once and replayed from then on."""
+
+    def __init__(self, module: nn.Module, crops: Tensor) -> None:
+        self._crops = crops
+        self._graph = torch.cuda.CUDAGraph()
+        stream = torch.cuda.Stream(crops.device)
+        stream.wait_stream(torch.cuda.current_stream(crops.device))
+        with torch.cuda.stream(stream), torch.inference_mode():
+            for _ in range(WARM_UP):
+                module(crops)
+        torch.cuda.current_stream(crops.device).wait_stream(stream)
+        with (
+            torch.inference_mode(),
+            # Other threads of the loop may allocate while this one records.
+            torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"),
+        ):
+            self._results = module(crops)
+
+    def __call__(self, crops: Tensor) -> tuple[Tensor, ...]:
+        """Results for up to as many crops as recorded, in memory that the next call reuses."""
+        self._crops[: len(crops)].copy_(crops, non_blocking=True)
+        self._graph.replay()
+        return tuple(result[: len(crops)] for result in self._results)
+
+
+def _device(device: str | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device.lower())
+    except RuntimeError:
+        raise BackendError(f"torch has no device '{device}'; try cpu, cuda or cuda:1") from None
+    if chosen.type not in ("cpu", "cuda"):
+        raise BackendError(f"the torch back end runs on cpu or cuda, not on '{device}'")
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise BackendError(
+            "no CUDA device that this PyTorch can use; install its CUDA build or use --device cpu"
+        )
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise BackendError(f"there is no '{device}'; {torch.cuda.device_count()} GPUs are here")
+    return chosen
