@@ -8,11 +8,15 @@ convolutions, max pooling, nearest up-sampling, ReLU and softplus, so every runt
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ..errors import ModelError
 
 STRIDES = (8, 16, 32)
 PIXEL_MEAN, PIXEL_STD = 114.0, 58.0
@@ -159,14 +163,72 @@ def boxes_from_sides(centres_P2: Tensor, sides_NP4: Tensor) -> Tensor:
 
 
 class DetectorGraph(nn.Module):
-    """The detector as it is exported: static size, boxes in input pixels, scores in [0, 1]."""
+    """The detector as it is exported: static size, boxes in input pixels, scores in [0, 1].
+
+    The cell centres lie in the file under the name ``centres`` (P, 4: x, y, x, y), so that a
+    runtime that wants another input size can put others in their place.
+    """
+
+    centres: Tensor
+    directions: Tensor
 
     def __init__(self, detector: PersonDetector, height: int, width: int):
         super().__init__()
         self.detector = detector
         centres, _ = cell_centres(height, width)
-        self.register_buffer("centres", centres, persistent=False)
+        self.register_buffer("centres", centres.repeat(1, 2))
+        self.register_buffer("directions", torch.tensor([-1.0, -1.0, 1.0, 1.0]))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logits, sides = self.detector(images)
-        return boxes_from_sides(self.centres, sides), logits.sigmoid()
+        return self.centres + self.directions * sides, logits.sigmoid()
+
+
+def load_detector(path: Path, detector: PersonDetector | None = None) -> PersonDetector:
+    """Fills a detector from a training checkpoint or from an ONNX file of ours.
+
+    Without ``detector`` one of the default configuration is made.
+
+    Raises:
+        ModelError: the file cannot be read or does not fit; the message names the first
+            parameters that differ.
+    """
+    detector = PersonDetector() if detector is None else detector
+    weights = _onnx_weights(path) if path.suffix == ".onnx" else _checkpoint_weights(path)
+    wanted = detector.state_dict()
+    wrong = [
+        name
+        for name, value in wanted.items()
+        if value.ndim and (name not in weights or weights[name].shape != value.shape)
+    ]
+    if wrong:
+        raise ModelError(
+            f"{path} does not fit this person detector: {', '.join(wrong[:3])} missing or of "
+            "another shape"
+        )
+    detector.load_state_dict(
+        {name: weights[name].to(old.dtype) if old.ndim else old for name, old in wanted.items()}
+    )
+    return detector
+
+
+def _checkpoint_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        weights: dict[str, Tensor] = saved["ema"]
+        return weights
+    except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelError(f"{path} is not a detector checkpoint of hrtrack: {reason}") from None
+
+
+def _onnx_weights(path: Path) -> dict[str, Tensor]:
+    import onnx
+    from google.protobuf.message import DecodeError
+    from onnx import numpy_helper
+
+    try:
+        items = onnx.load(path).graph.initializer
+    except (OSError, DecodeError) as error:
+        raise ModelError(f"{path} cannot be read as an ONNX model: {error}") from None
+    return {item.name: torch.from_numpy(numpy_helper.to_array(item).copy()) for item in items}

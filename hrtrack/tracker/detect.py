@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendError, ModelError
+from ..models.letterbox import FILL, fill_input, fitted_hw, nms
 from ..models.zoo import resolve
 from .detect_formats import Format, Port, recognise
 
-FILL = 114
 MIN_SCORE = 0.1
 """Low enough for the association's second band of weak boxes."""
 MOST = 300
@@ -104,21 +104,13 @@ class _Runner:
 
     def load(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scales the picture into the input buffer; returns the scale as x, y, x, y."""
-        import cv2
-
-        height, width = self.input_hw
+        fit = self.input_hw
         if self._form.letterbox:
-            ratio = min(height / image.shape[0], width / image.shape[1])
-            fit = (max(1, round(image.shape[0] * ratio)), max(1, round(image.shape[1] * ratio)))
-        else:
-            fit = (height, width)
+            fit = fitted_hw((image.shape[0], image.shape[1]), fit)
         if fit != self._filled:
             self._buffer[:] = FILL
             self._filled = fit
-        target = self._buffer[0, : fit[0], : fit[1]]
-        cv2.resize(image, (fit[1], fit[0]), dst=target, interpolation=cv2.INTER_LINEAR)
-        x, y = fit[1] / image.shape[1], fit[0] / image.shape[0]
-        return np.array([x, y, x, y], np.float32)
+        return fill_input(image, self._buffer[0], fit)
 
     def infer(self, width: int, height: int) -> dict[str, NDArray[Any]]:
         """The graph's outputs under every name they have; valid until the next call."""
@@ -140,25 +132,6 @@ def open_detector(
         BackendError: OpenVINO is not installed.
     """
     return OpenVinoDetector(resolve(name_or_path), Path(name_or_path).stem, threads, min_score)
-
-
-def nms(
-    boxes: NDArray[np.float32], scores: NDArray[np.float32], iou: float
-) -> NDArray[np.intp]:
-    """Greedy non-maximum suppression; indices of the boxes (N, 4) kept, best first."""
-    left, top, right, bottom = boxes.T
-    areas = (right - left) * (bottom - top)
-    order = np.argsort(-scores, kind="stable")
-    kept = []
-    while len(order):
-        best, rest = order[0], order[1:]
-        kept.append(best)
-        width = np.minimum(right[best], right[rest]) - np.maximum(left[best], left[rest])
-        height = np.minimum(bottom[best], bottom[rest]) - np.maximum(top[best], top[rest])
-        overlap = np.clip(width, 0, None) * np.clip(height, 0, None)
-        union = np.maximum(areas[best] + areas[rest] - overlap, 1e-9)
-        order = rest[overlap <= iou * union]
-    return np.array(kept, np.intp)
 
 
 def _read(path: Path) -> tuple[Any, Any]:
@@ -230,7 +203,7 @@ def _reshape_own(model: Any, hw: tuple[int, int]) -> None:
     from .detect_formats import yolox_grid
 
     cells, strides = yolox_grid(hw)
-    centres = opset13.constant((cells + 0.5) * strides)
+    centres = opset13.constant(np.tile((cells + 0.5) * strides, 2))
     old = next(op for op in model.get_ops() if op.get_friendly_name() == "centres")
     utils.replace_node(old, centres)
     model.reshape([1, *hw, 3])

@@ -59,9 +59,7 @@ class Format:
     nms_iou: float | None = None
 
 
-def recognise(
-    inputs: list[Port], outputs: list[Port], slices_input: bool, source: str
-) -> Format:
+def recognise(inputs: list[Port], outputs: list[Port], slices_input: bool, source: str) -> Format:
     """The format of a graph.
 
     ``slices_input`` says whether the image is first cut into strided slices: YOLOX exported by
@@ -76,16 +74,26 @@ def recognise(
         out = {n: p for p in outputs for n in p.names}
         if image.shape[3] == 3 and image.type == "u8" and {"boxes", "scores"} <= out.keys():
             return Format(
-                "hrtrack", name, (image.shape[1], image.shape[2]), _decode_plain,
-                channels_last=True, nms_iou=0.6,
+                "hrtrack",
+                name,
+                (image.shape[1], image.shape[2]),
+                _decode_plain,
+                channels_last=True,
+                nms_iou=0.6,
             )
         if image.shape[1] == 3:
             hw = _sides(image.shape[2:])
             if {"labels", "boxes", "scores"} <= out.keys() and len(inputs) == 2:
                 size = next(p for p in inputs if p is not image)
                 return Format(
-                    "deim", name, hw, _decode_labelled, letterbox=False,
-                    mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0), size_input=_name(size),
+                    "deim",
+                    name,
+                    hw,
+                    _decode_labelled,
+                    letterbox=False,
+                    mean=(0.0, 0.0, 0.0),
+                    std=(255.0, 255.0, 255.0),
+                    size_input=_name(size),
                 )
             if {"dets", "labels"} <= out.keys() and len(inputs) == 1:
                 if slices_input:
@@ -100,8 +108,12 @@ def recognise(
             ):
                 raw = _name(outputs[0])
                 return Format(
-                    "yolox", name, hw, lambda o, hw: _decode_yolox(o[raw], hw),
-                    bgr=True, nms_iou=0.6,
+                    "yolox",
+                    name,
+                    hw,
+                    lambda o, hw: _decode_yolox(o[raw], hw),
+                    bgr=True,
+                    nms_iou=0.6,
                 )
     raise ModelError(
         f"{source} is not a person detector: found {_describe(inputs)} -> {_describe(outputs)}; "

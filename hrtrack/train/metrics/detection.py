@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrtrack.errors import DataError
+from ...errors import DataError
 
 Detect = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 SIZES = ("all", "small", "medium", "large")

@@ -1,54 +1,25 @@
-"""Photos with person boxes, decoded once, and the canvases the detector is trained on."""
+"""The canvases the detector is trained on: one photo or a mosaic of them, recoloured."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+import itertools
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-FILL = 114
-PERSON, PADDING, IGNORE = 1, 0, -1
+from ...configs.person_fast_schema import CanvasSection
+from ...models.letterbox import FILL
+from .photos import IGNORE, Photo, PhotoStore
+
+Batch = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int8]]
 SMALLEST = 9.0
 """People lower than this many pixels on the canvas are ignored: the finest stride is 8."""
-
-
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """One decoded photo: boxes (B, 4) xyxy in its pixels, kinds (B,) PERSON or IGNORE."""
-
-    image: NDArray[np.uint8]
-    boxes: NDArray[np.float32]
-    kinds: NDArray[np.int8]
-
-
-class PhotoStore:
-    """Decoded photos in one flat file; opened by memory map, so that workers share the pages."""
-
-    def __init__(self, folder: Path, trust: float = 0.5) -> None:
-        self.entries = json.loads((folder / "index.json").read_text())
-        self.pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
-        self.trust = trust
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def __getitem__(self, index: int) -> Photo:
-        e = self.entries[index]
-        h, w = e["h"], e["w"]
-        image = self.pixels[e["off"] : e["off"] + h * w * 3].reshape(h, w, 3)
-        rows = np.asarray(e["boxes"], np.float32).reshape(-1, 5)
-        ignored = np.asarray(e["ignore"], np.float32).reshape(-1, 4)
-        kinds = np.where(rows[:, 4] >= self.trust, PERSON, IGNORE)
-        return Photo(
-            image,
-            np.concatenate([rows[:, :4], ignored]),
-            np.concatenate([kinds, np.full(len(ignored), IGNORE)]).astype(np.int8),
-        )
+SEEN_LEAST = 0.35
+"""People of whom less than this share is on the canvas are ignored."""
+GRIDS, GRID_ODDS = ((2, 1), (2, 2), (3, 2), (4, 3)), (0.25, 0.35, 0.25, 0.15)
+BOXES_MOST = 40
 
 
 def place(
@@ -90,7 +61,7 @@ def place(
     size = boxes[:, 2:] - boxes[:, :2]
     seen = size.prod(-1) / np.maximum(whole, 1e-3)
     kinds = photo.kinds.copy()
-    kinds[(seen < 0.35) | (size[:, 1] < SMALLEST) | (size[:, 0] < 4)] = IGNORE
+    kinds[(seen < SEEN_LEAST) | (size[:, 1] < SMALLEST) | (size[:, 0] < 4)] = IGNORE
     boxes += np.array([x0 + dx, y0 + dy, x0 + dx, y0 + dy], np.float32)
     keep = (size > 1).all(-1)
     return boxes[keep], kinds[keep]
@@ -128,28 +99,23 @@ def grid_lines(length: int, count: int, rng: np.random.Generator) -> list[int]:
 
 
 def draw_canvas(
-    store: PhotoStore,
-    weights: NDArray[np.float64],
-    size: tuple[int, int],
-    mosaic: float,
-    rng: np.random.Generator,
+    store: PhotoStore, size: tuple[int, int], mosaic: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int8]]:
-    """One training canvas (H, W, 3): a single photo or a mosaic of 2 to 12, recoloured.
+    """One training canvas (H, W, 3) with boxes and kinds: a photo or a mosaic of 2 to 12.
 
-    Mosaics make people down to about ten pixels, as in street scenes; ``weights`` are the
-    cumulative sampling weights of the photos.
+    Mosaics make people down to about ten pixels, as in street scenes.
     """
     height, width = size
     canvas = np.full((height, width, 3), FILL, np.uint8)
     columns, rows = 1, 1
     if rng.random() < mosaic:
-        columns, rows = ((2, 1), (2, 2), (3, 2), (4, 3))[rng.choice(4, p=(0.25, 0.35, 0.25, 0.15))]
+        columns, rows = GRIDS[rng.choice(len(GRIDS), p=GRID_ODDS)]
     xs, ys = grid_lines(width, columns, rng), grid_lines(height, rows, rng)
     boxes: list[NDArray[np.float32]] = []
     kinds: list[NDArray[np.int8]] = []
-    for y0, y1 in zip(ys, ys[1:], strict=False):
-        for x0, x1 in zip(xs, xs[1:], strict=False):
-            photo = store[int(np.searchsorted(weights, rng.random()))]
+    for y0, y1 in itertools.pairwise(ys):
+        for x0, x1 in itertools.pairwise(xs):
+            photo = store.draw(rng)
             h, w = photo.image.shape[:2]
             fit, cover = min((x1 - x0) / w, (y1 - y0) / h), max((x1 - x0) / w, (y1 - y0) / h)
             if columns * rows == 1:
@@ -172,29 +138,22 @@ def draw_canvas(
     return recolour(canvas, rng), np.concatenate(boxes), np.concatenate(kinds)
 
 
-def batches(
-    store: PhotoStore,
-    weights: NDArray[np.float64],
-    sizes: list[tuple[int, int]],
-    batch: int,
-    mosaic: float,
-    seed: int,
-    most: int = 40,
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int8]]]:
-    """Endless batches: images (N, H, W, 3), boxes (N, G, 4), kinds (N, G)."""
-    cv2.setNumThreads(1)
+def draw_batch(
+    store: PhotoStore, canvases: Sequence[CanvasSection], batch: int, seed: tuple[int, int]
+) -> Batch:
+    """Images (N, H, W, 3), boxes (N, G, 4) and kinds (N, G); a function of ``seed`` alone."""
     rng = np.random.default_rng(seed)
-    while True:
-        height, width = sizes[rng.integers(len(sizes))]
-        images = np.empty((batch, height, width, 3), np.uint8)
-        drawn = []
-        for i in range(batch):
-            images[i], b, k = draw_canvas(store, weights, (height, width), mosaic, rng)
-            largest = np.argsort(b[:, 1] - b[:, 3])[:most]
-            drawn.append((b[largest], k[largest]))
-        longest = max(1, *(len(b) for b, _ in drawn))
-        boxes = np.zeros((batch, longest, 4), np.float32)
-        kinds = np.zeros((batch, longest), np.int8)
-        for i, (b, k) in enumerate(drawn):
-            boxes[i, : len(b)], kinds[i, : len(b)] = b, k
-        yield images, boxes, kinds
+    shares = np.array([canvas.share for canvas in canvases])
+    chosen = canvases[rng.choice(len(canvases), p=shares / shares.sum())]
+    images = np.empty((batch, *chosen.size, 3), np.uint8)
+    drawn = []
+    for i in range(batch):
+        images[i], boxes, kinds = draw_canvas(store, chosen.size, chosen.mosaic, rng)
+        largest = np.argsort(boxes[:, 1] - boxes[:, 3])[:BOXES_MOST]
+        drawn.append((boxes[largest], kinds[largest]))
+    longest = max(1, *(len(boxes) for boxes, _ in drawn))
+    all_boxes = np.zeros((batch, longest, 4), np.float32)
+    all_kinds = np.zeros((batch, longest), np.int8)
+    for i, (boxes, kinds) in enumerate(drawn):
+        all_boxes[i, : len(boxes)], all_kinds[i, : len(kinds)] = boxes, kinds
+    return images, all_boxes, all_kinds

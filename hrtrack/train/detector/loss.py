@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrtrack.models.detector import boxes_from_sides
+from ...models.detector import boxes_from_sides
 
 
 @dataclass(frozen=True, slots=True)

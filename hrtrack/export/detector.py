@@ -1,0 +1,89 @@
+"""The person detector as one static ONNX file: uint8 picture in, boxes and scores out."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..errors import ModelError
+from ..models.detector import DetectorGraph, PersonDetector
+from .onnx import OPSET, save_onnx
+
+if TYPE_CHECKING:
+    import onnx
+
+INPUT, OUTPUTS = "images", ("boxes", "scores")
+_PREFIX = "detector."
+
+
+def export_detector(
+    detector: PersonDetector,
+    input_hw: tuple[int, int],
+    path: str | Path,
+    metadata: Mapping[str, str],
+) -> None:
+    """Writes images (1, H, W, 3) uint8 RGB -> boxes (1, M, 4), scores (1, M).
+
+    Weights are stored in float16 behind casts, so the arithmetic stays float32 and the names of
+    the parameters stay those of the checkpoint. Duplicates are left to the caller's
+    non-maximum suppression.
+
+    Raises:
+        ModelError: sides that are no multiples of 32, or the file cannot be written.
+    """
+    import onnx
+
+    if any(side % 32 for side in input_hw):
+        raise ModelError(f"detector input {input_hw}: both sides must be multiples of 32")
+    graph = DetectorGraph(detector, *input_hw).eval()
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph,
+            (torch.zeros((1, *input_hw, 3), dtype=torch.uint8),),
+            buffer,
+            dynamo=False,
+            training=torch.onnx.TrainingMode.PRESERVE,
+            do_constant_folding=False,
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            opset_version=OPSET,
+        )
+    model = onnx.load_model_from_string(buffer.getvalue())
+    _store_half(model)
+    model.producer_name = "hrtrack"
+    for key, value in metadata.items():
+        model.metadata_props.add(key=key, value=value)
+    save_onnx(model, path)
+
+
+def _store_half(model: onnx.ModelProto) -> None:
+    """Takes the wrapper's prefix off the parameters and stores them in float16 behind casts."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    values, casts = {}, []
+    for item in model.graph.initializer:
+        if not item.name.startswith(_PREFIX):
+            continue
+        old, name = item.name, item.name.removeprefix(_PREFIX)
+        array = numpy_helper.to_array(item)
+        if array.dtype == np.float32:
+            values[old] = f"{name}/float32"
+            casts.append(helper.make_node("Cast", [name], [values[old]], to=TensorProto.FLOAT))
+            array = array.astype(np.float16)
+        else:
+            values[old] = name
+        item.CopyFrom(numpy_helper.from_array(array, name))
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            node.input[position] = values.get(name, name)
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)

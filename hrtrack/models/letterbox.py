@@ -1,0 +1,47 @@
+"""Fitting a picture into a detector's input, and taking duplicates out of its answer."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+FILL = 114
+"""Grey of the bars; YOLOX's value, and the mean that our own detector subtracts."""
+
+
+def fitted_hw(image_hw: tuple[int, int], input_hw: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a picture scaled, aspect kept, into an input."""
+    ratio = min(input_hw[0] / image_hw[0], input_hw[1] / image_hw[1])
+    return max(1, round(image_hw[0] * ratio)), max(1, round(image_hw[1] * ratio))
+
+
+def fill_input(
+    image: NDArray[np.uint8], target: NDArray[np.uint8], fit: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Scales ``image`` to ``fit`` (height, width) into the top left of ``target`` (H, W, 3).
+
+    The rest of ``target`` is left as it is. Returns the scale as x, y, x, y.
+    """
+    import cv2
+
+    height, width = fit
+    cv2.resize(image, (width, height), dst=target[:height, :width])
+    x, y = width / image.shape[1], height / image.shape[0]
+    return np.array([x, y, x, y], np.float32)
+
+
+def nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou: float) -> NDArray[np.intp]:
+    """Greedy non-maximum suppression; indices of the boxes (N, 4) kept, best first."""
+    left, top, right, bottom = boxes.T
+    areas = (right - left) * (bottom - top)
+    order = np.argsort(-scores, kind="stable")
+    kept = []
+    while len(order):
+        best, rest = order[0], order[1:]
+        kept.append(best)
+        width = np.minimum(right[best], right[rest]) - np.maximum(left[best], left[rest])
+        height = np.minimum(bottom[best], bottom[rest]) - np.maximum(top[best], top[rest])
+        overlap = np.clip(width, 0, None) * np.clip(height, 0, None)
+        union = np.maximum(areas[best] + areas[rest] - overlap, 1e-9)
+        order = rest[overlap <= iou * union]
+    return np.array(kept, np.intp)

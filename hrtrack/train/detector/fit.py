@@ -1,0 +1,261 @@
+"""Trains the person detector."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import itertools
+import math
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ...configs.person_fast_schema import DetectorTrainConfig, FitSection, StageSection
+from ...errors import ModelError
+from ...models.detector import DetectorConfig, PersonDetector, cell_centres, load_detector
+from .canvas import Batch, draw_batch
+from .loss import AssignConfig, detector_loss
+from .photos import PhotoStore, build_store
+
+LAST_LR_SHARE = 0.02
+EMA_WARMUP = 20
+
+
+class _Canvases(Dataset[Batch]):
+    """Batch number ``step``; ``done`` is the shared share of the training behind us."""
+
+    def __init__(
+        self, store: PhotoStore, stages: Sequence[StageSection], fit: FitSection, done: Any
+    ) -> None:
+        self.store, self.stages, self.fit, self.done = store, stages, fit, done
+
+    def __getitem__(self, step: int) -> Batch:
+        cv2.setNumThreads(1)
+        steps = self.fit.steps
+        done = step / steps if steps is not None else self.done.value
+        stage = [stage for stage in self.stages if stage.begin <= done][-1]
+        return draw_batch(self.store, stage.canvases, self.fit.batch, (self.fit.seed, step))
+
+
+class _From(Sampler[int]):
+    def __init__(self, first: int) -> None:
+        self.first = first
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self.first)
+
+
+@dataclass
+class _State:
+    """Everything a resumed run needs."""
+
+    net: PersonDetector
+    mean: PersonDetector
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0
+
+    def save(self, path: Path) -> None:
+        part = path.with_name(path.name + ".part")
+        torch.save(
+            {
+                "net": self.net.state_dict(),
+                "ema": self.mean.state_dict(),
+                "opt": self.optimizer.state_dict(),
+                "step": self.step,
+                "elapsed": self.seconds,
+            },
+            part,
+        )
+        os.replace(part, path)
+
+    def load(self, path: Path) -> None:
+        try:
+            saved = torch.load(path, weights_only=True)
+            self.net.load_state_dict(saved["net"])
+            self.mean.load_state_dict(saved["ema"])
+            self.optimizer.load_state_dict(saved["opt"])
+            self.step, self.seconds = saved["step"], saved["elapsed"]
+        except (RuntimeError, KeyError, ValueError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"cannot resume from {path}: {reason}") from None
+
+
+def train_detector(
+    config: DetectorTrainConfig,
+    output: Path,
+    *,
+    init: Path | None = None,
+    device: str = "cpu",
+    quiet: bool = False,
+) -> PersonDetector:
+    """Trains into ``output`` (last.pt, log.csv, then final.pt) and returns the averaged network.
+
+    A run that finds its ``last.pt`` there goes on from it. ``init`` is a checkpoint or one of
+    our ONNX files to start from.
+
+    Raises:
+        DataError: annotations or photos cannot be read.
+        ModelError: ``init`` or the checkpoint to resume does not fit.
+    """
+    fit = config.fit
+    output.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(fit.seed)
+    root, cache = Path(config.data.root), output / config.data.cache
+    build_store(config.data.sets, root, cache)
+    store = PhotoStore(cache, config.data.trust, [part.repeat for part in config.data.sets])
+
+    state = _fresh(config, init, device)
+    last, final = output / "last.pt", output / "final.pt"
+    if last.is_file():
+        state.load(last)
+
+    done = torch.multiprocessing.Value("d", 0.0)
+    loader = DataLoader(
+        _Canvases(store, config.stages, fit, done),
+        batch_size=None,
+        sampler=_From(state.step),
+        num_workers=fit.workers,
+        prefetch_factor=4 if fit.workers else None,
+    )
+    console = Console(stderr=True, quiet=quiet)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    log = _Log(output / "log.csv", fit.log_steps)
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        task = progress.add_task(config.name, total=1.0)
+        started, saved, before = time.monotonic(), time.monotonic(), state.seconds
+        for images, boxes, kinds in loader:
+            state.seconds = before + time.monotonic() - started
+            done.value = _share_done(fit, state)
+            if done.value >= 1:
+                break
+            parts = _step(config, state, device, images, boxes, kinds, done.value)
+            log.add(state.step, done.value, len(images), parts)
+            shown = f"{config.name} step {state.step} loss {parts['loss']:.2f}"
+            progress.update(task, completed=done.value, description=shown)
+            if time.monotonic() - saved > fit.save_minutes * 60:
+                state.save(last)
+                saved = time.monotonic()
+        progress.update(task, completed=1.0)
+    state.save(final)
+    last.unlink(missing_ok=True)
+    return state.mean
+
+
+def _fresh(config: DetectorTrainConfig, init: Path | None, device: str) -> _State:
+    model = config.model
+    net = PersonDetector(DetectorConfig(model.widths, model.blocks, model.pyramid))
+    if init is not None:
+        load_detector(init, net)
+    net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    mean = copy.deepcopy(net).eval()
+    groups = [
+        {"params": [p for p in net.parameters() if p.ndim > 1]},
+        {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, config.fit.lr, weight_decay=config.fit.weight_decay)
+    return _State(net, mean, optimizer)
+
+
+def _share_done(fit: FitSection, state: _State) -> float:
+    if fit.steps is not None:
+        return min(1.0, state.step / fit.steps)
+    assert fit.minutes is not None
+    return min(1.0, state.seconds / (fit.minutes * 60))
+
+
+def learning_rate(fit: FitSection, step: int, done: float) -> float:
+    """Linear warm-up over steps, cosine over the share of the training that is done."""
+    cosine = 0.5 * (1 + math.cos(math.pi * done))
+    warmup = min(1.0, (step + 1) / fit.warmup_steps)
+    return fit.lr * warmup * (LAST_LR_SHARE + (1 - LAST_LR_SHARE) * cosine)
+
+
+def _step(
+    config: DetectorTrainConfig,
+    state: _State,
+    device: str,
+    images: Tensor,
+    boxes: Tensor,
+    kinds: Tensor,
+    done: float,
+) -> dict[str, float]:
+    fit, loss_config = config.fit, config.loss
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(fit, state.step, done)
+    amp: AbstractContextManager[Any] = nullcontext()
+    if fit.amp == "bf16":
+        amp = torch.autocast(device.split(":")[0], torch.bfloat16)
+    with amp:
+        logits, sides = state.net(images.to(device))
+    centres, strides = cell_centres(images.shape[1], images.shape[2])
+    loss, parts = detector_loss(
+        logits,
+        sides,
+        boxes.to(device),
+        kinds.to(device),
+        centres.to(device),
+        strides.to(device),
+        AssignConfig(loss_config.cells, loss_config.score_power, loss_config.iou_power),
+        loss_config.box_weight,
+    )
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(state.net.parameters(), fit.clip, error_if_nonfinite=True)
+    state.optimizer.step()
+    state.step += 1
+    _follow(state, min(fit.ema, (state.step + 1) / (state.step + EMA_WARMUP)))
+    return parts
+
+
+@torch.no_grad()
+def _follow(state: _State, decay: float) -> None:
+    now = state.net.state_dict()
+    for name, value in state.mean.state_dict().items():
+        if value.dtype.is_floating_point:
+            value.lerp_(now[name], 1 - decay)
+        else:
+            value.copy_(now[name])
+
+
+class _Log:
+    """Means over ``every`` steps as rows of a CSV file that a resumed run continues."""
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every = path, every
+        self._sums: dict[str, float] = {}
+        self._count = self._images = 0
+        self._since = time.monotonic()
+
+    def add(self, step: int, done: float, images: int, parts: dict[str, float]) -> None:
+        for key, value in parts.items():
+            self._sums[key] = self._sums.get(key, 0.0) + value
+        self._count += 1
+        self._images += images
+        if self._count < self.every:
+            return
+        now = time.monotonic()
+        row = {
+            "step": step,
+            "done": round(done, 5),
+            "images_per_second": round(self._images / (now - self._since), 1),
+            **{key: round(value / self._count, 4) for key, value in self._sums.items()},
+        }
+        new = not self.path.is_file()
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        self._sums, self._count, self._images, self._since = {}, 0, 0, now

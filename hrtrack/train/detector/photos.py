@@ -1,0 +1,134 @@
+"""Photos with person boxes, decoded once into one flat file that every worker maps."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from ...configs.person_fast_schema import SetSection
+from ...errors import DataError
+
+PERSON, PADDING, IGNORE = 1, 0, -1
+UNREADABLE_MOST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """One decoded photo: boxes (B, 4) xyxy in its pixels, kinds (B,) PERSON or IGNORE."""
+
+    image: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    kinds: NDArray[np.int8]
+
+
+class PhotoStore:
+    """A folder written by `build_store`.
+
+    ``trust``: boxes of a teacher that scores below are regions to ignore. ``cumulative`` are the
+    running sampling weights of the photos, ending at 1.
+    """
+
+    def __init__(self, folder: Path, trust: float, repeats: Sequence[float]) -> None:
+        self.entries: list[dict[str, Any]] = json.loads((folder / "index.json").read_text())
+        self.pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
+        self.trust = trust
+        weights = np.array([repeats[entry["set"]] for entry in self.entries], np.float64)
+        self.cumulative = np.cumsum(weights / weights.sum())
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> Photo:
+        entry = self.entries[index]
+        height, width = entry["height"], entry["width"]
+        flat = self.pixels[entry["offset"] : entry["offset"] + height * width * 3]
+        rows = np.asarray(entry["boxes"], np.float32).reshape(-1, 5)
+        kinds = np.where(rows[:, 4] >= self.trust, PERSON, IGNORE)
+        return Photo(flat.reshape(height, width, 3), rows[:, :4], kinds.astype(np.int8))
+
+    def draw(self, rng: np.random.Generator) -> Photo:
+        """A photo by weight."""
+        return self[min(int(np.searchsorted(self.cumulative, rng.random())), len(self) - 1)]
+
+
+def build_store(sets: Sequence[SetSection], root: Path, folder: Path) -> None:
+    """Decodes all photos of COCO-format sets into ``folder``, at most ``long_side`` pixels long.
+
+    Box rows are x0, y0, x1, y1, score: 1 for a person's label, the teacher's score for a
+    ``pseudo`` annotation, -1 for a crowd. Does nothing where the store is already there.
+
+    Raises:
+        DataError: annotations or too many photos cannot be read.
+    """
+    # The index goes to its name last, so a store that has one is whole.
+    if (folder / "index.json").is_file():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    entries: list[dict[str, Any]] = []
+    unreadable: list[str] = []
+    offset = 0
+    with (folder / "pixels.bin").open("wb") as pixels:
+        for number, part in enumerate(sets):
+            data = _annotations(root / part.annotations)
+            boxes = _boxes_by_photo(data)
+            for photo in track(data["images"], f"decoding {part.images}"):
+                path = root / part.images / photo["file_name"]
+                image = cv2.imread(str(path))
+                if image is None:
+                    unreadable.append(str(path))
+                    if len(unreadable) > UNREADABLE_MOST:
+                        raise DataError(f"too many unreadable photos, the first {unreadable[0]}")
+                    continue
+                scale = min(1.0, part.long_side / max(image.shape[:2]))
+                if scale < 1:
+                    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+                    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+                rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+                pixels.write(rgb.tobytes())
+                rows = boxes[photo["id"]]
+                entries.append(
+                    {
+                        "set": number,
+                        "offset": offset,
+                        "height": rgb.shape[0],
+                        "width": rgb.shape[1],
+                        "boxes": [[*(v * scale for v in row[:4]), row[4]] for row in rows],
+                    }
+                )
+                offset += rgb.size
+    if not entries:
+        raise DataError(f"no photo in {', '.join(part.annotations for part in sets)}")
+    part_file = folder / "index.json.part"
+    part_file.write_text(json.dumps(entries))
+    part_file.replace(folder / "index.json")
+
+
+def _annotations(path: Path) -> dict[str, Any]:
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read the annotations {path}: {error}") from None
+    missing = {"images", "annotations"} - data.keys()
+    if missing:
+        raise DataError(f"{path} is not in COCO format: no '{min(missing)}'")
+    return data
+
+
+def _boxes_by_photo(data: dict[str, Any]) -> dict[int, list[list[float]]]:
+    boxes: dict[int, list[list[float]]] = defaultdict(list)
+    for annotation in data["annotations"]:
+        x, y, w, h = annotation["bbox"]
+        score = annotation.get("score", 1.0) if annotation.get("pseudo") else 1.0
+        if annotation.get("iscrowd"):
+            score = -1.0
+        boxes[annotation["image_id"]].append([x, y, x + w, y + h, score])
+    return boxes

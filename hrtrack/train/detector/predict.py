@@ -1,0 +1,35 @@
+"""The detector in training as a function from a photo to boxes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...models.detector import DetectorGraph, PersonDetector
+from ...models.letterbox import FILL, fill_input, fitted_hw, nms
+from ..metrics.detection import Detect
+
+NMS_IOU = 0.6
+
+
+def as_function(
+    detector: PersonDetector, input_hw: tuple[int, int], min_score: float = 0.01
+) -> Detect:
+    """Photo (H, W, 3) uint8 RGB -> boxes (N, 4) in its pixels and scores (N,), best first."""
+    graph = DetectorGraph(detector, *input_hw).eval()
+
+    @torch.inference_mode()
+    def detect(
+        image: NDArray[np.uint8],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        canvas = np.full((*input_hw, 3), FILL, np.uint8)
+        scale = fill_input(image, canvas, fitted_hw((image.shape[0], image.shape[1]), input_hw))
+        boxes_1P4, scores_1P = graph(torch.from_numpy(canvas[None]))
+        boxes, scores = boxes_1P4[0].numpy(), scores_1P[0].numpy()
+        likely = scores >= min_score
+        boxes, scores = boxes[likely], scores[likely]
+        kept = nms(boxes, scores, NMS_IOU)
+        return boxes[kept] / scale, scores[kept]
+
+    return detect
