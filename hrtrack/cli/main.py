@@ -24,7 +24,7 @@ class DetectEvery(click.ParamType):
             return value
         if str(value).isdigit() and int(value) > 0:
             return int(value)
-        self.fail(f"'{value}' is neither auto nor a number of frames from 1 on", param, ctx)
+        raise click.BadParameter(f"'{value}' is neither auto nor a number of frames from 1 on")
 
 
 @click.group(

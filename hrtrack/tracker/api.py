@@ -153,8 +153,11 @@ class Tracker:
         )
         with frames:
             pipeline = self.pipeline(live=frames.is_live)
-            for frame in frames:
-                yield frame, pipeline.step(frame)
+            try:
+                for frame in frames:
+                    yield frame, pipeline.step(frame)
+            finally:
+                pipeline.close()
 
     def image(self, image_HW3: NDArray[np.uint8]) -> Poses:
         """The people of a single RGB image (H, W, 3) uint8; their ids are 1, 2, ..."""

@@ -37,7 +37,12 @@ class AssociationOptions:
     confirm_hits: int = 2
     """Detector frames that must see a new person before it gets an ID."""
     memory: float = 2.0
-    """How long a person who is not seen may come back and get the ID again."""
+    """How long a person who is not seen may come back and get the ID again; nobody for longer
+    than they were seen before."""
+    lost_weight: float = 0.7
+    """Factor on the similarity of people not in view, so that those in view have precedence."""
+    new_iou: float = 0.5
+    """Nobody new is seen where a box overlaps more with someone already followed."""
     pose_weight: float = 0.5
     """Share of OKS in the similarity of a track just seen; overlap and motion share the rest."""
     pose_memory: float = 0.3
@@ -145,6 +150,8 @@ class Tracks:
         self._correct(rows, _picked(poses, columns), detected)
         new = poses.person_scores >= options.min_score
         new[columns] = False
+        if new.any() and len(columns):
+            new &= iou(poses.boxes, poses.boxes[columns]).max(axis=1) < options.new_iou
         owners = np.full(len(poses), -1)
         owners[columns] = rows
         if new.any():
@@ -168,9 +175,8 @@ class Tracks:
     def _forget(self, newest: float) -> None:
         """Drops people not seen for long, and at once those who were never confirmed."""
         state = self._state
-        kept = np.where(
-            state.ids > 0, self._time - state.seen <= self.options.memory, state.seen >= newest
-        )
+        memory = np.minimum(self.options.memory, state.seen - state.since + 0.1)
+        kept = np.where(state.ids > 0, self._time - state.seen <= memory, state.seen >= newest)
         if not kept.all():
             self._state = state[kept]
 
@@ -189,7 +195,7 @@ class Tracks:
 
     def _associate(self, poses: Poses, in_view: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Rows of the state and the columns of the poses that they match."""
-        similarity = self._similarity(poses)
+        similarity = self._similarity(poses, in_view)
         high = np.flatnonzero(poses.person_scores >= self.options.min_score)
         rows, columns = match(similarity[:, high])
         columns = high[columns]
@@ -205,7 +211,7 @@ class Tracks:
             np.concatenate([columns, low[more_columns]]),
         )
 
-    def _similarity(self, poses: Poses) -> Floats:
+    def _similarity(self, poses: Poses, in_view: Mask) -> Floats:
         """(T, N) in [0, 1], 0 for pairs out of the question."""
         options, state = self.options, self._state
         if len(state.ids) == 0 or len(poses) == 0:
@@ -226,6 +232,7 @@ class Tracks:
         sizes = area(measured)[None] / np.maximum(area(boxes)[:, None], 1.0)
         possible = (far < options.gate**2) | (overlap > 0.5)
         possible &= (sizes > 0.25) & (sizes < 4.0) & (similarity >= options.min_similarity)
+        similarity *= np.where(in_view, 1.0, options.lost_weight)[:, None]
         return np.where(possible, similarity, 0.0)
 
     def _correct(self, rows: NDArray[np.intp], poses: Poses, detected: bool) -> None:
@@ -261,6 +268,7 @@ class Tracks:
             poses.scores.astype(np.float64),
             poses.person_scores.astype(np.float64),
             poses.scores.astype(np.float64).mean(axis=1),
+            np.full(count, self._time),
             np.full(count, self._time),
             np.ones(count, np.int64),
             np.zeros(count, np.int64),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,10 +15,14 @@ from numpy.typing import NDArray
 
 from ..errors import SourceError
 from ..poses import Poses
+from ..skeleton import Skeleton
 from .associate import Tracks
 from .draw import DrawOptions, draw
 from .frame import Frame
 from .loop import Pipeline
+from .sinks.group import Sinks, open_sinks
+from .sinks.targets import Target
+from .source import Source, open_source
 from .stopwatch import Stopwatch
 
 STAGES = ("decode", "detect", "crop", "infer", "associate", "act", "draw", "encode")
@@ -57,26 +62,28 @@ def stage_times(stopwatch: Stopwatch, frames: int) -> tuple[StageTime, ...]:
     return tuple(
         StageTime(
             name,
-            *(stopwatch.percentile(name, q) for q in (50, 95, 99)),
+            p50=stopwatch.percentile(name, 50),
+            p95=stopwatch.percentile(name, 95),
+            p99=stopwatch.percentile(name, 99),
             per_frame=stopwatch.total[name] / max(frames, 1) * 1e3,
         )
         for name in known
     )
 
 
-def preload(
-    frames: Sequence[Frame] | None, count: int, source: Callable[[], list[Frame]]
-) -> list[Frame]:
-    """Up to ``count`` frames in memory; SourceError when there is none."""
-    loaded = list(frames) if frames is not None else source()
-    if not loaded:
-        raise SourceError("the clip has no frames to measure with")
-    return loaded[:count]
+def preload(clip: str, count: int) -> list[Frame]:
+    """Up to ``count`` frames of a clip, in memory; SourceError when there is none."""
+    with open_source(clip) as source:
+        frames = list(itertools.islice(source, count))
+    if not frames:
+        raise SourceError(f"{clip} has no frames to measure with")
+    return frames
 
 
 def bench_pipeline(
     name: str,
     pipeline: Pipeline,
+    skeleton: Skeleton,
     frames: Sequence[Frame],
     *,
     warm_up: int = 10,
@@ -98,7 +105,7 @@ def bench_pipeline(
         people += len(poses)
         if drawing is not None:
             with watch.stage("draw"):
-                draw(frame.image, poses, pipeline.tracks.skeleton, drawing)
+                draw(frame.image, poses, skeleton, drawing)
     seconds = time.perf_counter() - start
     networks = sum(watch.total.get(stage, 0.0) for stage in NETWORKS)
     count = len(frames)
@@ -112,8 +119,62 @@ def bench_pipeline(
     )
 
 
+@dataclass(frozen=True)
+class ClipReport:
+    """A clip from file to annotated file, beside its decoding and encoding alone."""
+
+    fps: float
+    decode_alone_ms: float
+    encode_alone_ms: float
+    stages: tuple[StageTime, ...]
+
+
+def bench_clip(
+    clip: str, pipeline: Pipeline, skeleton: Skeleton, drawing: DrawOptions, count: int
+) -> ClipReport:
+    """Annotates the first ``count`` frames of a clip into a file that is thrown away."""
+    start = time.perf_counter()
+    with open_source(clip) as source:
+        frames = list(itertools.islice(source, count))
+    decode_ms = (time.perf_counter() - start) / len(frames) * 1e3
+    watch = pipeline.stopwatch
+    with tempfile.TemporaryDirectory() as folder:
+        encode_ms = _encode_alone(clip, frames, skeleton, Path(folder))
+        watch.clear()
+        start = time.perf_counter()
+        with (
+            open_source(clip, stopwatch=watch) as source,
+            _video(source, skeleton, Path(folder) / "loop.mp4", watch) as sinks,
+        ):
+            for frame in itertools.islice(source, count):
+                poses = pipeline.step(frame)
+                with watch.stage("draw"):
+                    drawn = draw(frame.image, poses, skeleton, drawing)
+                sinks.write(frame, poses, lambda image=drawn: image)  # type: ignore[misc]
+        seconds = time.perf_counter() - start
+    total = len(frames)
+    return ClipReport(total / seconds, decode_ms, encode_ms, stage_times(watch, total))
+
+
+def _encode_alone(clip: str, frames: list[Frame], skeleton: Skeleton, folder: Path) -> float:
+    start = time.perf_counter()
+    with (
+        open_source(clip) as source,
+        _video(source, skeleton, folder / "alone.mp4", Stopwatch()) as sinks,
+    ):
+        for frame in frames:
+            nobody = Poses.empty(frame.index, frame.time, len(skeleton))
+            sinks.write(frame, nobody, lambda image=frame.image: image)  # type: ignore[misc]
+    return (time.perf_counter() - start) / len(frames) * 1e3
+
+
+def _video(source: Source, skeleton: Skeleton, path: Path, watch: Stopwatch) -> Sinks:
+    target = Target("video", str(path))
+    return open_sinks([target], source=source, skeleton=skeleton, stopwatch=watch)
+
+
 class TiledPeople:
-    """Stands in for `People`: runs the detector, then repeats one recorded box N times."""
+    """Stands in for `People`: runs the detector, and gives one recorded box N times."""
 
     def __init__(
         self,
@@ -142,6 +203,9 @@ class TiledPeople:
         boxes = np.tile(box, (self._count, 1)).astype(np.float32)
         boxes[:, [0, 2]] += shifts[:, None]
         return boxes, np.ones(self._count, np.float32), detected
+
+    def close(self) -> None:
+        """There is no thread to end."""
 
 
 def record_box(poses: Sequence[Poses]) -> list[NDArray[np.float32]]:

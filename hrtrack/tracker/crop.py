@@ -38,4 +38,4 @@ class Cropper:
         crops_NHW3 = self._batch[: len(boxes)]
         for crop_HW3, affine in zip(crops_NHW3, affines, strict=True):
             cv2.warpAffine(image_HW3, affine, (width, height), dst=crop_HW3, flags=cv2.INTER_LINEAR)
-        return crops_NHW3, geometry.invert(affines)
+        return crops_NHW3, geometry.invert(affines).astype(np.float64)

@@ -67,6 +67,10 @@ class Pipeline:
                 poses = self.tagger.update(poses)
         return poses
 
+    def close(self) -> None:
+        """Ends the detector's thread, if there is one; the networks stay open."""
+        self.people.close()
+
 
 def run(
     frames: Iterable[Frame],

@@ -139,6 +139,9 @@ class FileSource(Source):
         self._index = self._seek(zero)
         began = time.perf_counter()
         for picture in self._pictures():
+            # An AVI has no timestamps; those that FFmpeg makes up for H.264 begin late.
+            if clock.last is None and self.container.format.name == "avi" and not self._seeked:
+                clock.zero = picture.pts or 0
             pts = clock.stamp(picture.pts)
             seconds = float(pts * time_base)
             if self.end is not None and seconds >= self.end:

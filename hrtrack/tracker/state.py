@@ -44,7 +44,7 @@ class State:
     ``keys`` (T,) are given at first sight, ``ids`` (T,) on confirmation and 0 before;
     ``motion`` filters the boxes; ``keypoints`` (T, K, 2) and ``scores`` (T, K) are the last
     ones measured, moved along with the box; ``quality`` (T,) is the running mean of the joint
-    scores, ``seen`` (T,) the time in seconds of the last match, ``hits`` (T,) how many
+    scores, ``since`` and ``seen`` (T,) the times in seconds of the first and the last match, ``hits`` (T,) how many
     detector frames saw the person, ``rows`` (T,) the pose that was matched last.
     """
 
@@ -55,6 +55,7 @@ class State:
     scores: Floats
     person_scores: Floats
     quality: Floats
+    since: Floats
     seen: Floats
     hits: NDArray[np.int64]
     rows: NDArray[np.int64]
@@ -68,6 +69,7 @@ class State:
             self.scores[index],
             self.person_scores[index],
             self.quality[index],
+            self.since[index],
             self.seen[index],
             self.hits[index],
             self.rows[index],
@@ -82,6 +84,7 @@ class State:
             np.concatenate([self.scores, other.scores]),
             np.concatenate([self.person_scores, other.person_scores]),
             np.concatenate([self.quality, other.quality]),
+            np.concatenate([self.since, other.since]),
             np.concatenate([self.seen, other.seen]),
             np.concatenate([self.hits, other.hits]),
             np.concatenate([self.rows, other.rows]),

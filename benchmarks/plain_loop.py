@@ -1,0 +1,87 @@
+"""FPS of a plain two-stage loop on a clip: a detector in every frame, then one box at a time.
+
+This is how a first script drives two ONNX files with ONNX Runtime (or rtmlib its models): the
+reference that `hrtrack bench pipeline` is compared with.
+
+    python benchmarks/plain_loop.py CLIP FRAMES DETECTOR.onnx POSE.onnx
+
+takes a DEIM / RT-DETR style detector (images, orig_target_sizes -> labels, boxes, scores) and a
+heatmap model with a float32 NCHW input. Prints one line of JSON.
+"""
+
+import json
+import sys
+import time
+
+import cv2
+import numpy as np
+import onnxruntime
+
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+STD = np.array([0.229, 0.224, 0.225], np.float32)
+MIN_SCORE = 0.45
+PADDING = 1.25
+
+
+def load(path: str) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def detect(session: onnxruntime.InferenceSession, image: np.ndarray) -> np.ndarray:
+    side = session.get_inputs()[0].shape[2]
+    pixels = cv2.resize(image, (side, side)).astype(np.float32).transpose(2, 0, 1)[None] / 255
+    size = np.array([[image.shape[1], image.shape[0]]], np.int64)
+    feeds = dict(zip([one.name for one in session.get_inputs()], (pixels, size), strict=True))
+    names = [one.name for one in session.get_outputs()]
+    found = dict(zip(names, session.run(names, feeds), strict=True))
+    keep = (found["labels"][0] == 0) & (found["scores"][0] >= MIN_SCORE)
+    return found["boxes"][0][keep]
+
+
+def estimate(
+    session: onnxruntime.InferenceSession, image: np.ndarray, box: np.ndarray
+) -> np.ndarray:
+    height, width = session.get_inputs()[0].shape[2:]
+    centre = (box[:2] + box[2:]) / 2
+    tall = max(box[3] - box[1], (box[2] - box[0]) * height / width) * PADDING
+    scale = height / tall
+    affine = np.array(
+        [[scale, 0, width / 2 - scale * centre[0]], [0, scale, height / 2 - scale * centre[1]]]
+    )
+    crop = cv2.warpAffine(image, affine, (width, height))
+    pixels = ((crop / np.float32(255) - MEAN) / STD).transpose(2, 0, 1)[None]
+    maps = session.run(None, {session.get_inputs()[0].name: pixels})[0][0]
+    joints = maps.reshape(len(maps), -1).argmax(axis=1)
+    points = np.stack([joints % maps.shape[2], joints // maps.shape[2]], axis=1) * 4.0
+    return (points - affine[:, 2]) / scale
+
+
+def main(clip: str, count: int, detector_path: str, pose_path: str) -> None:
+    video = cv2.VideoCapture(clip)
+    frames = []
+    while len(frames) < count:
+        good, frame = video.read()
+        if not good:
+            break
+        frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+    detector, pose = load(detector_path), load(pose_path)
+    people = 0
+
+    def step(frame: np.ndarray) -> int:
+        boxes = detect(detector, frame)
+        for box in boxes:
+            estimate(pose, frame, box)
+        return len(boxes)
+
+    for frame in frames[:5]:
+        step(frame)
+    start = time.perf_counter()
+    for frame in frames:
+        people += step(frame)
+    seconds = time.perf_counter() - start
+    found = {"name": "plain loop: detector every frame, one box at a time", "frames": len(frames)}
+    print(json.dumps(found | {"fps": len(frames) / seconds, "people": people / len(frames)}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4])

@@ -1,0 +1,214 @@
+"""`hrtrack bench`: how fast this machine tracks, stage by stage, and beside which peers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import UsageError
+
+
+@click.group()
+def bench() -> None:
+    """Measure speed: the whole pipeline, or the networks alone."""
+
+
+@bench.command()
+@click.argument("clip")
+@click.option(
+    "--frames",
+    type=click.IntRange(10),
+    default=200,
+    show_default=True,
+    help="Measure with so many frames of the clip.",
+)
+@click.option(
+    "--people",
+    metavar="N,N,...",
+    help="Also with so many people: boxes repeated from a recorded track.",
+)
+@click.option("--model", "-m", default="body_fast", show_default=True)
+@click.option("--detector", default="person_fast", show_default=True)
+@click.option("--detect-every", default="auto", show_default=True, metavar="N|auto")
+@click.option("--max-people", type=click.IntRange(1))
+@click.option("--backend", default="auto", show_default=True)
+@click.option("--device")
+@click.option("--precision", default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(1))
+@click.option(
+    "--compare",
+    multiple=True,
+    metavar="MODEL.onnx|SCRIPT.py",
+    help="Another pose model in the same loop, or a script that prints one line of "
+    "JSON with its fps. Repeatable.",
+)
+@click.option("--compare-args", default="", help="Further words for the scripts.")
+@click.option(
+    "--peer-python",
+    default=sys.executable,
+    show_default=False,
+    help="The Python that runs the scripts.",
+)
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--chart", type=click.Path(dir_okay=False, path_type=Path), help="PNG chart.")
+def pipeline(clip: str, **settings: Any) -> None:
+    """FPS and milliseconds per stage of the whole loop on CLIP."""
+    from ..tracker import bench as measure
+
+    frames = measure.preload(clip, settings["frames"])
+    reports = [_measured(clip, settings["model"], frames, settings, main=True)]
+    for number in _counts(settings["people"]):
+        reports.append(_tiled(number, frames, settings, reports[0][1]))
+    peers = []
+    for other in settings["compare"]:
+        if other.endswith(".py"):
+            peers.append(_script(other, clip, settings))
+        else:
+            reports.append(_measured(clip, other, frames, settings, main=False))
+    own = reports[0][0].fps
+    for peer in peers:
+        click.echo(f"{peer['name']}: {peer['fps']:.1f} FPS; hrtrack is {own / peer['fps']:.2f} x")
+    from .info import gather
+
+    found = {
+        "machine": gather()["machine"],
+        "clip": Path(clip).name,
+        "pipelines": [report.to_json() for report, _ in reports],
+        "peers": peers,
+    }
+    if settings["json_path"]:
+        settings["json_path"].write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    if settings["chart"]:
+        _chart(settings["chart"], [report for report, _ in reports], peers)
+
+
+def _tracker(model: str, settings: dict[str, Any]) -> Any:
+    from ..tracker.api import Tracker
+
+    every = settings["detect_every"]
+    if every != "auto" and not every.isdigit():
+        raise UsageError(f"--detect-every {every} is neither auto nor a number")
+    return Tracker(
+        model,
+        settings["detector"],
+        detect_every=every if every == "auto" else int(every),
+        max_people=settings["max_people"],
+        backend=settings["backend"],
+        device=settings["device"],
+        precision=settings["precision"],
+        threads=settings["threads"],
+    )
+
+
+def _copies(frames: list[Any]) -> list[Any]:
+    """Frames that may be drawn on without spoiling the next run."""
+    return [replace(frame, image=frame.image.copy()) for frame in frames]
+
+
+def _measured(
+    clip: str, model: str, frames: list[Any], settings: dict[str, Any], *, main: bool
+) -> tuple[Any, list[Any]]:
+    from ..tracker import bench as measure
+    from ..tracker.draw import DrawOptions
+
+    drawing = DrawOptions({"skeleton", "boxes", "ids"})
+    with _tracker(model, settings) as tracker:
+        bare = measure.bench_pipeline(
+            Path(model).name, tracker.pipeline(), tracker.skeleton, frames
+        )
+        _table(f"{bare.name}: frames in memory, nothing drawn", bare.fps, bare.stages)
+        drawn = measure.bench_pipeline(
+            bare.name, tracker.pipeline(), tracker.skeleton, _copies(frames), drawing=drawing
+        )
+        click.echo(
+            f"beyond the networks, drawing included: {drawn.own_ms:.2f} ms a frame with "
+            f"{drawn.people:.1f} people (allowance {2 + 0.2 * drawn.people:.2f})"
+        )
+        poses = []
+        if main:
+            whole = measure.bench_clip(
+                clip, tracker.pipeline(), tracker.skeleton, drawing, len(frames)
+            )
+            _table("from file to annotated file", whole.fps, whole.stages)
+            click.echo(
+                f"alone: decode {whole.decode_alone_ms:.2f} ms, "
+                f"encode {whole.encode_alone_ms:.2f} ms a frame"
+            )
+            once = tracker.pipeline()
+            poses = [once.step(frame) for frame in frames]
+    return bare, poses
+
+
+def _tiled(
+    number: int, frames: list[Any], settings: dict[str, Any], poses: list[Any]
+) -> tuple[Any, list[Any]]:
+    from ..tracker import bench as measure
+
+    every = settings["detect_every"]
+    with _tracker(settings["model"], settings) as tracker:
+        boxes = measure.record_box(poses)
+        tiled = measure.TiledPeople(
+            tracker.detector, boxes, number, 5 if every == "auto" else int(every)
+        )
+        report = measure.bench_pipeline(
+            f"{number} people", replace(tracker.pipeline(), people=tiled), tracker.skeleton, frames
+        )
+    _table(f"{number} people", report.fps, report.stages)
+    return report, []
+
+
+def _counts(text: str | None) -> list[int]:
+    if not text:
+        return []
+    parts = text.split(",")
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise UsageError(f"--people {text}: numbers with commas were expected, like 1,2,5")
+    return [int(part) for part in parts]
+
+
+def _script(script: str, clip: str, settings: dict[str, Any]) -> dict[str, Any]:
+    command = [settings["peer_python"], script, clip, str(settings["frames"])]
+    found = subprocess.run(
+        command + settings["compare_args"].split(), capture_output=True, text=True
+    )
+    lines = found.stdout.strip().splitlines()
+    if found.returncode or not lines:
+        reason = (found.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        raise UsageError(f"{script} failed: {reason}")
+    peer = json.loads(lines[-1])
+    return {"name": str(peer["name"]), "fps": float(peer["fps"]), "people": peer.get("people")}
+
+
+def _table(title: str, fps: float, stages: tuple[Any, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{title}: {fps:.1f} FPS", title_justify="left")
+    table.add_column("stage")
+    for heading in ("p50 ms", "p95 ms", "p99 ms", "ms a frame"):
+        table.add_column(heading, justify="right")
+    for stage in stages:
+        name, *times = asdict(stage).values()
+        table.add_row(name, *(f"{value:.2f}" for value in times))
+    Console().print(table)
+
+
+def _chart(path: Path, reports: list[Any], peers: list[dict[str, Any]]) -> None:
+    from matplotlib.figure import Figure
+
+    names = [report.name for report in reports] + [peer["name"] for peer in peers]
+    fps = [report.fps for report in reports] + [peer["fps"] for peer in peers]
+    figure = Figure(figsize=(8, 0.5 * len(names) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    colours = ["#2a7fb8"] * len(reports) + ["#b0b0b0"] * len(peers)
+    bars = axes.barh(names[::-1], fps[::-1], color=colours[::-1])
+    axes.bar_label(bars, fmt="%.1f", padding=3)
+    axes.set_xlabel("frames per second")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)

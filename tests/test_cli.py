@@ -1,0 +1,92 @@
+"""The command line: help, usage errors, and one clear line for everything that can go wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hrtrack.cli import main
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    """Runs the command in a process of its own; returns code, stdout and stderr."""
+    found = subprocess.run(
+        [sys.executable, "-c", "from hrtrack.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+    )
+    return found.returncode, found.stdout, found.stderr
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Runs the command in this process; returns its code and what it wrote on stderr."""
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    return int(stop.value.code or 0), capsys.readouterr().err
+
+
+def test_help_is_grouped_and_complete() -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    for heading in ("Source:", "Output:", "Model:", "Display:", "Commands:"):
+        assert heading in out
+    for name in ("--source", "--output", "--save", "--detect-every", "--max-people", "--backend"):
+        assert name in out
+
+
+def test_no_arguments_shows_the_help() -> None:
+    code, out, _ = run()
+    assert code == 0
+    assert "--source" in out
+
+
+def test_nothing_to_show_and_nothing_to_write(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    clip = tmp_path / "a.mp4"
+    clip.write_bytes(b"")
+    code, err = fails(capsys, "--source", str(clip))
+    assert code == 2
+    assert "add --output" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--output", "a.mp4"], 2, "--source is missing"),
+        (["--source", "x.mp4", "--draw", "wings", "--no-show"], 2, "not 'wings'"),
+        (["--source", "x.mp4", "--save", "a.docx"], 1, "a.docx"),
+        (["--source", "x.mp4", "--output", "a.csv"], 2, "--save"),
+        (["--source", "x.mp4", "--detect-every", "often", "--no-show"], 2, "auto"),
+        (["--source", "x.mp4", "--backend", "magic"], 2, "magic"),
+        (["--source", "nothing/*.mp4", "--save", "jsonl:x"], 1, "nothing/*.mp4"),
+    ],
+)
+def test_one_line_for_every_fault(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str
+) -> None:
+    found, err = fails(capsys, *arguments)
+    assert found == code
+    assert words in err
+    assert "Traceback" not in err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code in (0, None)
+    assert "0.1.0" in capsys.readouterr().out
+
+
+def test_info_names_every_back_end(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["info"])
+    out = capsys.readouterr().out
+    for name in ("openvino", "torch", "tensorrt", "tensorrt-rtx", "cores"):
+        assert name in out
