@@ -51,7 +51,10 @@ class Sound:
         else:
             self._copy = None
             self._encoder = out.add_stream("aac", rate=context.sample_rate)
-            self._encoder.layout = context.layout.name
+            # Some files give a number of channels and no layout, which the encoder refuses.
+            self._encoder.layout = {1: "mono", 2: "stereo"}.get(
+                context.layout.nb_channels, context.layout.name
+            )
         if self._shift > 1:
             container.seek(int(self._shift * av.time_base))
         self._packets = self._ready()

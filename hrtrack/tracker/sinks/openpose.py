@@ -113,4 +113,4 @@ def read_openpose(
         people = json.loads(path.read_text(encoding="utf-8"))["people"]
         ids = np.array([person["person_id"][0] for person in people], np.int64)
         joints = np.array([person["pose_keypoints_2d"] for person in people], np.float32)
-        yield int(path.stem.split("_")[-2]), ids, joints.reshape(len(people), -1, 3)
+        yield int(path.stem.split("_")[-2]), ids, joints.reshape(len(people), len(BODY_25), 3)

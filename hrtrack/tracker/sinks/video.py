@@ -32,12 +32,13 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 QUEUED = 4
 FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
-FRAGMENTED = {
+FRAGMENTS = {
     "movflags": "frag_keyframe+empty_moov+default_base_moof",
     "frag_duration": "250000",
     "flush_packets": "1",
 }
-"""A quarter of a second a fragment: what a cut of the power can cost."""
+CLUSTERS = {"cluster_time_limit": "250", "flush_packets": "1"}
+"""A quarter of a second a fragment or cluster: what a cut of the power can cost."""
 CODEC = {"preset": "superfast", "crf": "20", "tune": "zerolatency"}
 """Fast enough for two cores; no frame is held back, so none is lost when the run is killed."""
 KEYFRAME_SECONDS = 2
@@ -62,11 +63,12 @@ class Encoder:
     ) -> None:
         self.part = part
         self.seconds = 0.0
+        self.frames = 0
         self._stopwatch = stopwatch
         form = FORMATS[part.suffix.lower()]
-        options = FRAGMENTED if form != "matroska" else {"flush_packets": "1"}
+        options = CLUSTERS if form == "matroska" else FRAGMENTS
         try:
-            self._out = av.open(str(part), "w", format=form, options=options)
+            self._out = av.open(str(part), "w", format=form, container_options=options)
         except OSError as error:
             raise write_error(part, error) from None
         width, height = source.size
@@ -114,8 +116,9 @@ class Encoder:
                 began = time.perf_counter()
                 self._encode(*item)
                 self._stopwatch.add("encode", time.perf_counter() - began)
-            self._out.mux(self._stream.encode(None))
-            self._sound.until(self.seconds if self._limit is None else self._limit)
+            if self.frames:
+                self._out.mux(self._stream.encode(None))
+                self._sound.until(self.seconds if self._limit is None else self._limit)
             self._out.close()
         except Exception as error:
             self._fail(error)
@@ -139,6 +142,7 @@ class Encoder:
         self._sound.until(start)
         self._out.mux(self._stream.encode(picture))
         self.seconds = start + float(step * self._base)
+        self.frames += 1
 
     def _fail(self, error: Exception) -> None:
         kept = f"{self.part} plays up to {self.seconds:.1f} s"
@@ -172,21 +176,27 @@ class Video:
         """Ends the file, gives it its index and its name."""
         everything = float("inf") if self._until is None else self._until
         self._encoder.finish(everything if complete else None)
-        finalise(self._encoder.part, self._path)
+        if self._encoder.frames:
+            finalise(self._encoder.part, self._path)
+        else:
+            self._encoder.part.unlink(missing_ok=True)
 
 
 def finalise(part: Path, path: Path) -> None:
     """Copies a fragmented file into one with its index in front, under its final name.
 
-    SinkError when that fails; the part is then kept, and plays.
+    A Matroska file is whole as it stands. SinkError when it fails; the part is kept, and plays.
     """
     form = FORMATS[path.suffix.lower()]
     whole = part.with_name(f"{path.stem}.whole.part{path.suffix}")
-    options = {"movflags": "faststart"} if form != "matroska" else {}
+    options = {"movflags": "faststart"}
     try:
+        if form == "matroska":
+            part.replace(path)
+            return
         with (
             av.open(str(part), "r") as source,
-            av.open(str(whole), "w", format=form, options=options) as out,
+            av.open(str(whole), "w", format=form, container_options=options) as out,
         ):
             out.metadata.update(source.metadata)
             streams: dict[int, Any] = {

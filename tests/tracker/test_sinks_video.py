@@ -1,0 +1,230 @@
+"""The annotated video: every frame at its own time, the source's sound, and nothing lost."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from clips import make_clip, number_of, stamped
+
+from hrtrack.errors import SinkError
+from hrtrack.poses import Poses
+from hrtrack.skeleton import COCO17
+from hrtrack.tracker.frame import Frame
+from hrtrack.tracker.sinks.group import open_sinks
+from hrtrack.tracker.sinks.jsonl import read_jsonl
+from hrtrack.tracker.sinks.targets import parse_save
+from hrtrack.tracker.sinks.video import Encoder
+from hrtrack.tracker.source import open_source
+from hrtrack.tracker.stopwatch import Stopwatch
+
+
+def copy(source: Path, out: Path, *, start: float | None = None, end: float | None = None,
+         stop_at: int | None = None) -> Stopwatch:  # fmt: skip
+    """Runs a clip straight into a video, unannotated."""
+    watch = Stopwatch()
+    with (
+        open_source(str(source), start=start, end=end) as frames,
+        open_sinks(
+            [parse_save(str(out))], source=frames, skeleton=COCO17, stopwatch=watch
+        ) as sinks,
+    ):
+        for frame in frames:
+            if stop_at is not None and frame.index >= stop_at:
+                raise KeyboardInterrupt
+            sinks.write(
+                frame,
+                Poses.empty(frame.index, frame.time, 17),
+                lambda image=frame.image: image,  # type: ignore[misc]
+            )
+    return watch
+
+
+def contents(path: Path) -> tuple[list[int], list[float], float]:
+    """Frame numbers, their times, and the seconds of sound."""
+    with av.open(str(path)) as container:
+        frames = [
+            (number_of(f.to_ndarray(format="rgb24")), f.time) for f in container.decode(video=0)
+        ]
+    with av.open(str(path)) as container:
+        sound = 0.0
+        if container.streams.audio:
+            sound = sum(f.samples for f in container.decode(audio=0)) / 16000
+    return [number for number, _ in frames], [t or 0.0 for _, t in frames], sound
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_frames_times_and_sound_are_the_source_s(tmp_path: Path, suffix: str) -> None:
+    times = [0.0, 0.04, 0.3, 0.31, 1.5, 1.533, 2.0]
+    clip = make_clip(tmp_path / "clip.mp4", 7, times=times, audio="aac")
+    out = tmp_path / f"out{suffix}"
+    watch = copy(clip, out)
+    numbers, found, sound = contents(out)
+    assert numbers == list(range(7))
+    assert found == pytest.approx(times, abs=1e-3)
+    assert sound == pytest.approx(contents(clip)[2], abs=0.07)
+    assert watch.counts["encode"] == 7
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", out.name]
+
+
+def test_a_constant_rate_keeps_its_length(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 50, fps=25, audio="aac")
+    copy(clip, tmp_path / "out.mp4")
+    with av.open(str(clip)) as one, av.open(str(tmp_path / "out.mp4")) as other:
+        streams = one.streams.video[0], other.streams.video[0]
+        lengths = [float(s.duration * s.time_base) for s in streams]
+        assert streams[1].codec_context.name == "h264"
+        assert streams[1].codec_context.pix_fmt == "yuv420p"
+    assert lengths[1] == pytest.approx(lengths[0], abs=1 / 25)
+
+
+def test_the_index_stands_in_front(tmp_path: Path) -> None:
+    copy(make_clip(tmp_path / "clip.mp4", 5), tmp_path / "out.mp4")
+    data = (tmp_path / "out.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    assert b"moof" not in data
+
+
+def test_a_codec_that_mp4_does_not_take_becomes_aac(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mkv", 40, audio="pcm_s16le")
+    copy(clip, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as out:
+        assert out.streams.audio[0].codec_context.name == "aac"
+    assert contents(tmp_path / "out.mp4")[2] == pytest.approx(2.0, abs=0.15)
+
+
+def test_a_range_begins_at_zero_and_takes_its_own_sound(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 80, fps=20, audio="aac")
+    copy(clip, tmp_path / "out.mp4", start=1.0, end=2.5)
+    numbers, times, sound = contents(tmp_path / "out.mp4")
+    assert numbers == list(range(20, 50))
+    assert times == pytest.approx([i / 20 for i in range(30)], abs=1e-3)
+    assert sound == pytest.approx(1.5, abs=0.15)
+
+
+@pytest.mark.parametrize("size", [(97, 65), (96, 64), (25, 1), (1, 1)])
+def test_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
+    clip = make_clip(tmp_path / "clip.mkv", 3, size=size, pixels="yuv444p", codec="ffv1")
+    copy(clip, tmp_path / "out.mp4")
+    with av.open(str(tmp_path / "out.mp4")) as out:
+        shapes = [(f.width, f.height) for f in out.decode(video=0)]
+    even = tuple(side + side % 2 for side in size)
+    assert shapes == [even] * 3
+
+
+def test_colours_are_kept_and_declared(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 1, size=(64, 64))
+    red = np.zeros((64, 64, 3), np.uint8)
+    red[:, :32] = (220, 40, 30)
+    red[:, 32:] = (20, 90, 200)
+    with (
+        open_source(str(clip)) as source,
+        open_sinks([parse_save(f"{tmp_path}/o.mp4")], source=source, skeleton=COCO17) as sinks,
+    ):
+        for frame in source:
+            sinks.write(frame, Poses.empty(0, 0.0, 17), lambda: red)
+    with open_source(f"{tmp_path}/o.mp4") as source:
+        (frame,) = source
+    assert abs(frame.image.astype(int) - red)[:, 4:28].max() < 6
+    assert abs(frame.image.astype(int) - red)[:, 36:60].max() < 6
+
+
+def test_a_picture_of_another_size_is_fitted_in(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 2)
+    with open_source(str(clip)) as source:
+        part = tmp_path / "o.part.mp4"
+        encoder = Encoder(part, source, Fraction(0), {}, Stopwatch())
+        for frame, size in zip(source, [(96, 64), (40, 120)], strict=True):
+            encoder.write(stamped(frame.index, size), frame)
+        encoder.finish(0)
+    with av.open(str(part)) as out:
+        assert [(f.width, f.height) for f in out.decode(video=0)] == [(96, 64)] * 2
+
+
+def test_breaking_off_keeps_what_was_there(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 40, fps=20, audio="aac")
+    with pytest.raises(KeyboardInterrupt):
+        copy(clip, tmp_path / "out.mp4", stop_at=20)
+    numbers, _, sound = contents(tmp_path / "out.mp4")
+    assert numbers == list(range(20))
+    assert sound == pytest.approx(1.0, abs=0.15)
+
+
+def test_an_encoder_that_fails_stops_the_run_with_one_line(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 30)
+    with (  # noqa: PT012
+        pytest.raises(SinkError, match="writing the video stopped") as failure,
+        open_source(str(clip)) as source,
+        open_sinks([parse_save(f"{tmp_path}/o.mp4")], source=source, skeleton=COCO17) as sinks,
+    ):
+        for frame in source:
+            # Grey pictures are no RGB: the encoder's thread must hand its failure on.
+            image = frame.image if frame.index < 10 else frame.image[..., 0]
+            sinks.write(
+                frame,
+                Poses.empty(frame.index, frame.time, 17),
+                lambda image=image: image,  # type: ignore[misc]
+            )
+            time.sleep(0.01)
+    assert "\n" not in str(failure.value)
+    assert contents(tmp_path / "o.part.mp4")[0] == list(range(10))
+
+
+def test_frames_without_timestamps_get_them_from_their_time(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 2, fps=20)
+    with open_source(str(clip)) as source:
+        part = tmp_path / "o.part.mp4"
+        encoder = Encoder(part, source, Fraction(0), {}, Stopwatch())
+        for i in range(4):
+            encoder.write(stamped(i), Frame(i, i * 0.2, stamped(i)))
+        encoder.finish(None)
+    assert contents(part)[1] == pytest.approx([0, 0.2, 0.4, 0.6], abs=1e-3)
+
+
+KILLED = """
+import sys, time
+from hrtrack.poses import Poses
+from hrtrack.skeleton import COCO17
+from hrtrack.tracker.source import open_source
+from hrtrack.tracker.sinks.group import open_sinks
+from hrtrack.tracker.sinks.targets import parse_save
+with open_source(sys.argv[1]) as s, open_sinks(
+    [parse_save(out) for out in sys.argv[2:]], source=s, skeleton=COCO17
+) as k:
+    for f in s:
+        k.write(f, Poses.empty(f.index, f.time, 17), lambda: f.image)
+        print(f.index, f.time, flush=True)
+        time.sleep(0.004)
+"""
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("moment", [30, 61, 99, 150, 201])
+def test_kill_leaves_all_but_the_last_second(tmp_path: Path, suffix: str, moment: int) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 300, fps=30, audio="aac")
+    out, lines = tmp_path / f"o{suffix}", tmp_path / "o.jsonl"
+    run = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(clip), str(out), str(lines)],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert run.stdout is not None
+    for line in run.stdout:
+        if int(line.split()[0]) >= moment:
+            break
+    run.send_signal(signal.SIGKILL)
+    rest = run.stdout.read().splitlines()
+    run.wait(timeout=10)
+    last = float((rest[-1] if rest and len(rest[-1].split()) == 2 else line).split()[1])
+    numbers, times, _ = contents(tmp_path / f"o.part{suffix}")
+    assert numbers == list(range(len(numbers)))
+    assert times[-1] >= last - 1.0
+    frames = [poses.time for poses in read_jsonl(lines)]
+    assert frames[-1] >= last - 1.0
+    assert not out.exists()
