@@ -1,0 +1,96 @@
+"""A picture of the people a network got most wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import geometry
+from ..errors import SinkError
+from ..skeleton import Skeleton
+from .labels import Labels
+
+Floats = NDArray[np.floating]
+COUNT, COLUMNS = 16, 4
+TILE = 320
+CAPTION = 20
+PADDING = 1.5
+LABEL_COLOUR = (255, 255, 255)
+MISSED = (230, 40, 40)
+
+
+def draw_worst(poses: Floats, labels: Labels, path: Path) -> None:
+    """Draws the 16 worst poses (N, K, 3) against their labels into one picture.
+
+    Labels are thin and white; predictions are coloured by body side, with a red ring on each
+    joint off by more than a tenth of the box's diagonal. Worst is the largest mean distance
+    over the labelled joints, in diagonals; people nobody found come first.
+    """
+    import cv2
+
+    people = labels.people
+    diagonals = np.linalg.norm(people.boxes[:, 2:] - people.boxes[:, :2], axis=1)
+    distance = np.linalg.norm(poses[..., :2] - people.keypoints, axis=2) / diagonals[:, None]
+    off = np.where(labels.labelled, distance, 0.0)
+    badness = off.sum(axis=1) / np.maximum(labels.labelled.sum(axis=1), 1)
+    order = np.argsort(-np.where(np.isnan(badness), np.inf, badness), kind="stable")[:COUNT]
+    rows = -(-len(order) // COLUMNS)
+    sheet = np.zeros((rows * TILE, COLUMNS * TILE, 3), np.uint8)
+    for place, person in enumerate(order):
+        tile = _tile(poses[person], labels, int(person), off[person] > 0.1)
+        said = "not found" if np.isnan(badness[person]) else f"off by {badness[person]:.2f}"
+        text = f"{Path(people.files[person]).name}  {said}"
+        tile[-CAPTION:] = 0
+        cv2.putText(tile, text, (6, TILE - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, LABEL_COLOUR, 1)
+        row, column = divmod(place, COLUMNS)
+        sheet[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE] = tile
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        written = cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    except cv2.error:
+        written = False
+    if not written:
+        raise SinkError(f"cannot write the picture {path}; give a name ending in .png or .jpg")
+
+
+def _tile(pose: Floats, labels: Labels, person: int, off: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    import cv2
+
+    people = labels.people
+    photo = people.photo(person)
+    window = geometry.crop_boxes(people.boxes[person][None], 1.0, PADDING)
+    affine = geometry.crop_affines(window, (TILE, TILE))[0]
+    tile = np.asarray(cv2.warpAffine(photo, affine, (TILE, TILE)), np.uint8)
+    skeleton, labelled = people.skeleton, labels.labelled[person]
+    wanted: Floats = geometry.transform(people.keypoints[person], affine)
+    if not np.isnan(pose).any():
+        points = geometry.transform(pose[:, :2], affine)
+        _limbs(tile, points, np.ones(len(skeleton), bool), skeleton, width=3)
+        for point in points[off]:
+            cv2.circle(tile, _pixel(point), 6, MISSED, 2, cv2.LINE_AA)
+    _limbs(tile, wanted, labelled, skeleton, width=1, colour=LABEL_COLOUR)
+    return tile
+
+
+def _limbs(
+    tile: NDArray[np.uint8],
+    points: Floats,
+    known: NDArray[np.bool_],
+    skeleton: Skeleton,
+    width: int,
+    colour: tuple[int, int, int] | None = None,
+) -> None:
+    import cv2
+
+    for a, b in skeleton.limbs:
+        if known[a] and known[b]:
+            shade = colour or skeleton.limb_colour((a, b))
+            cv2.line(tile, _pixel(points[a]), _pixel(points[b]), shade, width, cv2.LINE_AA)
+
+
+def _pixel(point: Floats) -> tuple[int, int]:
+    # OpenCV overflows on coordinates far outside the picture.
+    x, y = np.clip(np.round(point), -10 * TILE, 10 * TILE)
+    return int(x), int(y)
