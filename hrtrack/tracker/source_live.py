@@ -39,6 +39,7 @@ class _Arrival:
     index: int
     seconds: float
     instant: float
+    dropped: int = 0
 
 
 @dataclass
@@ -117,7 +118,7 @@ class LiveSource(Source):
             pts = round(arrival.seconds / TIME_BASE)
             seconds = float(pts * TIME_BASE)
             yield Frame(
-                arrival.index, seconds, image, pts, TIME_BASE, self.dropped, arrival.instant
+                arrival.index, seconds, image, pts, TIME_BASE, arrival.dropped, arrival.instant
             )
         if self._error:
             raise self._error
@@ -139,6 +140,8 @@ class LiveSource(Source):
                     continue
                 limit = self.options.max_latency
                 if limit is None or time.monotonic() - arrival.instant <= limit:
+                    # Frames dropped from here on are newer than this one.
+                    arrival.dropped = self.dropped
                     return arrival
                 self.dropped += 1
 
