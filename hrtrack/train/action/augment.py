@@ -90,7 +90,7 @@ def _swap_sides(rng: np.random.Generator, out: Floats) -> None:
 
 
 def _other_view(rng: np.random.Generator, points: Floats) -> Floats:
-    """Roll, stretch and shear of the picture, and a camera that pans."""
+    """Roll, stretch and shear of the picture, and a camera that pans or shakes."""
     n, t = points.shape[:2]
     roll = rng.normal(0.0, 0.15, n)
     shear = rng.normal(0.0, 0.08, n)
@@ -104,6 +104,9 @@ def _other_view(rng: np.random.Generator, points: Floats) -> Floats:
     pans = rng.random((n, 1)) < 0.3
     speed = rng.normal(0.0, 0.8, (n, 2)) * pans * (1.0, 0.3)
     moved += (np.linspace(-1, 1, t)[None, :, None] * speed[:, None])[:, :, None]
+    shakes = rng.uniform(0.02, 0.15, (n, 1, 1)) * (rng.random((n, 1, 1)) < 0.25)
+    jolts = np.cumsum(rng.normal(0.0, 1.0, (n, t, 2)), 1)
+    moved += (shakes * (jolts - jolts.mean(1, keepdims=True)))[:, :, None]
     return moved.astype(np.float32)
 
 

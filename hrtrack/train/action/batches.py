@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ...models.action_input import Window, normalise, sample
 from ..data.clips import ActionClip
-from .augment import LEGS, augment
+from .augment import LEGS, augment, keypoint_noise
 from .bystanders import bystanders
 
 Floats = NDArray[np.float32]
@@ -58,6 +58,9 @@ def unknowns(
     """
     kinds = rng.choice(4, count, p=(0.5, 0.25, 0.15, 0.1))
     out = in_units(bystanders(rng, count, window.samples, window.step))
+    # Far people are small, and their joints shake more than an athlete's.
+    shaky = (rng.uniform(0.0, 1.5, count) * (rng.random(count) < 0.6)).astype(np.float32)
+    out[..., :2] += keypoint_noise(rng, (count, window.samples), shaky)
     for i in np.flatnonzero(kinds):
         a = int(rng.integers(len(known)))
         if kinds[i] == 1:

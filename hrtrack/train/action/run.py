@@ -1,0 +1,105 @@
+"""`hrtrack train action` and `hrtrack eval action`, apart from the command line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from ...configs.action_schema import ActionConfig
+from ...errors import DataError
+from ...models.action_info import ActionInfo
+from ..data.clips import ActionClip, labels_of, split
+from ..data.penn import load_penn
+from ..data.recordings import load_recordings
+from .evaluate import ActionReport, evaluate, steps
+from .fit import Fitted, fit
+from .plots import plot_confusion, plot_curves
+from .predict import Logits
+
+
+def load_clips(root: Path, part: Literal["train", "test"]) -> list[ActionClip]:
+    """Penn Action (a folder with ``labels/*.mat``) or own recordings (``ACTION/*.jsonl``).
+
+    Own recordings have no official split: "train" and "test" give the same clips, so keep
+    the recordings to test on in a folder of their own. DataError when there are none.
+    """
+    if not root.is_dir():
+        raise DataError(f"there is no folder '{root}'")
+    if (root / "labels").is_dir() and any((root / "labels").glob("*.mat")):
+        return load_penn(root, part)
+    return load_recordings(root)
+
+
+def train_action(
+    config: ActionConfig, root: Path, *, seed: int = 0, show_progress: bool = True
+) -> Fitted:
+    """Trains on the folder's clips; a share of each action's is held out to calibrate by.
+
+    Which clips are held out does not depend on ``seed``. DataError when there are fewer than
+    two actions or an action has fewer than two clips.
+    """
+    clips = load_clips(root, "train")
+    labels = labels_of(clips)
+    if len(labels) < 2:
+        raise DataError(
+            f"'{root}' shows {len(labels)} action ({', '.join(labels)}); at least 2 are needed"
+        )
+    rest, held_out = split(clips, config.fit.held_out, seed=0)
+    with _bar(f"action, seed {seed}", show_progress) as advance:
+
+        def step_done(step: int, total: int, loss: float) -> None:
+            advance(total, f"loss {loss:.3f}")
+
+        fitted = fit(config, rest, held_out, labels, seed, step_done)
+    notes = {
+        "data": f"{len(rest)} clips of {len(labels)} actions, {len(held_out)} held out",
+        "held_out_top1": f"{fitted.held_out_accuracy:.4f}",
+        "seed": str(seed),
+    }
+    return replace(fitted, info=replace(fitted.info, notes=notes))
+
+
+def eval_action(
+    network: Logits,
+    info: ActionInfo,
+    root: Path,
+    out: Path | None = None,
+    *,
+    curves: bool = True,
+    show_progress: bool = True,
+) -> ActionReport:
+    """Evaluates on the test clips; writes report.json, confusion.png and curves.png to ``out``."""
+    clips = load_clips(root, "test")
+    with _bar("eval action", show_progress) as advance:
+        report = evaluate(
+            network, info, clips, curves=curves, step_done=lambda t: advance(steps(curves), t)
+        )
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        report.save(out / "report.json")
+        plot_confusion(report, out / "confusion.png")
+        if curves:
+            plot_curves(report, out / "curves.png")
+    return report
+
+
+@contextlib.contextmanager
+def _bar(title: str, shown: bool) -> Iterator[Callable[[int, str], None]]:
+    """A progress bar; the function moves it by one of ``total`` and says what is going on."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), Remaining())
+    text = TextColumn("{task.fields[note]}")
+    console = Console(stderr=True)
+    with Progress(*columns, text, console=console, disable=not shown) as progress:
+        task = progress.add_task(title, total=None, note="")
+
+        def advance(total: int, note: str) -> None:
+            progress.update(task, total=total, advance=1, note=note)
+
+        yield advance
