@@ -186,6 +186,11 @@ def hrtrack(ctx: click.Context, **settings: Any) -> int | None:
     return track(TrackSettings(**settings))
 
 
-from .info import info  # noqa: E402  (the group must exist before its commands)
+from .bench import bench  # noqa: E402  (the group must exist before its commands)
+from .evaluate import evaluate  # noqa: E402
+from .info import info  # noqa: E402
+from .models import models  # noqa: E402
+from .train import train  # noqa: E402
 
-hrtrack.add_command(info)
+for command in (bench, evaluate, info, models, train):
+    hrtrack.add_command(command)

@@ -1,0 +1,128 @@
+"""`hrtrack eval`: PCKh and OKS AP of pose models, action models and tracks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group("eval", invoke_without_command=True)
+@click.option(
+    "--annotations",
+    type=FILE,
+    metavar="A.json",
+    help="COCO format, MPII's converted JSON or its original .mat.",
+)
+@click.option("--images", type=FOLDER, metavar="DIR", help="Where the photos lie.")
+@click.option(
+    "--model",
+    "-m",
+    "names",
+    multiple=True,
+    metavar="NAME|PATH",
+    help="Repeatable: every model sees the same crops.  [default: body_fast]",
+)
+@click.option(
+    "--boxes", type=click.Choice(["labelled", "detector"]), default="labelled", show_default=True
+)
+@click.option("--detector", default="person_fast", show_default=True)
+@click.option("--decoder", type=click.Choice(["dark", "argmax"]), default="dark", show_default=True)
+@click.option("--flip", is_flag=True, help="Average with the mirror image.")
+@click.option(
+    "--backend", "backends", multiple=True, metavar="NAME", help="Repeatable.  [default: auto]"
+)
+@click.option("--device")
+@click.option("--precision", default="auto", show_default=True)
+@click.option("--json", "json_path", type=FILE, help="Write the figures here.")
+@click.option("--worst", type=FILE, help="Draw the 16 worst people here (.png).")
+@click.option("--quiet", "-q", is_flag=True)
+@click.pass_context
+def evaluate(ctx: click.Context, **settings: Any) -> None:
+    """Measure pose models on labelled photos: PCKh, OKS AP and AR, with 95 % intervals."""
+    if ctx.invoked_subcommand is not None:
+        return
+    if settings["annotations"] is None or settings["images"] is None:
+        raise click.UsageError("--annotations and --images are needed")
+    from contextlib import ExitStack
+
+    from rich.console import Console
+
+    from ..tracker.detect import open_detector
+    from ..tracker.infer import open_network
+    from ..train.evaluate import evaluate as measure
+    from ..train.evaluate import results_table, write_json
+    from ..train.predict import Protocol
+
+    names = settings["names"] or ("body_fast",)
+    backends = settings["backends"] or ("auto",)
+    with ExitStack() as stack:
+        networks = {}
+        for name in names:
+            for backend in backends:
+                network = open_network(
+                    name,
+                    backend=backend,
+                    device=settings["device"],
+                    precision=settings["precision"],
+                )
+                stack.callback(network.close)
+                title = Path(name).stem if len(backends) == 1 else f"{Path(name).stem} {backend}"
+                networks[title] = network
+        detector = None
+        if settings["boxes"] == "detector":
+            opened = open_detector(settings["detector"])
+            stack.callback(opened.close)
+            detector = opened
+        results = measure(
+            networks,
+            settings["annotations"],
+            settings["images"],
+            detector=detector,
+            protocol=Protocol(decoder=settings["decoder"], flip=settings["flip"]),
+            worst=settings["worst"],
+            quiet=settings["quiet"],
+        )
+    if not settings["quiet"]:
+        Console(width=None if Console().is_terminal else 200).print(results_table(results))
+    if settings["json_path"]:
+        write_json(results, settings["json_path"])
+
+
+@evaluate.command("action")
+@click.option("--data", type=FOLDER, required=True, help="Penn Action, or ACTION/*.jsonl.")
+@click.option("--model", "-m", default="action_penn", show_default=True)
+@click.option("--out", type=FOLDER, help="Write report.json, confusion.png, curves.png here.")
+@click.option("--curves/--no-curves", default=True, show_default=True)
+@click.option("--quiet", "-q", is_flag=True)
+def evaluate_action(data: Path, model: str, out: Path | None, curves: bool, quiet: bool) -> None:
+    """Measure an action model: top-1, each class, and how robust it is."""
+    from ..tracker.act_network import open_action_network
+    from ..train.action.run import eval_action
+
+    network, info = open_action_network(model)
+    report = eval_action(network, info, data, out, curves=curves, show_progress=not quiet)
+    if not quiet:
+        click.echo(report.text())
+
+
+@evaluate.command("tracking")
+@click.option(
+    "--truth", type=click.Path(path_type=Path), required=True, help="PoseTrack JSON or MOT txt."
+)
+@click.option("--results", type=FILE, required=True, help="JSONL or MOT txt of hrtrack.")
+@click.option("--json", "json_path", type=FILE)
+def evaluate_tracking(truth: Path, results: Path, json_path: Path | None) -> None:
+    """Measure tracks: MOTA, IDF1, HOTA, and MOTA of each joint."""
+    from ..train.metrics.tracking_files import evaluate_files
+
+    found = evaluate_files(truth, results)
+    if json_path:
+        json_path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    for name, value in found.items():
+        click.echo(f"{name:24} {value if not isinstance(value, float) else round(value, 4)}")

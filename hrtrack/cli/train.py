@@ -1,0 +1,169 @@
+"""`hrtrack train`: pose networks, the person detector and action networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import ConfigError, UsageError
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+DETECTOR, ACTION, POSE = "detector", "action", "pose"
+
+
+@click.command()
+@click.argument("config", required=False)
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--output", "-o", type=FOLDER, help="Where the run goes.  [default: runs/CONFIG]")
+@click.option("--init", metavar="PATH|NAME|bundled", help="Start from these weights.")
+@click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--data", type=FOLDER, help="action: Penn Action, or a folder of ACTION/*.jsonl.")
+@click.option("--seed", type=int, default=0, show_default=True, help="action: the run's seed.")
+@click.option(
+    "--ablate", is_flag=True, help="Run the study without batch norm and without activation."
+)
+@click.option(
+    "--scope",
+    type=click.Choice(["stem", "blocks", "all"]),
+    default="all",
+    show_default=True,
+    help="--ablate: where norm and activation are taken out.",
+)
+@click.option("--epochs", type=click.IntRange(1), default=9, show_default=True, help="--ablate.")
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="--ablate.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+def train(config: str | None, overrides: tuple[str, ...], **settings: Any) -> None:
+    """Train with CONFIG: a bundled name or a YAML file, changed by KEY=VALUE.
+
+    \b
+    hrtrack train body_fast_256x192 data.root=photos
+    hrtrack train mine.yaml --init bundled fit.epochs=40
+    hrtrack train person_fast data.root=photos
+    hrtrack train action --data penn_action
+    torchrun --nproc-per-node 4 -m hrtrack train mpii_w32_256x256
+    """
+    if config is None:
+        _list_configs()
+        return
+    kind = task_of(config)
+    output = settings["output"] or Path("runs") / Path(config).stem
+    if settings["ablate"]:
+        if kind != POSE:
+            raise UsageError("--ablate is for pose networks")
+        _ablate(config, overrides, output, settings)
+    elif kind == ACTION:
+        _action(config, overrides, output, settings)
+    elif kind == DETECTOR:
+        _detector(config, overrides, output, settings)
+    else:
+        _pose(config, overrides, output, settings)
+
+
+def task_of(config: str) -> str:
+    """Which of the three trainings a configuration is for, told by its sections."""
+    import yaml
+
+    from .. import configs
+
+    path = Path(config)
+    if not path.is_file():
+        path = Path(configs.__file__).with_name(f"{config}.yaml")
+    if not path.is_file():
+        return POSE  # whose loader lists the known names
+    try:
+        keys = set(yaml.safe_load(path.read_text(encoding="utf-8")) or ())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"configuration '{config}' is not YAML: {error}") from None
+    if "window" in keys:
+        return ACTION
+    return DETECTOR if "stages" in keys and "target" not in keys else POSE
+
+
+def _list_configs() -> None:
+    from ..configs.schema import config_names
+
+    click.echo("pose networks: " + ", ".join(config_names()))
+    click.echo("person detector: person_fast")
+    click.echo("actions: action")
+
+
+def _pose(config: str, overrides: tuple[str, ...], output: Path, settings: dict[str, Any]) -> None:
+    from ..configs.schema import load_config
+    from ..train.loop import train_pose
+
+    final = train_pose(
+        load_config(config, overrides),
+        output,
+        init=_init(settings["init"]),
+        resume=settings["resume"],
+        device=settings["device"],
+        quiet=settings["quiet"],
+    )
+    click.echo(final)
+
+
+def _init(name: str | None) -> str | None:
+    return "body_fast" if name == "bundled" else name
+
+
+def _detector(
+    config: str, overrides: tuple[str, ...], output: Path, settings: dict[str, Any]
+) -> None:
+    from ..configs.person_fast_schema import load_detector_config
+    from ..models.zoo import resolve
+    from ..train.detector.fit import train_detector
+
+    name = "person_fast" if settings["init"] == "bundled" else settings["init"]
+    device = "cpu" if settings["device"] == "auto" else settings["device"]
+    train_detector(
+        load_detector_config(config, overrides),
+        output,
+        init=None if name is None else resolve(name),
+        device=device,
+        quiet=settings["quiet"],
+    )
+    click.echo(output / "final.pt")
+
+
+def _action(
+    config: str, overrides: tuple[str, ...], output: Path, settings: dict[str, Any]
+) -> None:
+    from ..configs.action_schema import load_action_config
+    from ..export.action import export_action
+    from ..train.action.run import train_action
+
+    if settings["data"] is None:
+        raise UsageError("train action needs --data: Penn Action, or a folder of ACTION/*.jsonl")
+    if overrides:
+        raise UsageError("train action takes its changes from a YAML file: copy action.yaml")
+    path = Path(config) if Path(config).is_file() else None
+    fitted = train_action(
+        load_action_config(path),
+        settings["data"],
+        seed=settings["seed"],
+        show_progress=not settings["quiet"],
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    export_action(fitted.net, fitted.info, output / "action.onnx")
+    click.echo(output / "action.onnx")
+
+
+def _ablate(
+    config: str, overrides: tuple[str, ...], output: Path, settings: dict[str, Any]
+) -> None:
+    from ..configs.schema import load_config
+    from ..train.ablate import ablate
+
+    ablate(
+        load_config(config, overrides),
+        output,
+        scope=settings["scope"],
+        epochs=settings["epochs"],
+        seeds=settings["seeds"],
+        device=settings["device"],
+        quiet=settings["quiet"],
+    )
+    click.echo(output)
