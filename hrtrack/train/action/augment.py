@@ -82,7 +82,8 @@ def _swap_sides(rng: np.random.Generator, out: Floats) -> None:
     """A stretch of time in which arms, legs or all joints are taken for the other side's."""
     t = out.shape[1]
     for i in np.flatnonzero(rng.random(len(out)) < 0.15):
-        length = int(rng.integers(1, max(2, t // 3)))
+        # People seen from behind are often taken for facing the camera all the time.
+        length = t if rng.random() < 0.3 else int(rng.integers(1, max(2, t // 3)))
         start = int(rng.integers(0, t - length + 1))
         joints = (ARMS, LEGS, np.arange(13))[int(rng.integers(3))]
         span = out[i, start : start + length]

@@ -16,15 +16,20 @@ from .clips import ActionClip
 
 # The set gives no frame times; its videos run at about 30 frames a second.
 FRAMES_PER_SECOND = 30.0
+# The set's "left" is the body's right: of its people seen from the front about seven in eight
+# have the "left" hip on the picture's left, of those seen from behind five in six on its right.
+# Trackers name the body's own sides.
+BODY_SIDES = list(ACTION13.mirror)
 SPLITS = {"train": 1, "test": -1}
 
 
 def load_penn(root: Path, part: Literal["train", "test"]) -> list[ActionClip]:
     """The clips of one part of the official split, in order of their number.
 
-    Joints that the set calls hidden have score 0; their coordinates are kept where they
-    are guesses and are not the placeholder (1, 1). DataError when the folder holds no
-    labels or a file is of another shape.
+    Left and right are the body's own, which the set's are not. Joints that it calls hidden
+    have score 0; their coordinates are kept where they are guesses and are not the
+    placeholder (1, 1). DataError when the folder holds no labels or a file is of another
+    shape.
     """
     files = sorted((root / "labels").glob("*.mat"))
     if not files:
@@ -52,6 +57,7 @@ def _load(file: Path, part: int) -> ActionClip | None:
     joints = len(ACTION13)
     if points.ndim != 3 or points.shape[1:] != (joints, 2) or seen.shape != points.shape[:2]:
         raise DataError(f"'{file}' has joints of shape {points.shape}; (T, {joints}, 2) expected")
+    points, seen = points[:, BODY_SIDES], seen[:, BODY_SIDES]
     placeholder = (points == 1.0).all(-1)
     points[placeholder] = 0.0
     seen[placeholder] = 0.0
