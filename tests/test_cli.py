@@ -90,3 +90,22 @@ def test_info_names_every_back_end(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for name in ("openvino", "torch", "tensorrt", "tensorrt-rtx", "cores"):
         assert name in out
+
+
+def test_unreadable_sources_fail_with_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = tmp_path / "notes.mp4"
+    text.write_text("this is no video\n" * 50)
+    nothing = tmp_path / "empty.mp4"
+    nothing.write_bytes(b"")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    missing = tmp_path / "missing.mp4"
+    out = str(tmp_path / "out.jsonl")
+    for source in (text, nothing, folder, missing, "webcam:77", "rtsp://127.0.0.1:9/x"):
+        code, err = fails(capsys, "--source", str(source), "--save", out)
+        assert code == 1, source
+        assert len(err.strip().splitlines()) == 1, err
+        assert err.startswith("hrtrack: ")
+    assert not Path(out).exists()

@@ -27,6 +27,35 @@ class DetectEvery(click.ParamType):
         raise click.BadParameter(f"'{value}' is neither auto nor a number of frames from 1 on")
 
 
+class Size(click.ParamType):
+    """Two numbers with an x between them."""
+
+    name = "WxH"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        width, cross, height = str(value).lower().partition("x")
+        if not (cross and width.isdigit() and height.isdigit() and int(width) * int(height)):
+            raise click.BadParameter(f"'{value}' is no size like 1280x720")
+        return int(width), int(height)
+
+
+class Reconnect(click.ParamType):
+    """A number of attempts, or ``forever``."""
+
+    name = "N|forever"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        if value == "forever" or isinstance(value, int):
+            return value
+        if str(value).isdigit():
+            return int(value)
+        raise click.BadParameter(f"'{value}' is neither forever nor a number of attempts")
+
+
 @click.group(
     cls=GroupedGroup,
     invoke_without_command=True,
@@ -164,6 +193,26 @@ class DetectEvery(click.ParamType):
     default=None,
     help="Open a window (default: when a camera is the source and there is no output).",
 )
+@option(LIVE, "--size", type=Size(), help="Picture size asked of a camera.")
+@option(
+    LIVE,
+    "--fps",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="N",
+    help="Frame rate asked of a camera.",
+)
+@option(LIVE, "--pixel-format", metavar="NAME", help="Pixel format asked of a camera, like mjpeg.")
+@option(
+    LIVE, "--reconnect", type=Reconnect(), help="Open a lost stream again, up to N times in a row."
+)
+@option(
+    LIVE,
+    "--max-latency",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MS",
+    help="Drop frames older than this.",
+)
+@option(LIVE, "--list-cameras", is_flag=True, help="Show the cameras of this machine and stop.")
 @click.version_option(__version__, "--version", prog_name="hrtrack")
 @click.pass_context
 def hrtrack(ctx: click.Context, **settings: Any) -> int | None:
@@ -176,6 +225,15 @@ def hrtrack(ctx: click.Context, **settings: Any) -> int | None:
     """
     if ctx.invoked_subcommand is not None:
         return None
+    if settings.pop("list_cameras"):
+        from ..tracker.source import list_cameras
+
+        cameras = list_cameras()
+        for camera in cameras:
+            click.echo(f"{camera.source}  {camera.name}")
+        if not cameras:
+            click.echo("hrtrack: no camera was found", err=True)
+        return 0
     if settings["source"] is None:
         if any(settings[name] for name in ("output", "save", "redraw")):
             raise click.UsageError("--source is missing: name a video, a camera or a URL")

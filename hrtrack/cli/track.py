@@ -22,9 +22,10 @@ from ..tracker.frame import Frame
 from ..tracker.loop import Pipeline, run
 from ..tracker.progress import Meter
 from ..tracker.replay import Replay
+from ..tracker.sinks.base import Run, Sink
 from ..tracker.sinks.group import open_sinks
 from ..tracker.sinks.targets import SUFFIXES, Target, parse_save
-from ..tracker.source import expand_sources, open_source
+from ..tracker.source import LiveOptions, expand_sources, open_source
 from ..tracker.source_camera import camera_number
 from ..tracker.stopwatch import Stopwatch
 
@@ -58,6 +59,21 @@ class TrackSettings:
     threads: int | None
     draw: str
     show: bool | None
+    size: tuple[int, int] | None
+    fps: float | None
+    pixel_format: str | None
+    reconnect: Any
+    max_latency: float | None
+
+    def live(self) -> LiveOptions:
+        """How cameras and streams are opened."""
+        return LiveOptions(
+            size=self.size,
+            fps=self.fps,
+            pixel_format=self.pixel_format,
+            reconnect=self.reconnect,
+            max_latency=None if self.max_latency is None else self.max_latency / 1e3,
+        )
 
 
 @dataclass(frozen=True)
@@ -81,11 +97,12 @@ def track(settings: TrackSettings) -> int:
     if settings.redraw is not None and len(sources) > 1:
         raise UsageError("--redraw takes one source: its results belong to one clip")
     with ExitStack() as stack:
-        tracker = None if settings.redraw else stack.enter_context(_tracker(settings))
+        stopwatch = Stopwatch()
+        loaded = _Once(lambda: stack.enter_context(_tracker(settings, stopwatch)))
         outcomes = []
         for name in sources:
             try:
-                outcome = _one(settings, name, targets[name], tracker, layers, show)
+                outcome = _one(settings, name, targets[name], loaded, layers, show, stopwatch)
             except HrtrackError as error:
                 if len(sources) == 1:
                     raise
@@ -143,7 +160,20 @@ def _targets(settings: TrackSettings, name: str, *, many: bool) -> list[Target]:
     return targets
 
 
-def _tracker(settings: TrackSettings) -> Tracker:
+class _Once:
+    """Loads the networks when the first source has opened: a wrong path fails at once."""
+
+    def __init__(self, make: Callable[[], Tracker]) -> None:
+        self._make = make
+        self._made: Tracker | None = None
+
+    def __call__(self) -> Tracker:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+
+def _tracker(settings: TrackSettings, stopwatch: Stopwatch) -> Tracker:
     tracker = Tracker(
         settings.model,
         settings.detector,
@@ -156,6 +186,7 @@ def _tracker(settings: TrackSettings) -> Tracker:
         threads=settings.threads,
         smooth=settings.smooth,
         action=settings.action,
+        stopwatch=stopwatch,
     )
     if not settings.quiet:
         click.echo(f"hrtrack: pose {tracker.network.describe()}", err=True)
@@ -167,29 +198,30 @@ def _one(
     settings: TrackSettings,
     name: str,
     targets: list[Target],
-    tracker: Tracker | None,
+    loaded: _Once,
     layers: DrawOptions,
     show: bool,
+    stopwatch: Stopwatch,
 ) -> Outcome:
     """Runs one source from its first frame to its last."""
-    stopwatch = tracker.stopwatch if tracker is not None else Stopwatch()
     source = open_source(
         name,
         start=settings.start,
         end=settings.end,
         stride=settings.stride,
+        live=settings.live(),
         stopwatch=stopwatch,
     )
     error: HrtrackError | None = None
     with source as frames:
         poser: Pipeline | Replay
-        if tracker is not None:
+        if settings.redraw is None:
+            tracker = loaded()
             wants_heat = "heatmaps" in layers.layers
             poser = tracker.pipeline(live=frames.is_live, keep_heatmaps=wants_heat)
             skeleton = tracker.skeleton
             made_by = {"model": str(settings.model), "detector": str(settings.detector)}
         else:
-            assert settings.redraw is not None
             poser = Replay(settings.redraw)
             skeleton, made_by = poser.skeleton, {"model": f"results of {settings.redraw}"}
         picture = _painter(skeleton, layers, poser)
@@ -202,7 +234,7 @@ def _one(
                 overwrite=settings.overwrite,
                 stride=settings.stride,
                 stopwatch=stopwatch,
-                others=(),
+                others=_others(settings, layers, made_by["model"], show=show),
             ) as sinks,
             Meter(
                 Path(name).name or name,
@@ -219,6 +251,17 @@ def _one(
             finally:
                 poser.close()
     return Outcome(name, progress.speed.frames, len(progress.ids), progress.speed.mean, error)
+
+
+def _others(
+    settings: TrackSettings, layers: DrawOptions, made_by: str, *, show: bool
+) -> list[Callable[[Run], Sink]]:
+    """The outputs that are no files."""
+    if not show:
+        return []
+    from ..tracker.sinks.window import Window
+
+    return [lambda run: Window(run, layers, made_by, Path.cwd(), settings.stride)]
 
 
 def _painter(

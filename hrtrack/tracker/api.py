@@ -48,6 +48,7 @@ class Tracker:
         threads: CPU threads for the networks; all cores when None.
         smooth: strength of the One-Euro filter.
         action: name or path of an action model; None leaves actions out.
+        stopwatch: where the time of each stage is entered; a new one by default.
 
     Raises:
         ModelError: a model is unknown or does not fit.
@@ -68,13 +69,14 @@ class Tracker:
         threads: int | None = None,
         smooth: Smoothing = "light",
         action: str | Path | None = None,
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         self.network = open_network(
             model, backend=backend, device=device, precision=precision, threads=threads
         )
         self.skeleton: Skeleton = self.network.skeleton
         self.detector = open_detector(str(detector), threads=threads)
-        self.stopwatch = Stopwatch()
+        self.stopwatch = stopwatch or Stopwatch()
         self._detect_every = detect_every
         self._max_people = max_people
         self._min_score = min_score

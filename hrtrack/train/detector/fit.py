@@ -102,8 +102,8 @@ def train_detector(
 ) -> PersonDetector:
     """Trains into ``output`` (last.pt, log.csv, then final.pt) and returns the averaged network.
 
-    A run that finds its ``last.pt`` there goes on from it. ``init`` is a checkpoint or one of
-    our ONNX files to start from.
+    A run that finds its ``last.pt`` there goes on from it; a finished one is read back.
+    ``init`` is a checkpoint or one of our ONNX files to start from.
 
     Raises:
         DataError: annotations or photos cannot be read.
@@ -118,8 +118,10 @@ def train_detector(
 
     state = _fresh(config, init, device)
     last, final = output / "last.pt", output / "final.pt"
-    if last.is_file():
-        state.load(last)
+    for saved in (last, final):
+        if saved.is_file():
+            state.load(saved)
+            break
 
     done = torch.multiprocessing.Value("d", 0.0)
     loader = DataLoader(
@@ -134,7 +136,7 @@ def train_detector(
     log = _Log(output / "log.csv", fit.log_steps)
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task(config.name, total=1.0)
-        started, saved, before = time.monotonic(), time.monotonic(), state.seconds
+        started, kept, before = time.monotonic(), time.monotonic(), state.seconds
         for images, boxes, kinds in loader:
             state.seconds = before + time.monotonic() - started
             done.value = _share_done(fit, state)
@@ -144,9 +146,9 @@ def train_detector(
             log.add(state.step, done.value, len(images), parts)
             shown = f"{config.name} step {state.step} loss {parts['loss']:.2f}"
             progress.update(task, completed=done.value, description=shown)
-            if time.monotonic() - saved > fit.save_minutes * 60:
+            if time.monotonic() - kept > fit.save_minutes * 60:
                 state.save(last)
-                saved = time.monotonic()
+                kept = time.monotonic()
         progress.update(task, completed=1.0)
     state.save(final)
     last.unlink(missing_ok=True)

@@ -150,7 +150,7 @@ def table(results: Mapping[str, DetectionResult]) -> str:
 
     def sizes(values: dict[str, float]) -> str:
         shown = (values["all"], values["medium"], values["large"])
-        return " / ".join("-" if v < 0 else f".{round(v * 1000):03d}" for v in shown)
+        return " / ".join("-" if v < 0 else f"{v:.3f}".lstrip("0") for v in shown)
 
     lines = [
         "| detector | AP50 all / M / L | AP all / M / L | recall@100 all / M / L | ms |",

@@ -1,0 +1,174 @@
+"""The ablations of the study that hrtrack grew from: what do batch norm and ReLU do?
+
+Henderson and Houser, "Pose Estimation", UCLA CS188, 2023, trained the official HRNet three
+times: as it is, without batch norm, and without batch norm and with the identity for an
+activation; one run each, and its charts' legends suggest that only a part of the network was
+changed. Here the part is said (`Scope`), every variant is trained with several seeds, and
+all start from the same rule, `fixup`, which leaves parts that have a norm to He's
+initialisation and lets parts without one train.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ..configs.schema import TrainConfig
+from ..errors import ConfigError, DataError
+
+Scope = Literal["stem", "blocks", "all"]
+DEFAULT = "default"
+VARIANTS: dict[str, dict[str, str]] = {
+    DEFAULT: {"norm": "batch", "activation": "relu"},
+    "no batch norm": {"norm": "none", "activation": "relu"},
+    "no batch norm, identity activation": {"norm": "none", "activation": "identity"},
+}
+RESULTS = "ablation.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training: mean PCKh@0.5 on the validation set after each epoch, in percent.
+
+    ``scope`` is None for the unchanged network, which serves every scope. ``failed`` holds the
+    reason where the loss stopped being a number.
+    """
+
+    variant: str
+    scope: Scope | None
+    seed: int
+    pckh: tuple[float, ...]
+    failed: str | None = None
+
+
+def ablate(
+    config: TrainConfig,
+    folder: str | Path,
+    *,
+    epochs: int | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    scopes: Sequence[Scope] = ("stem", "blocks", "all"),
+    device: str = "auto",
+    quiet: bool = False,
+) -> list[Run]:
+    """Trains every variant with every seed and draws the study's figures.
+
+    Args:
+        config: the training to vary; its validation set must have head sizes.
+        folder: gets a folder for each run, ``ablation.json`` and one figure a scope. Runs that
+            are found finished there are not repeated, a broken one goes on.
+        epochs: instead of the configuration's.
+        seeds: one run of each variant a seed.
+        scopes: where norm and activation are taken out.
+        device: as for `train_pose`.
+        quiet: no progress bars.
+
+    Raises:
+        ConfigError: the configuration has no validation set.
+        HrtrackError: whatever `train_pose` raises.
+    """
+    from .plots import plot_ablation
+
+    if config.data.val is None:
+        raise ConfigError(f"configuration '{config.name}': ablations need data.val")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    runs: list[Run] = []
+    for variant, scope, seed in planned(scopes, seeds):
+        varied = vary(config, variant, scope, seed, epochs)
+        runs.append(_train(varied, folder / varied.name, variant, scope, seed, device, quiet))
+        write_runs(runs, folder / RESULTS)
+    for scope in scopes:
+        plot_ablation(of_scope(runs, scope), scope, folder / f"{scope}.png")
+    return runs
+
+
+def planned(scopes: Sequence[Scope], seeds: Sequence[int]) -> list[tuple[str, Scope | None, int]]:
+    """Variant, scope and seed of every run; seed by seed, so that an early end is of use."""
+    changed = [variant for variant in VARIANTS if variant != DEFAULT]
+    return [
+        (variant, scope, seed)
+        for seed in seeds
+        for variant, scope in [(DEFAULT, None), *((v, s) for s in scopes for v in changed)]
+    ]
+
+
+def vary(
+    config: TrainConfig, variant: str, scope: Scope | None, seed: int, epochs: int | None
+) -> TrainConfig:
+    """The configuration of one run, validated after every epoch."""
+    values = config.model_dump()
+    values["name"] = "-".join([scope or "none", variant.replace(", ", "-").replace(" ", "_"),
+                               f"seed{seed}"])  # fmt: skip
+    values["model"].update(VARIANTS[variant], scope=scope or "all", init="fixup")
+    values["fit"].update(seed=seed, val_every=1, epochs=epochs or config.fit.epochs)
+    values["fit"].update(steps=None, minutes=None)
+    return TrainConfig.model_validate(values)
+
+
+def of_scope(runs: Sequence[Run], scope: Scope) -> list[Run]:
+    """The runs that a scope's figure shows: its own and the unchanged network's."""
+    return [run for run in runs if run.scope in (None, scope)]
+
+
+def write_runs(runs: Sequence[Run], path: Path) -> None:
+    """Writes all runs as JSON."""
+    path.write_text(json.dumps([asdict(run) for run in runs], indent=1) + "\n")
+
+
+def read_runs(path: Path) -> list[Run]:
+    """What `write_runs` wrote."""
+    entries: list[dict[str, Any]] = json.loads(path.read_text())
+    return [Run(**{**entry, "pckh": tuple(entry["pckh"])}) for entry in entries]
+
+
+def summary(runs: Sequence[Run], scope: Scope) -> dict[str, tuple[float, float, int]]:
+    """For each variant the mean and the spread (standard deviation) of the last epoch's PCKh
+    over seeds, and the number of seeds; runs that failed count with what they reached last."""
+    found = {}
+    for variant in VARIANTS:
+        last = [run.pckh[-1] if run.pckh else 0.0 for run in of_scope(runs, scope)
+                if run.variant == variant]  # fmt: skip
+        if last:
+            spread = float(np.std(last, ddof=1)) if len(last) > 1 else 0.0
+            found[variant] = (float(np.mean(last)), spread, len(last))
+    return found
+
+
+def _train(
+    config: TrainConfig,
+    folder: Path,
+    variant: str,
+    scope: Scope | None,
+    seed: int,
+    device: str,
+    quiet: bool,
+) -> Run:
+    from .loop import train_pose
+    from .state import STATE
+
+    failed = None
+    try:
+        train_pose(config, folder, resume=(folder / STATE).is_file(), device=device, quiet=quiet)
+    except DataError as error:
+        # A variant that diverges is a finding, not an accident.
+        if not str(error).startswith("the loss became"):
+            raise
+        failed = str(error)
+    return Run(variant, scope, seed, tuple(_scores(folder / "val.csv")), failed)
+
+
+def _scores(path: Path) -> list[float]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if any(not row["pckh"] for row in rows):
+        raise DataError(f"{path}: the validation set knows no head sizes, so there is no PCKh")
+    return [float(row["pckh"]) for row in rows]

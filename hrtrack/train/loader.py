@@ -1,0 +1,137 @@
+"""People to training batches on the CPU, in as many processes as asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ..configs.schema import TrainConfig
+from ..errors import DataError
+from ..skeleton import Skeleton
+from .augment import training_crop
+from .data.people import People
+from .plan import Draw
+
+UPPER_WORDS = (
+    "nose", "eye", "ear", "head", "neck", "mouth", "thorax", "shoulder", "elbow", "wrist", "hand",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """N crops with what is known about their joints."""
+
+    crops: Tensor  # (N, H, W, 3) uint8 RGB
+    points: Tensor  # (N, K, 2) crop pixels
+    weights: Tensor  # (N, K)
+    gone: Tensor  # (N, K) known not to be in the crop
+    sigma: float
+    unreadable: tuple[int, ...]  # rows whose photo could not be read; they weigh nothing
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device, copied without waiting where that is possible."""
+        moved = {
+            name: getattr(self, name).to(device, non_blocking=True)
+            for name in ("crops", "points", "weights", "gone")
+        }
+        return replace(self, **moved)
+
+    def pin_memory(self) -> Batch:
+        """For the loader's pinning thread."""
+        names = ("crops", "points", "weights", "gone")
+        return replace(self, **{name: getattr(self, name).pin_memory() for name in names})
+
+
+Sample = tuple[NDArray[np.uint8], NDArray[np.floating], NDArray[np.floating], NDArray[np.bool_], int]
+
+
+def upper_joints(skeleton: Skeleton) -> NDArray[np.bool_]:
+    """Which joints belong to the upper half of the body, read off their names."""
+    return np.array([any(word in name for word in UPPER_WORDS) for name in skeleton.joints])
+
+
+class Crops(Dataset[tuple[Draw, Sample]]):
+    """One augmented crop a draw; its randomness depends on the seed and its position only."""
+
+    def __init__(self, people: People, config: TrainConfig) -> None:
+        self.people = people
+        self.config = config
+        self.mirror = np.array(people.skeleton.mirror)
+        self.upper = upper_joints(people.skeleton)
+
+    def __getitem__(self, draw: Draw) -> tuple[Draw, Sample]:
+        people, row = self.people, draw.row
+        joints = len(people.skeleton)
+        try:
+            photo = people.photo(row)
+        except DataError:
+            nothing = np.zeros(joints)
+            crop = np.zeros((*draw.size, 3), np.uint8)
+            return draw, (crop, np.zeros((joints, 2)), nothing, nothing.astype(bool), row)
+        crop, points, weights, gone = training_crop(
+            np.random.default_rng([self.config.fit.seed, 1, draw.position]),
+            photo,
+            people.boxes[row],
+            people.keypoints[row],
+            people.weights[row],
+            size=draw.size,
+            padding=self.config.input.padding,
+            mirror=self.mirror,
+            upper=self.upper,
+            spec=self.config.augment,
+        )
+        return draw, (crop, points, weights, gone, -1)
+
+
+def collate(samples: list[tuple[Draw, Sample]]) -> Batch:
+    """Samples of one size to a batch."""
+    crops, points, weights, gone, bad = zip(*(sample for _, sample in samples), strict=True)
+    return Batch(
+        crops=torch.from_numpy(np.stack(crops)),
+        points=torch.from_numpy(np.stack(points).astype(np.float32)),
+        weights=torch.from_numpy(np.stack(weights).astype(np.float32)),
+        gone=torch.from_numpy(np.stack(gone)),
+        sigma=samples[0][0].sigma,
+        unreadable=tuple(row for row in bad if row >= 0),
+    )
+
+
+def _quiet_worker(_: int) -> None:
+    # One thread a worker: more would fight with the training for cores.
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def batches(
+    people: People, config: TrainConfig, parts: Iterable[list[Draw]], *, pin: bool = False
+) -> Iterator[Batch]:
+    """Batches for the draws in ``parts``, loaded ahead by ``data.workers`` processes."""
+    workers = config.data.workers
+    return iter(
+        DataLoader(
+            Crops(people, config),
+            batch_sampler=_Parts(parts),
+            collate_fn=collate,
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
+            worker_init_fn=_quiet_worker if workers else None,
+            pin_memory=pin,
+        )
+    )
+
+
+class _Parts:
+    """A batch sampler over an iterable that is gone through once."""
+
+    def __init__(self, parts: Iterable[list[Draw]]) -> None:
+        self._parts = parts
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return iter(self._parts)

@@ -1,0 +1,300 @@
+"""The training of a pose network, from a configuration to weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..configs.schema import TrainConfig
+from ..errors import DataError
+from ..models.hrnet import HRNet
+from ..models.info import PoseInfo
+from ..models.network import PIXEL_MEAN, PIXEL_STD
+from .data.people import People
+from .data.sets import open_people
+from .loader import Batch, batches
+from .logs import Logs
+from .loss import cross_entropy, squared_error
+from .network import new_network
+from .optim import Ema, learning_rate, make_optimizer
+from .parallel import Team, team
+from .pictures import save_batch, save_curves
+from .plan import Plan
+from .resident import Resident
+from .state import BEST, WEIGHTS, RunState, load_state, save_average, save_state
+from .targets import heatmap_targets
+from .validate import validate
+
+FEW_STEPS = 20
+"""Steps between two rows of the log, so that a GPU is not asked for its loss at each."""
+
+
+def train_pose(
+    config: TrainConfig,
+    folder: str | Path,
+    *,
+    init: str | Path | None = None,
+    resume: bool = False,
+    device: str = "auto",
+    quiet: bool = False,
+    log_every: int = FEW_STEPS,
+) -> Path:
+    """Trains and writes everything into ``folder``; under `torchrun` with all its processes.
+
+    Args:
+        config: from `hrtrack.configs.schema.load_config`.
+        folder: gets ``weights.safetensors`` (the running average), ``best.safetensors`` (by
+            validation), ``state.pt``, ``train.csv``, ``val.csv``, ``tensorboard/``,
+            ``batches/`` and ``curves.png``.
+        init: a checkpoint or a model's name to start from; its last layer is made anew when
+            the joints differ.
+        resume: go on from ``state.pt``; the outcome is that of an uninterrupted run.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        quiet: no progress bar.
+        log_every: steps between two rows of the log.
+
+    Returns:
+        The path of the final weights.
+
+    Raises:
+        HrtrackError: data, configuration, checkpoint or device do not fit; one line.
+    """
+    people = open_people(config.data, config.data.train)
+    val = open_people(config.data, [config.data.val]) if config.data.val else None
+    if val is not None and val.skeleton.joints != people.skeleton.joints:
+        raise DataError(
+            f"the validation set has {len(val.skeleton)} joints, the training sets "
+            f"{len(people.skeleton)}, or their names differ"
+        )
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with team(device) as members:
+        run = _Run(config, people, val, folder, members, init)
+        if resume:
+            run.restore(load_state(folder, config.model_dump(mode="json")))
+        run.go(quiet, log_every)
+    return folder / WEIGHTS
+
+
+class _Run:
+    """The parts of one training, put together once."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        people: People,
+        val: People | None,
+        folder: Path,
+        members: Team,
+        init: str | Path | None,
+    ) -> None:
+        self.config, self.people, self.val = config, people, val
+        self.folder, self.team = folder, members
+        torch.manual_seed(config.fit.seed)
+        self.raw = new_network(config, people.skeleton, init).to(
+            members.device, memory_format=torch.channels_last
+        )
+        self.ema = Ema(self.raw, config.fit.ema)
+        self.described = PoseInfo(
+            people.skeleton, config.input.size, config.target.sigma,
+            dataclasses.asdict(self.raw.config), {"training": config.name},
+        )  # fmt: skip
+        self.network = members.wrap(self.raw, sync_norm=config.fit.sync_norm)
+        self.optimizer = make_optimizer(self.raw, config.fit)
+        mean, std = torch.tensor(PIXEL_MEAN), torch.tensor(PIXEL_STD)
+        self.scale = (1 / (255 * std)).to(members.device)
+        self.offset = (-mean / std).to(members.device)
+        self.step = self.seen = self.unreadable = 0
+        self.best, self.elapsed = -1.0, 0.0
+
+    def restore(self, state: RunState) -> None:
+        """Puts everything back to where ``state`` was saved."""
+        self.raw.load_state_dict(state.network)
+        self.optimizer.load_state_dict(state.optimizer)
+        for name, value in state.average.items():
+            self.ema.state[name].copy_(value)
+        self.step, self.seen, self.unreadable = state.step, state.seen, state.unreadable
+        self.best, self.elapsed = state.best, state.elapsed
+
+    def go(self, quiet: bool, log_every: int) -> None:
+        """Trains to the end."""
+        plan = Plan(
+            self.config, self.people.repeats,
+            rank=self.team.rank, world=self.team.world, elapsed=self.elapsed,
+        )  # fmt: skip
+        if not self.team.leads:
+            self._steps(plan, None, log_every)
+            return
+        (self.folder / "batches").mkdir(exist_ok=True)
+        with Logs(self.folder, self.step, quiet=quiet) as logs:
+            self._steps(plan, logs, log_every)
+        save_average(self.raw, self.ema.state, self.described, self.folder / WEIGHTS)
+        save_curves(self.folder, self.config.name)
+
+    def _steps(self, plan: Plan, logs: Logs | None, log_every: int) -> None:
+        fit, saved = self.config.fit, time.monotonic()
+        source = self._source(plan)
+        meter = _Meter(self.seen)
+        while (done := plan.share_done(self.step, self.seen)) < 1:
+            rate = learning_rate(fit, self.step, done)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            try:
+                loss, gradient, people = self._step(source, meter)
+            except StopIteration:  # the clock ran out while the loader was ahead
+                break
+            self.step += 1
+            epoch_before, self.seen = self.seen // plan.epoch_size, self.seen + people
+            self.ema.update(self.raw, self.step)
+            meter.add(loss, gradient)
+            done = plan.share_done(self.step, self.seen)
+            epoch = self.seen / plan.epoch_size
+            ended = done >= 1
+            place = {"step": self.step, "epoch": round(epoch, 4), "seen": self.seen}
+            if logs is not None and (ended or self.step % log_every == 0):
+                row = meter.row(self.seen)
+                if not math.isfinite(float(row["loss"] or 0)):
+                    raise DataError(
+                        f"the loss became {row['loss']} at step {self.step}: lower fit.lr, "
+                        "set fit.clip, or use model.init=fixup for a network without norms"
+                    )
+                logs.train({**place, "lr": rate, **row})
+                logs.show(done, float(row["loss"] or 0), float(row["images_per_second"] or 0))
+            passed = int(epoch) > epoch_before
+            if ended or (passed and int(epoch) % fit.val_every == 0):
+                self._validate(logs, place)
+            late = time.monotonic() - saved >= 60 * fit.save_minutes
+            if logs is not None and (passed or ended or late):
+                self.elapsed = plan.elapsed
+                self._save()
+                saved = time.monotonic()
+
+    def _source(self, plan: Plan) -> Iterator[Batch]:
+        parts = plan.parts(self.step, self.seen)
+        if self.config.data.resident:
+            return Resident(self.people, self.config, self.team.device).batches(parts)
+        return batches(self.people, self.config, parts, pin=self.team.device.type == "cuda")
+
+    def _step(self, source: Iterator[Batch], meter: _Meter) -> tuple[Tensor, Tensor, int]:
+        """One optimiser step; the loss, the gradient's norm and the people of all processes."""
+        fit, device = self.config.fit, self.team.device
+        self.optimizer.zero_grad(set_to_none=True)
+        totals = torch.zeros(3, device=device)
+        for part in range(fit.accumulate):
+            begin = time.monotonic()
+            batch = next(source)
+            meter.waiting += time.monotonic() - begin
+            self._name_unreadable(batch)
+            batch = batch.to(device)
+            last = part == fit.accumulate - 1
+            with _unsynced(self.network, not last):
+                total, divisor = self._loss(batch)
+                total.backward()
+            totals += torch.stack(
+                [total.detach(), divisor.detach(), divisor.new_tensor(float(len(batch.crops)))]
+            )
+        totals = self.team.total(totals)
+        # DDP averages gradients over processes; the loss is a mean over the whole batch.
+        gradients = [p.grad for p in self.raw.parameters() if p.grad is not None]
+        factor = self.team.world / totals[1].clamp(min=1e-6)
+        torch._foreach_mul_(gradients, factor)
+        norm = nn.utils.clip_grad_norm_(self.raw.parameters(), fit.clip or math.inf)
+        self.optimizer.step()
+        return totals[0] / totals[1].clamp(min=1e-6), norm.detach(), int(totals[2].item())
+
+    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        kind = self.config.target.kind
+        images = (batch.crops.float() * self.scale + self.offset).permute(0, 3, 1, 2)
+        bf16 = self.config.fit.amp == "bf16"
+        with torch.autocast(self.team.device.type, torch.bfloat16, enabled=bf16):
+            maps = self.network(images)
+        height, width = (int(side) for side in maps.shape[2:])
+        targets, weights = heatmap_targets(
+            batch.points, batch.weights, batch.gone, (height, width), batch.sigma, kind
+        )
+        measure = cross_entropy if kind == "distribution" else squared_error
+        return measure(maps, targets, weights)
+
+    def _name_unreadable(self, batch: Batch) -> None:
+        for row in batch.unreadable:
+            self.unreadable += 1
+            limit = self.config.data.max_unreadable
+            source = self.people.sources[self.people.source[row]]
+            if self.unreadable > limit:
+                raise DataError(
+                    f"{self.unreadable} photos could not be read, the last {self.people.files[row]}"
+                    f" in {source.where}; data.max_unreadable allows {limit}"
+                )
+            print(f"skipped {self.people.files[row]} in {source.where}: unreadable", flush=True)
+
+    def _validate(self, logs: Logs | None, place: dict[str, float | int]) -> None:
+        if self.val is not None and logs is not None:
+            twin = HRNet(self.raw.config)
+            twin.load_state_dict(self.ema.state)
+            result = validate(twin, self.val, self.described, self.config, self.team.device)
+            logs.val({**place, "pckh": result.pckh, "oks": result.oks})
+            name = f"step_{self.step:07d}.png"
+            save_batch(result, self.people.skeleton, self.folder / "batches" / name)
+            if result.score > self.best:
+                self.best = result.score
+                save_average(self.raw, self.ema.state, self.described, self.folder / BEST)
+        self.team.wait()
+
+    def _save(self) -> None:
+        state = RunState(
+            network=self.raw.state_dict(),
+            average=self.ema.state,
+            optimizer=self.optimizer.state_dict(),
+            config=self.config.model_dump(mode="json"),
+            step=self.step,
+            seen=self.seen,
+            elapsed=self.elapsed,
+            best=self.best,
+            unreadable=self.unreadable,
+        )
+        save_state(state, self.folder)
+
+
+class _Meter:
+    """Loss, gradient and speed since the last row."""
+
+    def __init__(self, seen: int) -> None:
+        self.waiting = 0.0
+        self._reset(seen)
+
+    def _reset(self, seen: int) -> None:
+        self._losses: list[Tensor] = []
+        self._gradient: Tensor | None = None
+        self._begin, self._seen, self.waiting = time.monotonic(), seen, 0.0
+
+    def add(self, loss: Tensor, gradient: Tensor) -> None:
+        """Takes note of a step, without asking the device for the numbers yet."""
+        self._losses.append(loss)
+        self._gradient = gradient
+
+    def row(self, seen: int) -> dict[str, float | int | None]:
+        """The means since the last row, and the share of the time spent waiting for data."""
+        passed = max(time.monotonic() - self._begin, 1e-9)
+        row: dict[str, float | int | None] = {
+            "loss": float(torch.stack(self._losses).mean()),
+            "gradient": None if self._gradient is None else float(self._gradient),
+            "images_per_second": round((seen - self._seen) / passed, 2),
+            "waiting": round(self.waiting / passed, 4),
+        }
+        self._reset(seen)
+        return row
+
+
+def _unsynced(network: nn.Module, wanted: bool) -> AbstractContextManager[None]:
+    """Holds back DDP's exchange of gradients while a batch is not complete."""
+    if wanted and isinstance(network, nn.parallel.DistributedDataParallel):
+        return network.no_sync()
+    return nullcontext()
+
