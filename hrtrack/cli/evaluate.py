@@ -107,8 +107,16 @@ def evaluate_action(data: Path, model: str, out: Path | None, curves: bool, quie
 
     network, info = open_action_network(model)
     report = eval_action(network, info, data, out, curves=curves, show_progress=not quiet)
-    if not quiet:
-        click.echo(report.text())
+    if quiet:
+        return
+    click.echo(f"{report.clips} clips, top-1 {report.top1:.2%}")
+    click.echo(f"with a tracker's noise and gaps {report.tracked:.2%}")
+    click.echo(f"answered {report.answered:.2%}, of these right {report.answered_top1:.2%}")
+    for row in report.per_action:
+        click.echo(
+            f"  {row.label:18} {row.clips:4} clips  "
+            f"recall {row.recall:7.2%}  precision {row.precision:7.2%}"
+        )
 
 
 @evaluate.command("tracking")

@@ -27,13 +27,15 @@ DETECTOR, ACTION, POSE = "detector", "action", "pose"
 )
 @click.option(
     "--scope",
+    "scopes",
+    multiple=True,
     type=click.Choice(["stem", "blocks", "all"]),
-    default="all",
-    show_default=True,
-    help="--ablate: where norm and activation are taken out.",
+    help="--ablate: where norm and activation are taken out; repeatable.  [default: every one]",
 )
-@click.option("--epochs", type=click.IntRange(1), default=9, show_default=True, help="--ablate.")
-@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="--ablate.")
+@click.option("--epochs", type=click.IntRange(1), help="--ablate: instead of the config's.")
+@click.option(
+    "--seeds", type=click.IntRange(1), default=3, show_default=True, help="--ablate: runs each."
+)
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def train(config: str | None, overrides: tuple[str, ...], **settings: Any) -> None:
     """Train with CONFIG: a bundled name or a YAML file, changed by KEY=VALUE.
@@ -160,9 +162,9 @@ def _ablate(
     ablate(
         load_config(config, overrides),
         output,
-        scope=settings["scope"],
+        scopes=settings["scopes"] or ("stem", "blocks", "all"),
         epochs=settings["epochs"],
-        seeds=settings["seeds"],
+        seeds=range(settings["seeds"]),
         device=settings["device"],
         quiet=settings["quiet"],
     )
