@@ -49,20 +49,29 @@ def export_onnx(
     if half and storage != "fp32":
         raise ModelError("a float16 trunk already stores its weights in float16")
     model = to_onnx(network, described, half=half, batch=batch)
-    _store_weights(model, storage)
+    store_weights(model, storage)
     save_onnx(model, path)
 
 
 def to_onnx(
-    network: HRNet, described: PoseInfo, *, half: bool = False, batch: int | None = None
+    network: HRNet,
+    described: PoseInfo,
+    *,
+    half: bool = False,
+    batch: int | None = None,
+    folded: bool = False,
 ) -> onnx.ModelProto:
-    """The network with normalisation and decoder as a checked ONNX model in memory."""
+    """The network with normalisation and decoder as a checked ONNX model in memory.
+
+    ``folded`` puts batch norms into the convolutions, as quantisation wants them; such a file
+    is no checkpoint any more.
+    """
     import onnx
 
     described = dataclasses.replace(described, config=dataclasses.asdict(network.config))
     graph = PoseGraph(network, described, half=half)
     crops = torch.zeros((batch or 2, *described.input_hw, 3), dtype=torch.uint8)
-    buffer = io.BytesIO()
+    buffer, mode = io.BytesIO(), torch.onnx.TrainingMode
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # The TorchScript exporter keeps batch norms and parameter names as they are and takes
@@ -72,8 +81,8 @@ def to_onnx(
             (crops,),
             buffer,  # type: ignore[arg-type]  # a file object is taken by this exporter
             dynamo=False,
-            training=torch.onnx.TrainingMode.PRESERVE,
-            do_constant_folding=False,
+            training=mode.EVAL if folded else mode.PRESERVE,
+            do_constant_folding=folded,
             input_names=[INPUT],
             output_names=list(OUTPUTS),
             dynamic_axes=None if batch else {name: {0: "batch"} for name in (INPUT, *OUTPUTS)},
@@ -117,7 +126,7 @@ def _rename_parameters(model: onnx.ModelProto) -> None:
             node.input[position] = renamed.get(name, name)
 
 
-def _store_weights(model: onnx.ModelProto, storage: Storage) -> None:
+def store_weights(model: onnx.ModelProto, storage: Storage) -> None:
     """Stores the trunk's parameters small, behind a Cast or DequantizeLinear to float32."""
     import onnx
     from onnx import helper, numpy_helper

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol, get_args
 
 from ...errors import BackendError
+from ...models.engine import Identity, Package
 from ...models.info import PoseInfo
 from ...models.network import Network
 from ...models.zoo import resolve
@@ -15,8 +16,8 @@ from ...skeleton import Skeleton
 
 Backend = Literal["auto", "openvino", "torch", "tensorrt", "tensorrt-rtx"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
-EngineBuilder = Callable[[Path, Path], None]
-"""Builds a TensorRT engine for this GPU: from a model file, to an engine file."""
+EngineBuilder = Callable[[Path, Path, Identity], None]
+"""Builds a TensorRT engine: from a model file, to an engine file, to this identity."""
 
 
 class PoseNetwork(Network, Protocol):
@@ -72,10 +73,11 @@ def open_network(
         from .torch import TorchNetwork
 
         return TorchNetwork(path, device, threads, precision, batches, why)
-    require_torch(f"the {chosen} back end", f"hrtrack[{chosen}]")
+    package: Package = "tensorrt-rtx" if chosen == "tensorrt-rtx" else "tensorrt"
+    require_torch(f"the {package} back end", f"hrtrack[{package}]")
     from .tensorrt import open_engine
 
-    return open_engine(path, chosen, device, precision, batches, build_engine, why)
+    return open_engine(path, package, device, precision, batches, build_engine, why)
 
 
 def choose_backend(path: Path, device: str | None) -> tuple[Backend, str]:

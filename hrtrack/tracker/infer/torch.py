@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from ...errors import BackendError
 from ...models.checkpoints import load_hrnet
 from ...models.graph import PoseGraph
-from .batches import Arrays, in_batches, plan
+from .batches import Arrays
+from .cuda import in_device_batches, record
 
 if TYPE_CHECKING:
     from . import Precision
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 CPU_BATCHES = (1, 2, 4, 8)
-WARM_UP = 2
 
 
 class TorchNetwork:
@@ -52,9 +52,8 @@ class TorchNetwork:
         network, self.info = load_hrnet(path)
         self.input_hw, self.skeleton = self.info.input_hw, self.info.skeleton
         self._name, self._precision, self._why = path.stem, precision, why
-        graph = PoseGraph(
-            network.to(memory_format=torch.channels_last), self.info, half=precision == "fp16"
-        )  # type: ignore[call-overload]
+        graph = PoseGraph(network, self.info, half=precision == "fp16")
+        graph.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._graph: nn.Module | None = graph.to(self.device)
         self._sizes = tuple(sorted(batches or (BATCHES if cuda else CPU_BATCHES)))
         self._captured: dict[int, Captured] = {}
@@ -67,47 +66,25 @@ class TorchNetwork:
         """
         if self._graph is None:
             raise BackendError("this network is closed")
-        parts: list[tuple[Tensor, Tensor]] = []
-        for start, stop, size in plan(len(crops), self._sizes, pad=True):
-            batch = crops[start:stop]
-            if self.device.type == "cuda":
-                keypoints, maps = self._captured_for(size)(batch)
-                maps = maps.clone() if heatmaps else maps
-                parts.append((keypoints.clone(), maps))
-            else:
-                parts.append(self._graph(batch))
-        if not parts:
-            parts = [self._empty()]
-        found = {"keypoints": torch.cat([part[0] for part in parts])}
-        if heatmaps:
-            found["heatmaps"] = torch.cat([part[1] for part in parts])
-        return found
-
-    def _captured_for(self, size: int) -> Captured:
-        if size not in self._captured:
-            assert self._graph is not None
-            crops = torch.zeros((size, *self.input_hw, 3), dtype=torch.uint8, device=self.device)
-            self._captured[size] = Captured(self._graph, crops)
-        return self._captured[size]
-
-    def _empty(self) -> tuple[Tensor, Tensor]:
-        joints, (height, width) = len(self.skeleton), self.input_hw
-        return (
-            torch.zeros((0, joints, 3), device=self.device),
-            torch.zeros((0, joints, height // 4, width // 4), device=self.device),
+        return in_device_batches(
+            crops, self._sizes, self._run, len(self.skeleton), heatmaps=heatmaps
         )
+
+    def _run(self, crops: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        assert self._graph is not None
+        if self.device.type == "cpu":
+            return self._graph(crops)
+        if size not in self._captured:
+            shape = (size, *self.input_hw, 3)
+            buffer = torch.zeros(shape, dtype=torch.uint8, device=self.device)
+            self._captured[size] = Captured(self._graph, buffer)
+        return self._captured[size](crops)
 
     def __call__(self, crops_NHW3: NDArray[np.uint8], *, heatmaps: bool = False) -> Arrays:
         """Crops (N, H, W, 3) -> ``keypoints`` (N, K, 3), on request ``heatmaps``; N may be 0."""
-
-        def infer(batch: NDArray[np.uint8]) -> Arrays:
-            crops = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device)
-            found = self.on_device(crops, heatmaps=heatmaps)
-            return {name: tensor.cpu().numpy() for name, tensor in found.items()}
-
-        if len(crops_NHW3) == 0:
-            return infer(crops_NHW3)
-        return in_batches(crops_NHW3, self._sizes, infer, pad=self.device.type == "cuda")
+        crops = torch.from_numpy(np.ascontiguousarray(crops_NHW3)).to(self.device)
+        found = self.on_device(crops, heatmaps=heatmaps)
+        return {name: tensor.cpu().numpy() for name, tensor in found.items()}
 
     def describe(self) -> str:
         """One line for the log."""
@@ -130,25 +107,19 @@ class Captured:
 
     def __init__(self, module: nn.Module, crops: Tensor) -> None:
         self._crops = crops
-        self._graph = torch.cuda.CUDAGraph()
-        stream = torch.cuda.Stream(crops.device)
-        stream.wait_stream(torch.cuda.current_stream(crops.device))
-        with torch.cuda.stream(stream), torch.inference_mode():
-            for _ in range(WARM_UP):
-                module(crops)
-        torch.cuda.current_stream(crops.device).wait_stream(stream)
-        with (
-            torch.inference_mode(),
-            # Other threads of the loop may allocate while this one records.
-            torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"),
-        ):
+        self._results: tuple[Tensor, Tensor] = (crops, crops)
+
+        def step(_: torch.cuda.Stream) -> None:
             self._results = module(crops)
 
-    def __call__(self, crops: Tensor) -> tuple[Tensor, ...]:
+        self._replay = record(step, crops.device)
+
+    def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """Results for up to as many crops as recorded, in memory that the next call reuses."""
         self._crops[: len(crops)].copy_(crops, non_blocking=True)
-        self._graph.replay()
-        return tuple(result[: len(crops)] for result in self._results)
+        self._replay()
+        keypoints, heatmaps = self._results
+        return keypoints[: len(crops)], heatmaps[: len(crops)]
 
 
 def _device(device: str | None) -> torch.device:

@@ -1,0 +1,217 @@
+"""`hrtrack export`: a pose model's weights into what a runtime wants, compared with PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..errors import BackendError, UsageError
+from ..models import engine as engines
+from ..models.agreement import Agreement, drawn_crops
+from ..models.checkpoints import load_hrnet
+from ..models.engine import BatchRange, EnginePrecision, Identity, Package
+from ..models.hrnet import HRNet
+from ..models.info import PoseInfo
+from ..models.network import Network
+from . import int8, tensorrt, torch2trt
+from .onnx import Storage, save_onnx, store_weights, to_onnx
+from .verify import Keypoints, reference_keypoints, verify
+
+if TYPE_CHECKING:
+    import onnx
+
+Target = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
+Opener = Callable[[Path, Target], Network]
+"""Opens an exported file on the back end that it is for, in full precision."""
+SUFFIXES: dict[Target, str] = {
+    "onnx": ".onnx", "openvino": ".xml", "tensorrt": ".engine", "tensorrt-rtx": ".engine",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What to make of a model.
+
+    ``store`` is how ONNX keeps float32 weights (see `hrtrack.export.onnx`), ``calibration``
+    the crops (N, H, W, 3) that int8 needs, ``batches`` the range an engine takes (for ONNX a
+    range of one size is fixed).
+    """
+
+    to: Target = "onnx"
+    precision: EnginePrecision = "fp32"
+    store: Storage = "fp32"
+    batches: BatchRange | None = None
+    calibration: NDArray[np.uint8] | None = None
+    via: Literal["onnx", "torch2trt"] = "onnx"
+    portable: bool = False
+    allow_inaccurate: bool = False
+    timing_cache: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The file, and how far it is from PyTorch; None where it could not run on this machine."""
+
+    path: Path
+    agreement: Agreement | None
+
+
+def export_model(
+    weights: Path,
+    path: Path,
+    options: ExportOptions,
+    open_network: Opener,
+    progress: tensorrt.Step | None = None,
+) -> Exported:
+    """Exports, compares with PyTorch float32, and only then keeps the file.
+
+    Args:
+        weights: checkpoint, safetensors or our ONNX.
+        path: the file to write; its suffix must be that of the target.
+        options: target, precision and the rest.
+        open_network: runs the result for the comparison.
+        progress: told about a TensorRT build's phases.
+
+    Raises:
+        ModelError: weights do not fit, the target refuses the graph, or the result is
+            beyond tolerance.
+        BackendError: a package or the GPU is missing.
+        UsageError: the options do not fit together.
+    """
+    _require_sense(path, options)
+    network, described = load_hrnet(weights)
+    reference = reference_keypoints(network, described, drawn_crops(described.input_hw))
+    if options.to in ("tensorrt", "tensorrt-rtx"):
+        return _export_engine(
+            weights, path, options, network, described, reference, open_network, progress
+        )
+    model = _onnx_model(network, described, options)
+    # The draft has the right suffix but not the name: a refused export leaves nothing behind.
+    draft = path.with_name("draft-" + path.name)
+    try:
+        if options.to == "onnx":
+            save_onnx(model, draft)
+        else:
+            int8.save_openvino(model, described, draft)
+        found = open_network(draft, options.to)
+        precision = "int8" if "int8" in (options.precision, options.store) else options.precision
+        precision = "fp16" if options.store == "fp16" else precision
+        agreement = verify(
+            found, reference, described, precision, allow_inaccurate=options.allow_inaccurate
+        )
+        found.close()
+        draft.replace(path)
+        if options.to == "openvino":
+            draft.with_suffix(".bin").replace(path.with_suffix(".bin"))
+    finally:
+        draft.unlink(missing_ok=True)
+        draft.with_suffix(".bin").unlink(missing_ok=True)
+    return Exported(path, agreement)
+
+
+def _require_sense(path: Path, options: ExportOptions) -> None:
+    suffix = SUFFIXES[options.to]
+    if path.suffix != suffix:
+        raise UsageError(f"--to {options.to} writes {suffix} files, not {path.name}")
+    if options.precision == "int8" and options.calibration is None:
+        raise UsageError("--precision int8 needs --calibrate FOLDER with pictures of people")
+    if options.store != "fp32" and (options.to != "onnx" or options.precision != "fp32"):
+        raise UsageError("--store is for float32 ONNX; other files store what they compute in")
+    if options.via == "torch2trt" and (options.to, options.precision) != ("tensorrt", "fp16"):
+        raise UsageError("--via torch2trt makes fp16 TensorRT engines only")
+
+
+def _onnx_model(network: HRNet, described: PoseInfo, options: ExportOptions) -> onnx.ModelProto:
+    engine = options.to in ("tensorrt", "tensorrt-rtx")
+    batches = options.batches
+    batch = batches.most if batches and batches.least == batches.most and not engine else None
+    if options.precision == "int8":
+        assert options.calibration is not None
+        folded = to_onnx(network, described, folded=True)
+        return int8.quantise(folded, described, options.calibration, for_tensorrt=engine)
+    model = to_onnx(network, described, half=options.precision == "fp16", batch=batch)
+    store_weights(model, options.store)
+    return model
+
+
+def _export_engine(
+    weights: Path,
+    path: Path,
+    options: ExportOptions,
+    network: HRNet,
+    described: PoseInfo,
+    reference: Keypoints,
+    open_network: Opener,
+    progress: tensorrt.Step | None,
+) -> Exported:
+    package: Package = "tensorrt-rtx" if options.to == "tensorrt-rtx" else "tensorrt"
+    trt = engines.load_package(package)
+    gpu = engines.this_gpu() if package == "tensorrt" else (None, None)
+    batches = options.batches or BatchRange()
+    if options.via == "torch2trt":
+        plan = torch2trt.convert(network, described, batches)
+    else:
+        plan = tensorrt.build_plan(
+            _onnx_model(network, described, options).SerializeToString(),
+            described.input_hw,
+            package,
+            tensorrt.BuildOptions(batches, options.timing_cache, options.portable),
+            progress,
+        )
+    identity = Identity(
+        package=package,
+        version=trt.__version__,
+        gpu=gpu[0],
+        capability=gpu[1],
+        precision=options.precision,
+        batches=batches,
+        weights=engines.weights_hash(weights),
+        source=str(weights),
+        metadata=dataclasses.replace(
+            described, config=dataclasses.asdict(network.config)
+        ).metadata(),
+        reference=np.round(reference, 4).tolist(),
+        portable=options.portable,
+    )
+    draft = path.with_name("draft-" + path.name)
+    if not torch.cuda.is_available():
+        engines.write_engine(plan, identity, path)
+        return Exported(path, None)
+    try:
+        # Taken on trust for now, so that opening it does not compare it a second time.
+        identity = dataclasses.replace(identity, verified=True)
+        engines.write_engine(plan, identity, draft)
+        found = open_network(draft, options.to)
+        agreement = verify(
+            found, reference, described, options.precision,
+            allow_inaccurate=options.allow_inaccurate,
+        )  # fmt: skip
+        found.close()
+        engines.write_engine(plan, identity, path)
+    finally:
+        draft.unlink(missing_ok=True)
+        engines.sidecar(draft).unlink(missing_ok=True)
+    return Exported(path, agreement)
+
+
+def build_engine(weights: Path, path: Path, wanted: Identity, open_network: Opener) -> None:
+    """Makes the cached engine that a back end asks for (`hrtrack.tracker.infer.open_network`)."""
+    if wanted.precision == "int8":
+        raise BackendError(
+            f"int8 needs pictures to calibrate on; build the engine once: hrtrack export {weights} "
+            f"--to {wanted.package} --precision int8 --calibrate FOLDER"
+        )
+    options = ExportOptions(
+        to=wanted.package,
+        precision=wanted.precision,
+        batches=wanted.batches,
+        timing_cache=path.parent / f"timing-{wanted.package}-{wanted.version}.bin",
+    )
+    export_model(weights, path, options, open_network)

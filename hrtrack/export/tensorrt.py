@@ -1,0 +1,147 @@
+"""TensorRT and TensorRT-RTX engines from our ONNX, by one path for versions 10.13 to 11.
+
+Precision lives in the ONNX graph and the network is strongly typed: the flags that used to
+choose it are gone from TensorRT 11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import BackendError, ModelError
+from ..models.engine import BatchRange, Package, load_package, this_gpu
+from .onnx import INPUT, OUTPUTS
+
+OLDEST = (10, 13)
+Step = Callable[[str, int, int], None]
+"""Told about a build's progress: phase, step, steps of the phase."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """How an engine is built.
+
+    ``portable`` makes a plan that later TensorRT versions and other GPUs (Ampere or newer) of
+    the kind take too, at some cost in speed; TensorRT-RTX plans are portable over GPUs anyway.
+    """
+
+    batches: BatchRange = field(default_factory=BatchRange)
+    timing_cache: Path | None = None
+    portable: bool = False
+    optimisation_level: int = 3
+
+
+def build_plan(
+    model: bytes,
+    input_hw: tuple[int, int],
+    package: Package,
+    options: BuildOptions,
+    progress: Step | None = None,
+) -> bytes:
+    """Compiles an ONNX model of ours to a plan.
+
+    Raises:
+        BackendError: the package is missing or too old, or full TensorRT has no GPU.
+        ModelError: TensorRT does not take the graph; the message has its first reason.
+    """
+    trt = load_package(package)
+    if package == "tensorrt":
+        this_gpu()
+        require_version(trt)
+    messages: list[str] = []
+    logger = _logger(trt, messages)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(model):
+        errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
+        raise ModelError(f"{package} does not take this graph: {'; '.join(errors)}")
+    _require_bindings(trt, network)
+    config = builder.create_builder_config()
+    config.builder_optimization_level = options.optimisation_level
+    batches = options.batches
+    profile = builder.create_optimization_profile()
+    shapes = ((n, *input_hw, 3) for n in (batches.least, batches.best, batches.most))
+    profile.set_shape(INPUT, *shapes)
+    config.add_optimization_profile(profile)
+    if options.portable and package == "tensorrt":
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if progress is not None:
+        config.progress_monitor = _monitor(trt, progress)
+    cache = _read_timing_cache(config, options.timing_cache)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        reason = messages[0] if messages else "it gave no reason"
+        raise ModelError(f"{package} could not build the engine: {reason}")
+    if cache is not None and options.timing_cache is not None:
+        options.timing_cache.parent.mkdir(parents=True, exist_ok=True)
+        options.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
+    return bytes(plan)
+
+
+def _require_bindings(trt: Any, network: Any) -> None:
+    """ModelError unless a graph takes uint8 crops and gives float32 keypoints and heatmaps."""
+    inputs = {network.get_input(i).name: network.get_input(i) for i in range(network.num_inputs)}
+    outputs = [network.get_output(i) for i in range(network.num_outputs)]
+    expected = inputs.keys() == {INPUT} and tuple(o.name for o in outputs) == OUTPUTS
+    if not (
+        expected
+        and inputs[INPUT].dtype == trt.DataType.UINT8
+        and all(output.dtype == trt.DataType.FLOAT for output in outputs)
+    ):
+        found = ", ".join([*inputs, *(output.name for output in outputs)])
+        raise ModelError(f"the graph has {found}; expected uint8 crops to keypoints and heatmaps")
+
+
+def require_version(trt: Any) -> None:
+    """BackendError if TensorRT is older than its strongly typed networks can be relied on."""
+    version = tuple(int(part) for part in trt.__version__.split(".")[:2])
+    if version < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise BackendError(f"TensorRT {trt.__version__} is too old; {oldest} or newer is needed")
+
+
+def _read_timing_cache(config: Any, path: Path | None) -> Any:
+    """Measured kernel times of earlier builds, which make this one shorter."""
+    if path is None:
+        return None
+    known = path.read_bytes() if path.is_file() else b""
+    cache = config.create_timing_cache(known)
+    # A cache from another GPU is not an error, it only does not help.
+    return cache if config.set_timing_cache(cache, ignore_mismatch=True) else None
+
+
+def _logger(trt: Any, messages: list[str]) -> Any:
+    class Logger(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, text: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                messages.append(text.strip().splitlines()[0])
+
+    return Logger()
+
+
+def _monitor(trt: Any, tell: Step) -> Any:
+    class Monitor(trt.IProgressMonitor):
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.sizes: dict[str, int] = {}
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+            self.sizes[phase] = steps
+            tell(phase, 0, steps)
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            tell(phase, step + 1, self.sizes.get(phase, 0))
+            return True
+
+        def phase_finish(self, phase: str) -> None:
+            tell(phase, self.sizes.get(phase, 0), self.sizes.get(phase, 0))
+
+    return Monitor()

@@ -1,0 +1,193 @@
+"""Pose networks as TensorRT or TensorRT-RTX engines: found, checked, and run on the GPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...errors import BackendError
+from ...models import engine as engines
+from ...models import info
+from ...models.engine import BatchRange, Identity, Package
+from ...models.zoo import cache_folder
+from .batches import Arrays
+from .cuda import in_device_batches, record
+
+if TYPE_CHECKING:
+    from . import EngineBuilder, Precision
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+INPUT, OUTPUTS = "crops", ("keypoints", "heatmaps")
+
+
+def usable_package() -> Package | None:
+    """The TensorRT package that is installed here, the full one first."""
+    for package in engines.MODULES:
+        try:
+            engines.load_package(package)
+        except BackendError:
+            continue
+        return package
+    return None
+
+
+def open_engine(
+    path: Path,
+    package: Package,
+    device: str | None,
+    precision: Precision,
+    batches: tuple[int, ...] | None,
+    build_engine: EngineBuilder | None,
+    why: str = "",
+) -> EngineNetwork:
+    """Opens an engine file, or the cached engine of a model, built first if need be.
+
+    Raises:
+        BackendError: no package, no GPU, an engine made for something else, or no engine and
+            nobody to build one.
+    """
+    trt = engines.load_package(package)
+    index = torch.device(device or "cuda").index or 0
+    gpu, capability = engines.this_gpu(index)
+    wanted = Identity(
+        package=package,
+        version=trt.__version__,
+        gpu=gpu if package == "tensorrt" else None,
+        capability=capability if package == "tensorrt" else None,
+        precision=_precision(precision),
+        batches=BatchRange(),
+        weights="",
+        source=str(path),
+    )
+    if path.suffix == ".engine":
+        found = engines.read_identity(path)
+        engines.require_fit(found, wanted, path)
+        return EngineNetwork(trt, path, found, index, batches, why)
+    wanted = replace(wanted, weights=engines.weights_hash(path))
+    engine = engines.cached_path(cache_folder(), wanted)
+    if not engine.is_file():
+        if build_engine is None:
+            raise BackendError(
+                f"no {package} engine of {path.name} for this GPU yet; build it: "
+                f"hrtrack export {path} --to {package}"
+            )
+        build_engine(path, engine, wanted)
+    found = engines.read_identity(engine)
+    engines.require_fit(found, wanted, engine)
+    return EngineNetwork(trt, engine, found, index, batches, why)
+
+
+def _precision(precision: Precision) -> engines.EnginePrecision:
+    if precision == "auto":
+        return "fp16"
+    if precision == "bf16":
+        raise BackendError("engines are built in fp16, fp32 or int8, not in bf16")
+    return precision
+
+
+class EngineNetwork:
+    """An engine with one execution context, buffers and CUDA graph per batch size."""
+
+    def __init__(
+        self,
+        trt: Any,
+        path: Path,
+        identity: Identity,
+        device: int,
+        batches: tuple[int, ...] | None,
+        why: str,
+    ) -> None:
+        self.identity = identity
+        said = info.from_metadata(identity.metadata, path)
+        if said is None:
+            raise BackendError(f"{path}: nothing beside it says what it predicts; rebuild it")
+        self.info, self.skeleton, self.input_hw = said, said.skeleton, said.input_hw
+        self.device = torch.device("cuda", device)
+        self._trt, self._why, self._name = trt, why, path.stem
+        with torch.cuda.device(self.device):
+            self._logger = trt.Logger(trt.Logger.ERROR)
+            self._runtime = trt.Runtime(self._logger)
+            self._runtime.engine_host_code_allowed = identity.portable
+            self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        if self._engine is None:
+            raise BackendError(
+                f"{path} cannot be loaded here; rebuild it: "
+                f"{engines.rebuild_command(identity, identity.package)}"
+            )
+        span = identity.batches
+        sizes = {size for size in batches or BATCHES if span.least <= size <= span.most}
+        self._sizes = tuple(sorted(sizes | {span.most}))
+        self._captured: dict[int, CapturedEngine] = {}
+
+    def on_device(self, crops: Tensor, *, heatmaps: bool = False) -> dict[str, Tensor]:
+        """The same as calling it, with tensors that stay on the GPU, on the current stream."""
+        if self._engine is None:
+            raise BackendError("this network is closed")
+        return in_device_batches(
+            crops, self._sizes, self._replay, len(self.skeleton), heatmaps=heatmaps
+        )
+
+    def _replay(self, crops: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        if size not in self._captured:
+            shape = (size, *self.input_hw, 3)
+            self._captured[size] = CapturedEngine(self._trt, self._engine, shape, self.device)
+        return self._captured[size](crops)
+
+    def __call__(self, crops_NHW3: NDArray[np.uint8], *, heatmaps: bool = False) -> Arrays:
+        """Crops (N, H, W, 3) -> ``keypoints`` (N, K, 3), on request ``heatmaps``; N may be 0."""
+        crops = torch.from_numpy(np.ascontiguousarray(crops_NHW3)).to(self.device)
+        found = self.on_device(crops, heatmaps=heatmaps)
+        return {name: tensor.cpu().numpy() for name, tensor in found.items()}
+
+    def describe(self) -> str:
+        """One line for the log."""
+        it, (height, width) = self.identity, self.input_hw
+        why = f" ({self._why})" if self._why else ""
+        doubt = "" if it.verified else ", not yet compared with PyTorch"
+        return (
+            f"{self._name} {height}x{width} {self.skeleton.name} on {it.package} {it.version}, "
+            f"{torch.cuda.get_device_name(self.device)}, {it.precision}{doubt}{why}"
+        )
+
+    def close(self) -> None:
+        """Frees engine, contexts and buffers; safe to call twice."""
+        self._captured.clear()
+        self._engine = None
+
+
+class CapturedEngine:
+    """One batch size of an engine, recorded as a CUDA graph and replayed from then on."""
+
+    def __init__(self, trt: Any, engine: Any, shape: tuple[int, ...], device: torch.device) -> None:
+        self._context = engine.create_execution_context()
+        self._crops = torch.zeros(shape, dtype=torch.uint8, device=device)
+        self._context.set_input_shape(INPUT, shape)
+        missing = self._context.infer_shapes()
+        if missing:
+            raise BackendError(f"the engine leaves the shapes of {', '.join(missing)} open")
+        results = []
+        self._context.set_tensor_address(INPUT, self._crops.data_ptr())
+        for name in OUTPUTS:
+            size = tuple(self._context.get_tensor_shape(name))
+            result = torch.empty(size, dtype=torch.float32, device=device)
+            self._context.set_tensor_address(name, result.data_ptr())
+            results.append(result)
+        self._results = (results[0], results[1])
+        self._replay = record(self._enqueue, device)
+
+    def _enqueue(self, stream: torch.cuda.Stream) -> None:
+        if not self._context.execute_async_v3(stream.cuda_stream):
+            raise BackendError("TensorRT could not run the engine")
+
+    def __call__(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        """Results for up to as many crops as recorded, in memory that the next call reuses."""
+        self._crops[: len(crops)].copy_(crops, non_blocking=True)
+        self._replay()
+        keypoints, heatmaps = self._results
+        return keypoints[: len(crops)], heatmaps[: len(crops)]
