@@ -44,7 +44,7 @@ class Server:
                 self.end_headers()
                 self.wfile.write(body[first:])
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, *args: object) -> None:
                 pass
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -123,7 +123,7 @@ def test_zip_gives_its_onnx(server: Server, tmp_path: Path) -> None:
 def test_missing_on_the_server(server: Server, tmp_path: Path) -> None:
     known = entry(server, "here.pth", BODY, "0" * 8)
     gone = dataclasses.replace(known, url=server.url + "gone.pth")
-    with pytest.raises(ModelError, match="cannot download some-model .*404"):
+    with pytest.raises(ModelError, match=r"cannot download some-model .*404"):
         zoo.fetch(gone, tmp_path)
 
 
@@ -132,9 +132,9 @@ def test_resolve(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     own = tmp_path / "mine.onnx"
     own.write_bytes(b"x")
     assert zoo.resolve(own) == own
-    with pytest.raises(ModelError, match="no model file at nowhere/mine.onnx"):
+    with pytest.raises(ModelError, match=r"no model file at nowhere/mine\.onnx"):
         zoo.resolve("nowhere/mine.onnx")
-    with pytest.raises(ModelError, match="unknown model 'hrnet_w32_coco'.*hrnet_w32_coco_256x192"):
+    with pytest.raises(ModelError, match=r"unknown model 'hrnet_w32_coco'.*hrnet_w32_coco_256x192"):
         zoo.resolve("hrnet_w32_coco")
     digits = hashlib.sha256(BODY).hexdigest()[:8]
     known = entry(server, f"net-{digits}_20200708.pth", BODY, digits)

@@ -19,6 +19,7 @@ SMALLEST = 9.0
 SEEN_LEAST = 0.35
 """People of whom less than this share is on the canvas are ignored."""
 GRIDS, GRID_ODDS = ((2, 1), (2, 2), (3, 2), (4, 3)), (0.25, 0.35, 0.25, 0.15)
+TILE_LEAST = 64
 BOXES_MOST = 40
 
 
@@ -110,6 +111,7 @@ def draw_canvas(
     columns, rows = 1, 1
     if rng.random() < mosaic:
         columns, rows = GRIDS[rng.choice(len(GRIDS), p=GRID_ODDS)]
+        columns, rows = min(columns, width // TILE_LEAST), min(rows, height // TILE_LEAST)
     xs, ys = grid_lines(width, columns, rng), grid_lines(height, rows, rng)
     boxes: list[NDArray[np.float32]] = []
     kinds: list[NDArray[np.int8]] = []
@@ -118,11 +120,10 @@ def draw_canvas(
             photo = store.draw(rng)
             h, w = photo.image.shape[:2]
             fit, cover = min((x1 - x0) / w, (y1 - y0) / h), max((x1 - x0) / w, (y1 - y0) / h)
-            if columns * rows == 1:
-                # As at inference the whole photo is seen, or it lies smaller or larger.
-                zoom = fit * (1.0 if rng.random() < 0.3 else np.exp(rng.uniform(-1.1, 0.5)))
+            if columns * rows == 1 and rng.random() < 0.3:
+                zoom = fit  # as at inference
             else:
-                zoom = np.exp(rng.uniform(np.log(fit * 0.8), np.log(cover * 1.5)))
+                zoom = np.exp(rng.uniform(np.log(fit * 0.8), np.log(cover * 1.4)))
             stretch = np.exp(rng.uniform(-0.1, 0.1))
             b, k = place(
                 canvas,

@@ -1,0 +1,281 @@
+"""The person detector's canvases, assignment and training."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from hrtrack.configs.person_fast_schema import (  # noqa: E402
+    DetectorTrainConfig,
+    load_detector_config,
+)
+from hrtrack.errors import ConfigError, DataError, ModelError  # noqa: E402
+from hrtrack.models.detector import (  # noqa: E402
+    PersonDetector,
+    boxes_from_sides,
+    cell_centres,
+    load_detector,
+)
+from hrtrack.train.detector import fit as fit_module  # noqa: E402
+from hrtrack.train.detector.canvas import draw_batch, place  # noqa: E402
+from hrtrack.train.detector.fit import train_detector  # noqa: E402
+from hrtrack.train.detector.loss import (  # noqa: E402
+    AssignConfig,
+    assign,
+    detector_loss,
+    giou,
+)
+from hrtrack.train.detector.photos import (  # noqa: E402
+    IGNORE,
+    PERSON,
+    Photo,
+    PhotoStore,
+    build_store,
+)
+from hrtrack.train.detector.predict import as_function  # noqa: E402
+from hrtrack.train.metrics.detection import evaluate_detectors, load_people  # noqa: E402
+
+SMALL = {"widths": [16, 16, 32, 32, 32], "blocks": [1, 1, 1, 1], "pyramid": 32, "size": [64, 96]}
+
+
+def make_set(folder: Path, photos: int) -> None:
+    """Noise with one or two bright upright ellipses, in COCO form."""
+    rng = np.random.default_rng(5)
+    images, annotations = [], []
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(photos):
+        image = rng.integers(0, 90, (72, 100, 3), np.uint8)
+        for column in range(1 + i % 2):
+            w, h = int(rng.integers(12, 20)), int(rng.integers(28, 44))
+            x, y = int(rng.integers(2, 28)) + 50 * column, int(rng.integers(2, 26))
+            centre, axes = (x + w // 2, y + h // 2), (w // 2, h // 2)
+            cv2.ellipse(image, centre, axes, 0, 0, 360, (230, 200, 170), -1)
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": i, "category_id": 1, "iscrowd": 0,
+                 "bbox": [x, y, w, h], "area": w * h}
+            )  # fmt: skip
+        cv2.imwrite(str(folder / f"{i}.png"), image)
+        images.append({"id": i, "file_name": f"{i}.png", "width": 100, "height": 72})
+    (folder / "people.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+
+
+def config(folder: Path, **fit: object) -> DetectorTrainConfig:
+    return DetectorTrainConfig.model_validate(
+        {
+            "name": "tiny",
+            "model": SMALL,
+            "data": {
+                "root": str(folder),
+                "sets": [{"annotations": "people.json", "images": "."}],
+            },
+            "stages": [{"begin": 0, "canvases": [{"size": [64, 96], "mosaic": 0.2}]}],
+            "fit": {"batch": 8, "warmup_steps": 10, "workers": 0, "ema": 0.97, **fit},
+        }
+    )
+
+
+def test_a_placed_photo_takes_its_box_along() -> None:
+    rng = np.random.default_rng(0)
+    checked = 0
+    for _ in range(60):
+        image = np.zeros((int(rng.integers(40, 120)), int(rng.integers(40, 120)), 3), np.uint8)
+        h, w = image.shape[:2]
+        x0, y0 = int(rng.integers(0, w - 24)), int(rng.integers(0, h - 24))
+        image[y0 : y0 + 20, x0 : x0 + 16] = 255
+        photo = Photo(
+            image,
+            np.array([[x0, y0, x0 + 16, y0 + 20]], np.float32),
+            np.array([PERSON], np.int8),
+        )
+        canvas = np.full((128, 160, 3), 7, np.uint8)
+        zoom = rng.uniform(0.6, 2.0, 2)
+        boxes, kinds = place(
+            canvas, (10, 5, 140, 120), photo, (zoom[0], zoom[1]), (rng.random(), rng.random()),
+            bool(rng.integers(2)), cv2.INTER_NEAREST,
+        )  # fmt: skip
+        assert (canvas[:5] == 7).all()
+        assert (canvas[:, :10] == 7).all()
+        assert (canvas[120:] == 7).all()
+        assert (canvas[:, 140:] == 7).all()
+        rows, columns = np.nonzero(canvas[..., 0] == 255)
+        if not len(boxes) or kinds[0] == IGNORE:
+            continue
+        seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        np.testing.assert_allclose(boxes[0], seen, atol=2.5)
+        checked += 1
+    assert checked > 20
+
+
+def test_the_same_seed_draws_the_same_batch(tmp_path: Path) -> None:
+    make_set(tmp_path, 6)
+    settings = config(tmp_path, steps=1)
+    build_store(settings.data.sets, tmp_path, tmp_path / "cache")
+    store = PhotoStore(tmp_path / "cache", 0.5, [1.0])
+    canvases = settings.stages[0].canvases
+    first, again = (draw_batch(store, canvases, 4, (0, 9)) for _ in range(2))
+    other = draw_batch(store, canvases, 4, (0, 10))
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_weak_teacher_boxes_and_crowds_are_ignored(tmp_path: Path) -> None:
+    make_set(tmp_path, 1)
+    data = json.loads((tmp_path / "people.json").read_text())
+    box = {"image_id": 0, "category_id": 1, "bbox": [1, 2, 30, 40]}
+    data["annotations"] = [
+        {**box, "pseudo": True, "score": 0.4},
+        {**box, "pseudo": True, "score": 0.8},
+        {**box, "iscrowd": 1},
+        box,
+    ]
+    (tmp_path / "people.json").write_text(json.dumps(data))
+    build_store(config(tmp_path, steps=1).data.sets, tmp_path, tmp_path / "cache")
+    photo = PhotoStore(tmp_path / "cache", 0.5, [1.0])[0]
+    assert photo.kinds.tolist() == [IGNORE, PERSON, IGNORE, PERSON]
+    np.testing.assert_allclose(photo.boxes[0], [1, 2, 31, 42])
+
+
+def test_giou_by_hand() -> None:
+    a = torch.tensor([[0.0, 0, 2, 2], [0, 0, 1, 1]])
+    b = torch.tensor([[1.0, 0, 3, 2], [2, 0, 3, 1]])
+    iou, value = giou(a, b)
+    torch.testing.assert_close(iou, torch.tensor([1 / 3, 0.0]))
+    torch.testing.assert_close(value, torch.tensor([1 / 3, -1 / 3]))
+
+
+def test_assignment_gives_each_person_the_best_cells() -> None:
+    centres, strides = cell_centres(64, 96)
+    people = torch.tensor([[[8.0, 8, 40, 56], [60, 10, 64, 14], [0, 0, 0, 0]]])
+    valid = torch.tensor([[True, True, False]])
+    half = strides[:, None].expand(-1, 4)
+    boxes = boxes_from_sides(centres, half * 1.5)[None]
+    exact = 3 * 12 + 2
+    boxes[0, exact] = people[0, 0]
+    scores = torch.full((1, len(centres)), 0.1)
+    owner, target = assign(scores, boxes, people, valid, centres, strides, AssignConfig())
+    assert owner[0, exact] == 0
+    assert target[0, exact] == pytest.approx(1.0)
+    assert (owner == 2).sum() == 0
+    # The second person lies between cell centres and still gets one.
+    assert (owner == 1).any()
+    outside = (centres[:, 0] > 70) | (centres[:, 1] > 60)
+    assert (owner[0, outside] == -1).all()
+    assert (target[owner == -1] == 0).all()
+
+
+def test_cells_in_ignored_regions_may_fire() -> None:
+    centres, strides = cell_centres(64, 96)
+    sides = torch.full((1, len(centres), 4), 8.0)
+    region = torch.tensor([[[0.0, 0, 48, 64]]])
+    quiet = torch.full((1, len(centres)), -8.0)
+    firing = torch.where((centres[:, 0] < 48)[None], 3.0, quiet)
+
+    def loss(logits: torch.Tensor, kind: int) -> float:
+        kinds = torch.tensor([[kind]])
+        args = (sides, region, kinds, centres, strides, AssignConfig())
+        return detector_loss(logits, *args)[1]["score_loss"]
+
+    assert loss(firing, -1) == pytest.approx(loss(quiet, -1), rel=0.6)
+    assert loss(firing, 0) > 50 * loss(quiet, 0)
+
+
+@pytest.mark.slow
+def test_training_finds_the_ellipses(tmp_path: Path) -> None:
+    make_set(tmp_path / "set", 48)
+    settings = config(tmp_path / "set", steps=80, lr=5e-3, amp="off", log_steps=20)
+    mean = train_detector(settings, tmp_path / "out", quiet=True)
+    data = load_people(tmp_path / "set/people.json")
+    detect = as_function(mean, (64, 96))
+    result = evaluate_detectors({"tiny": detect}, data, tmp_path / "set")["tiny"]
+    assert result.ap50["all"] > 0.8
+    rows = list(csv.DictReader((tmp_path / "out/log.csv").open()))
+    assert [int(row["step"]) for row in rows] == [20, 40, 60, 80]
+    assert float(rows[-1]["loss"]) < 0.6 * float(rows[0]["loss"])
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_set(tmp_path / "set", 8)
+    settings = config(tmp_path / "set", steps=6, amp="off", save_minutes=0)
+    whole = train_detector(settings, tmp_path / "whole", quiet=True)
+
+    class Kill(Exception):
+        pass
+
+    def add(log: object, step: int, *rest: object) -> None:
+        if step == 4:
+            raise Kill
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_module._Log, "add", add)
+        with pytest.raises(Kill):
+            train_detector(settings, tmp_path / "cut", quiet=True)
+    resumed = train_detector(settings, tmp_path / "cut", quiet=True)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0, msg=name)
+    assert not (tmp_path / "cut/last.pt").exists()
+
+
+def test_checkpoint_onnx_and_network_agree(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    from hrtrack.export.detector import export_detector
+    from hrtrack.tracker.detect import open_detector
+
+    torch.manual_seed(0)
+    detector = PersonDetector().eval()
+    for head in detector.heads:
+        torch.nn.init.normal_(head.score.weight, std=0.5)
+        torch.nn.init.constant_(head.score.bias, 0.0)
+    with torch.no_grad():
+        # Fresh norms are equal, and the exporter stores equal parameters once.
+        for value in (*detector.parameters(), *detector.buffers()):
+            if value.ndim == 1:
+                value.add_(torch.rand_like(value) * 0.1)
+    path = tmp_path / "own.onnx"
+    export_detector(detector, (96, 160), path, {"name": "own", "task": "detector"})
+    assert path.stat().st_size < 6e6
+    read = load_detector(path)
+    for name, value in detector.state_dict().items():
+        torch.testing.assert_close(read.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+    rng = np.random.default_rng(0)
+    runner = open_detector(str(path), threads=1, min_score=0.01)
+    for shape in ((120, 200, 3), (200, 120, 3)):
+        photo = cv2.resize(rng.integers(0, 255, (9, 9, 3), np.uint8), (shape[1], shape[0]))
+        hw = (96, 160) if shape[1] > shape[0] else (160, 96)
+        boxes, scores = runner(photo)
+        wanted, wanted_scores = as_function(detector, hw)(photo)
+        assert len(boxes) > 3
+        np.testing.assert_allclose(scores[:3], wanted_scores[:3], atol=0.02)
+        np.testing.assert_allclose(boxes[0], wanted[0].clip(0, [*shape[1::-1]] * 2), atol=2)
+
+
+def test_foreign_weights_are_refused(tmp_path: Path) -> None:
+    torch.save({"ema": {"stem.0.weight": torch.zeros(3)}}, tmp_path / "other.pt")
+    with pytest.raises(ModelError, match=r"does not fit this person detector: stem\.0\.weight"):
+        load_detector(tmp_path / "other.pt")
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(ModelError, match="is not a detector checkpoint"):
+        load_detector(tmp_path / "text.pt")
+    (tmp_path / "text.onnx").write_text("hello")
+    with pytest.raises(ModelError, match="cannot be read as an ONNX model"):
+        load_detector(tmp_path / "text.onnx")
+
+
+def test_configuration_errors_name_the_key(tmp_path: Path) -> None:
+    assert load_detector_config("person_fast").model.size == (320, 512)
+    with pytest.raises(ConfigError, match=r"unknown key 'fit.learning_rate'"):
+        load_detector_config("person_fast", ["fit.learning_rate=1"])
+    with pytest.raises(ConfigError, match="either minutes or steps"):
+        load_detector_config("person_fast", ["fit.steps=5"])
+    with pytest.raises(DataError, match="cannot read the annotations"):
+        train_detector(config(tmp_path / "no", steps=1), tmp_path / "out", quiet=True)
