@@ -140,6 +140,7 @@ def draw_overlay(image_HW3: NDArray[np.uint8], lines: list[str]) -> None:
     scale = max(0.45, image_HW3.shape[0] / 1300)
     step = int(34 * scale)
     for row, text in enumerate(lines):
-        at = (10, step * (row + 1))
-        cv2.putText(image_HW3, text, at, FONT, scale, (0, 0, 0), 3, cv2.LINE_AA)
-        cv2.putText(image_HW3, text, at, FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
+        x, y = 10, step * (row + 1)
+        # Not a thicker outline: OpenCV 5 spaces thick letters differently.
+        cv2.putText(image_HW3, text, (x + 1, y + 1), FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)
+        cv2.putText(image_HW3, text, (x, y), FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)

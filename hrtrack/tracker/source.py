@@ -6,12 +6,8 @@ import glob
 import re
 from pathlib import Path
 
-import av
-import av.container
-import av.error
-import av.logging
-
 from ..errors import SourceError, UsageError
+from .pyav import av
 from .source_base import OPEN_TIMEOUT, LiveOptions, Source, unreadable, without_password
 from .source_camera import Camera, camera_input, camera_number, list_cameras
 from .source_file import from_container, open_file

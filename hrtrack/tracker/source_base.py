@@ -11,11 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, cast
 
-import av
-import av.error
-
 from ..errors import SourceError
 from .frame import Frame
+from .pyav import av
 
 if TYPE_CHECKING:
     import numpy as np

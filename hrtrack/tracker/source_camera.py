@@ -7,11 +7,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
-import av.device
-import av.error
-
 from ..errors import SourceError
+from .pyav import av
 from .source_base import LiveOptions
 
 

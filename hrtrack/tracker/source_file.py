@@ -13,12 +13,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO
 
-import av
-import av.container
-import av.error
-
 from ..errors import HrtrackError, SourceError, TruncatedSourceError
 from .frame import Frame
+from .pyav import av
 from .source_base import OPEN_TIMEOUT, Source, unreadable, upright_rgb, video_stream, why
 from .stopwatch import Stopwatch
 

@@ -10,12 +10,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol
 
-import av
-import av.container
-import av.error
-
 from ..errors import HrtrackError, SourceError
 from .frame import Frame
+from .pyav import av
 from .source_base import LiveOptions, Source, upright_rgb, video_stream, why
 from .stopwatch import Stopwatch
 

@@ -6,10 +6,7 @@ import logging
 from collections.abc import Iterator
 from fractions import Fraction
 
-import av
-import av.container
-import av.error
-
+from ..pyav import av
 from ..source_base import Source, why
 
 LOG = logging.getLogger(__name__)

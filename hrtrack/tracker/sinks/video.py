@@ -11,14 +11,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import av
-import av.container
-import av.error
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
 from numpy.typing import NDArray
 
 from ...errors import SinkError
+from ..pyav import av
 from ..source_base import Source, why
 from ..stopwatch import Stopwatch
 from .audio import Sound
@@ -83,7 +80,7 @@ class Encoder:
         self._stream.time_base = self._stream.codec_context.time_base = self._base
         self._stream.codec_context.gop_size = max(1, round(self._rate * KEYFRAME_SECONDS))
         for tag in ("colorspace", "color_primaries", "color_trc"):
-            setattr(self._stream.codec_context, tag, int(Colorspace.ITU709))
+            setattr(self._stream.codec_context, tag, int(av.video.reformatter.Colorspace.ITU709))
         self._sound = Sound(source, self._out, form, origin)
         self._queue: queue.Queue[tuple[NDArray[np.uint8], int] | None] = queue.Queue(QUEUED)
         self._error: SinkError | None = None
@@ -132,8 +129,8 @@ class Encoder:
         picture = av.VideoFrame.from_ndarray(_fitted(image_HW3, self._size), format="rgb24")
         picture = picture.reformat(
             format="yuv420p",
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
+            dst_colorspace=av.video.reformatter.Colorspace.ITU709,
+            dst_color_range=av.video.reformatter.ColorRange.MPEG,
         )
         picture.pts, picture.time_base = pts, self._base
         step = max(1, round(1 / (self._rate * self._base)))
@@ -155,13 +152,17 @@ class Encoder:
 
 
 class Video:
-    """The annotated video: ``NAME.part.mp4`` while it grows, ``NAME.mp4`` when it is done."""
+    """The annotated video: ``NAME.part.mp4`` while it grows, ``NAME.mp4`` when it is done.
 
-    def __init__(self, target: Target, run: Run, stride: int = 1) -> None:
+    ``origin`` is the instant on the source's clock at which it begins: the asked start.
+    """
+
+    def __init__(
+        self, target: Target, run: Run, stride: int = 1, origin: Fraction | None = None
+    ) -> None:
         self._path = Path(target.path)
-        self._source = run.source
         rate = run.source.fps / stride if run.source.fps else None
-        origin = Fraction(run.source.start or 0)
+        origin = Fraction(run.source.start or 0) if origin is None else origin
         self._encoder = Encoder(
             target.part, run.source, origin, _metadata(run), run.stopwatch, rate
         )
