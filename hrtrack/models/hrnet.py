@@ -215,10 +215,10 @@ def initialise(network: HRNet, how: Literal["official", "he", "fixup"]) -> None:
     """Fills the weights before training from scratch.
 
     ``official``: normal with standard deviation 0.001 (what the paper's code does; needs
-    batch norm). ``he``: He et al. 2015, for networks with batch norm. ``fixup``: He, with the
-    last convolution of each residual branch at zero and the exchange convolutions divided
-    by the number of branches they meet, after Zhang et al., "Fixup Initialization", ICLR
-    2019; trains without any norm.
+    batch norm). ``he``: He et al. 2015, for networks with batch norm. ``fixup``: He, and in
+    parts without a norm the last convolution of each residual branch at zero and the exchange
+    convolutions divided by the number of branches they meet, after Zhang et al., "Fixup
+    Initialization", ICLR 2019; trains whatever the norm is taken out of.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -236,14 +236,15 @@ def initialise(network: HRNet, how: Literal["official", "he", "fixup"]) -> None:
         return
     with torch.no_grad():
         for module in network.modules():
-            if isinstance(module, BasicBlock):
+            if isinstance(module, BasicBlock) and isinstance(module.bn2, nn.Identity):
                 module.conv2.weight.zero_()
-            elif isinstance(module, Bottleneck):
+            elif isinstance(module, Bottleneck) and isinstance(module.bn3, nn.Identity):
                 module.conv3.weight.zero_()
             elif isinstance(module, HRModule):
                 share = 1 / len(module.branches)
                 for layer in module.fuse_layers.modules():
-                    if isinstance(layer, nn.Conv2d):
+                    # Only a convolution without a norm has a bias.
+                    if isinstance(layer, nn.Conv2d) and layer.bias is not None:
                         layer.weight.mul_(share)
 
 
