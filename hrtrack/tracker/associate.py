@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import area, iou, oks
+from ..geometry import iou
 from ..poses import Poses
 from ..skeleton import Skeleton
 from . import motion as kalman
 from .assign import match
 from .duplicates import unique
 from .extent import reaches
+from .likeness import similarities
 from .state import Live, State
 
 Floats = NDArray[np.float64]
@@ -39,23 +40,19 @@ class AssociationOptions:
     memory: float = 2.0
     """How long a person who is not seen may come back and get the ID again; nobody for longer
     than they were seen before."""
-    lost_weight: float = 0.7
-    """Factor on the similarity of people not in view, so that those in view have precedence."""
     new_iou: float = 0.5
     """Nobody new is seen where a box overlaps more with someone already followed."""
-    pose_weight: float = 0.5
-    """Share of OKS in the similarity of a track just seen; overlap and motion share the rest."""
-    pose_memory: float = 0.3
-    """Time constant with which OKS loses its weight while a person is not seen."""
+    pose_weight: float = 6.0
+    """What the mean OKS exponent of the joints counts against the box's half squared distance."""
     pose_spread: float = 2.0
     """Factor on the skeleton's sigmas: how far joints may be off and still be alike."""
-    min_similarity: float = 0.15
-    """Pairs less alike than this are never matched."""
-    gate: float = 4.0
-    """Pairs of which the centre is farther from the prediction, in standard deviations, are not."""
-    box_noise: float = 0.04
-    """Spread of a measured box."""
-    acceleration: float = 3.0
+    pose_time: float = 0.05
+    """Time constant with which the remembered pose follows the measured one."""
+    max_cost: float = 20.0
+    """Pairs that cost more than this are out of the question."""
+    box_noise: float = 0.03
+    """Spread of the centre of a measured box."""
+    acceleration: float = 8.0
     """Spread of people's acceleration in sizes a second squared."""
     damping: float = 1.0
     """Time constant with which the velocity of an unseen person dies away."""
@@ -175,8 +172,9 @@ class Tracks:
     def _forget(self, newest: float) -> None:
         """Drops people not seen for long, and at once those who were never confirmed."""
         state = self._state
-        memory = np.minimum(self.options.memory, state.seen - state.since + 0.1)
-        kept = np.where(state.ids > 0, self._time - state.seen <= memory, state.seen >= newest)
+        unseen = self._time - state.seen
+        known = (unseen <= state.seen - state.since + 0.1) | (state.seen >= newest)
+        kept = known & np.where(state.ids > 0, unseen <= self.options.memory, state.seen >= newest)
         if not kept.all():
             self._state = state[kept]
 
@@ -190,18 +188,29 @@ class Tracks:
             self.options.acceleration,
             np.where(in_view, STEADY, self.options.damping),
         )
-        state.keypoints += (moved.position - state.motion.position)[:, None, :2]
+        shift = (moved.position - state.motion.position)[:, None, :2]
+        state.keypoints += shift
+        state.shape += shift
         state.motion = moved
 
     def _associate(self, poses: Poses, in_view: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Rows of the state and the columns of the poses that they match."""
-        similarity = self._similarity(poses, in_view)
-        high = np.flatnonzero(poses.person_scores >= self.options.min_score)
+        options = self.options
+        similarity = similarities(
+            self._state,
+            poses,
+            self._time,
+            self._sigmas,
+            box_noise=options.box_noise,
+            pose_weight=options.pose_weight,
+            max_cost=options.max_cost,
+        )
+        high = np.flatnonzero(poses.person_scores >= options.min_score)
         rows, columns = match(similarity[:, high])
         columns = high[columns]
         left = in_view.copy()
         left[rows] = False
-        low = np.flatnonzero(poses.person_scores < self.options.min_score)
+        low = np.flatnonzero(poses.person_scores < options.min_score)
         if not left.any() or len(low) == 0:
             return rows, columns
         left_rows = np.flatnonzero(left)
@@ -211,41 +220,20 @@ class Tracks:
             np.concatenate([columns, low[more_columns]]),
         )
 
-    def _similarity(self, poses: Poses, in_view: Mask) -> Floats:
-        """(T, N) in [0, 1], 0 for pairs out of the question."""
-        options, state = self.options, self._state
-        if len(state.ids) == 0 or len(poses) == 0:
-            return np.zeros((len(state.ids), len(poses)))
-        boxes = kalman.to_corners(state.motion.position)
-        measured = poses.boxes.astype(np.float64)
-        overlap = iou(boxes, measured)
-        far = kalman.distances(state.motion, measured, options.box_noise)
-        near = np.exp(-0.5 * far)
-        weights = state.scores[:, None] * poses.scores[None]
-        alike = oks(
-            poses.keypoints.astype(np.float64), state.keypoints,
-            area(boxes), self._sigmas, weights.transpose(1, 0, 2),
-        ).T  # fmt: skip
-        pose = options.pose_weight * np.exp(-(self._time - state.seen) / options.pose_memory)
-        pose = pose[:, None] * (weights.sum(axis=2) > 0)
-        similarity = pose * alike + (1.0 - pose) * 0.5 * (overlap + near)
-        sizes = area(measured)[None] / np.maximum(area(boxes)[:, None], 1.0)
-        possible = (far < options.gate**2) | (overlap > 0.5)
-        possible &= (sizes > 0.25) & (sizes < 4.0) & (similarity >= options.min_similarity)
-        similarity *= np.where(in_view, 1.0, options.lost_weight)[:, None]
-        return np.where(possible, similarity, 0.0)
-
     def _correct(self, rows: NDArray[np.intp], poses: Poses, detected: bool) -> None:
         """Enters what was measured of the matched people."""
         state, options = self._state, self.options
         if len(rows) == 0:
             return
-        noise = np.full((len(rows), 1), options.box_noise)
-        moved = kalman.correct(state.motion[rows], poses.boxes.astype(np.float64), noise)
+        boxes = poses.boxes.astype(np.float64)
+        moved = kalman.correct(state.motion[rows], boxes, options.box_noise)
         state.motion.position[rows] = moved.position
         state.motion.velocity[rows] = moved.velocity
         state.motion.covariance[rows] = moved.covariance
         state.keypoints[rows] = poses.keypoints
+        age = (self._time - state.seen[rows])[:, None, None]
+        share = (1.0 - np.exp(-np.maximum(age, 1e-3) / options.pose_time)) * poses.scores[..., None]
+        state.shape[rows] += share * (poses.keypoints - state.shape[rows])
         state.scores[rows] = poses.scores
         state.person_scores[rows] = poses.person_scores
         quality = poses.scores.mean(axis=1)
@@ -264,6 +252,7 @@ class Tracks:
             keys,
             np.zeros(count, np.int64),
             kalman.start(poses.boxes.astype(np.float64), self.options.box_noise),
+            poses.keypoints.astype(np.float64),
             poses.keypoints.astype(np.float64),
             poses.scores.astype(np.float64),
             poses.person_scores.astype(np.float64),

@@ -8,6 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+SIZE_NOISE = 3.0
+"""Width and height of a box are so many times noisier than its centre: a stretched arm moves
+one side alone (measured on Penn Action, docs/tracking.md)."""
+_RATIO = np.array([1.0, 1.0, SIZE_NOISE, SIZE_NOISE])
 
 
 @dataclass(slots=True)
@@ -33,12 +37,11 @@ class Motion:
 
 
 def start(boxes: Floats, noise: float) -> Motion:
-    """Filters at rest on boxes (T, 4); ``noise`` is the spread of a box in person sizes."""
+    """Filters at rest on boxes (T, 4); ``noise`` is the spread of their centres in sizes."""
     position = to_centres(boxes)
     motion = Motion(position, np.zeros_like(position), np.zeros((len(boxes), 4, 3)))
-    motion.covariance[:, :, 0] = (noise * motion.sizes) ** 2
+    motion.covariance[:, :, 0] = variances(motion, noise)
     motion.covariance[:, :, 2] = motion.sizes**2  # a person may move a size a second
-    motion.covariance[:, 2:, 2] *= 0.04
     return motion
 
 
@@ -66,7 +69,6 @@ def predict(motion: Motion, seconds: float, acceleration: float, damping: Floats
     reach = constant * (1.0 - keep)
     old = motion.covariance
     noise = (acceleration * motion.sizes) ** 2
-    noise = np.concatenate([noise, noise, noise * 0.04, noise * 0.04], axis=1)
     covariance = np.empty_like(old)
     covariance[:, :, 0] = (
         old[:, :, 0] + 2 * reach * old[:, :, 1] + reach**2 * old[:, :, 2] + noise * (seconds**4 / 4)
@@ -80,11 +82,16 @@ def predict(motion: Motion, seconds: float, acceleration: float, damping: Floats
     return Motion(position, keep * motion.velocity, covariance)
 
 
-def correct(motion: Motion, boxes: Floats, noise: Floats) -> Motion:
-    """The filters after boxes (T, 4) were measured with spreads ``noise`` (T, 1) in sizes."""
+def variances(motion: Motion, noise: float) -> Floats:
+    """Variances (T, 4) of measured boxes of which the centre has a spread ``noise`` in sizes."""
+    return (noise * motion.sizes * _RATIO) ** 2
+
+
+def correct(motion: Motion, boxes: Floats, noise: float) -> Motion:
+    """The filters after boxes (T, 4) were measured with a spread ``noise`` in sizes."""
     error = to_centres(boxes) - motion.position
     old = motion.covariance
-    variance = (noise * motion.sizes) ** 2
+    variance = variances(motion, noise)
     gain = old[:, :, :2] / (old[:, :, :1] + variance[:, :, None])
     covariance = np.empty_like(old)
     covariance[:, :, :2] = (1.0 - gain[:, :, :1]) * old[:, :, :2]
@@ -94,13 +101,6 @@ def correct(motion: Motion, boxes: Floats, noise: Floats) -> Motion:
         motion.velocity + gain[:, :, 1] * error,
         covariance,
     )
-
-
-def distances(motion: Motion, boxes: Floats, noise: float) -> Floats:
-    """(T, N) squared Mahalanobis distances of the centres of boxes (N, 4) from the filters."""
-    error = to_centres(boxes)[None, :, :2] - motion.position[:, None, :2]
-    variance = motion.covariance[:, :2, 0] + (noise * motion.sizes) ** 2
-    return (error**2 / variance[:, None]).sum(axis=2)
 
 
 def to_centres(boxes: Floats) -> Floats:

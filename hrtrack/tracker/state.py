@@ -43,15 +43,17 @@ class State:
 
     ``keys`` (T,) are given at first sight, ``ids`` (T,) on confirmation and 0 before;
     ``motion`` filters the boxes; ``keypoints`` (T, K, 2) and ``scores`` (T, K) are the last
-    ones measured, moved along with the box; ``quality`` (T,) is the running mean of the joint
-    scores, ``since`` and ``seen`` (T,) the times in seconds of the first and the last match, ``hits`` (T,) how many
-    detector frames saw the person, ``rows`` (T,) the pose that was matched last.
+    ones measured, moved along with the box, ``shape`` (T, K, 2) a calmer mean of them;
+    ``quality`` (T,) is the running mean of the joint scores, ``since`` and ``seen`` (T,) the
+    times in seconds of the first and the last match, ``hits`` (T,) how many detector frames saw
+    the person, ``rows`` (T,) the pose that was matched last.
     """
 
     keys: NDArray[np.int64]
     ids: NDArray[np.int64]
     motion: kalman.Motion
     keypoints: Floats
+    shape: Floats
     scores: Floats
     person_scores: Floats
     quality: Floats
@@ -66,6 +68,7 @@ class State:
             self.ids[index],
             self.motion[index],
             self.keypoints[index],
+            self.shape[index],
             self.scores[index],
             self.person_scores[index],
             self.quality[index],
@@ -81,6 +84,7 @@ class State:
             np.concatenate([self.ids, other.ids]),
             kalman.join(self.motion, other.motion),
             np.concatenate([self.keypoints, other.keypoints]),
+            np.concatenate([self.shape, other.shape]),
             np.concatenate([self.scores, other.scores]),
             np.concatenate([self.person_scores, other.person_scores]),
             np.concatenate([self.quality, other.quality]),

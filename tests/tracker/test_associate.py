@@ -4,7 +4,7 @@ import pytest
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
 from hrtrack.tracker.associate import AssociationOptions, Tracks
-from tests.tracker.people import frame
+from .people import frame
 
 
 def follow(tracks: Tracks, frames: list[Poses]) -> list[Poses]:

@@ -12,7 +12,7 @@ from hrtrack.tracker.associate import Tracks
 from hrtrack.tracker.boxes import People
 from hrtrack.tracker.extent import person_boxes, reaches
 from hrtrack.tracker.frame import Frame
-from tests.tracker.people import FIGURE, frame
+from .people import FIGURE, frame
 
 Walk = Callable[[int], list[tuple[float, float]]]
 SIZE = np.array([60.0, 150.0])

@@ -1,0 +1,76 @@
+"""How well a pose fits someone followed: box, motion and joints as one negative log-likelihood."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry import iou
+from ..poses import Poses
+from . import motion as kalman
+from .state import State
+
+Floats = NDArray[np.float64]
+LIMB_SPEED = 1.0
+"""Spread of a joint's motion against the body in sizes a second; what was known of the pose of
+someone who is not seen fades with it."""
+TAIL = 3.0
+"""Where a coordinate's half squared distance bends into a logarithm: boxes have heavy tails."""
+CAP = 4.0
+"""One joint costs no more than this: a swapped or lost one must not decide."""
+
+
+def similarities(
+    state: State,
+    poses: Poses,
+    now: float,
+    sigmas: Floats,
+    *,
+    box_noise: float,
+    pose_weight: float,
+    max_cost: float,
+) -> Floats:
+    """How alike every person followed (T) and every pose (N) are.
+
+    The cost of a pair is the distance of the box from the motion filter's prediction (half the
+    squared Mahalanobis distance, bent at `TAIL`, with the log of the centre's variance, so that a
+    vague prediction is no better than a sharp one) plus ``pose_weight`` times the mean exponent
+    of the OKS over joints that both have seen.
+
+    Args:
+        state: people, carried forward to ``now``.
+        poses: the frame's people.
+        now: seconds.
+        sigmas: (K,) OKS constants times the spread that is allowed.
+        box_noise: spread of a measured box in person sizes.
+        pose_weight: what the pose counts against the box.
+        max_cost: pairs that cost more are out of the question.
+
+    Returns:
+        (T, N) 1 at no cost, 0 at ``max_cost`` and beyond.
+    """
+    if len(state.ids) == 0 or len(poses) == 0:
+        return np.zeros((len(state.ids), len(poses)))
+    boxes = poses.boxes.astype(np.float64)
+    sizes = state.motion.sizes
+    noise = kalman.variances(state.motion, box_noise)
+    variance = state.motion.covariance[:, :, 0] + noise
+    error = kalman.to_centres(boxes)[None] - state.motion.position[:, None]
+    squared = error**2 / variance[:, None]
+    cost = (TAIL * np.log1p(squared / (2 * TAIL))).sum(axis=2)
+    cost += 0.5 * np.log(variance / noise)[:, :2].sum(axis=1)[:, None]
+
+    gap = poses.keypoints[None].astype(np.float64) - state.shape[:, None]
+    unseen = (now - state.seen)[:, None]
+    spread = 2.0 * ((2.0 * sigmas) ** 2 + (LIMB_SPEED * unseen) ** 2) * sizes**2
+    exponent = np.minimum((gap**2).sum(axis=3) / spread[:, None], CAP)
+    weight = state.scores[:, None] * poses.scores[None]
+    total = weight.sum(axis=2)
+    joints = (exponent * weight).sum(axis=2) / np.maximum(total, 1e-9)
+    # Where no joint was seen in common, what a typical match would cost.
+    cost += pose_weight * np.where(total > 0, joints, 0.5)
+
+    overlap = iou(kalman.to_corners(state.motion.position), boxes)
+    similarity = 1.0 - cost / max_cost
+    near = (error[:, :, :2] ** 2).sum(axis=2) < (1.5 * sizes) ** 2
+    return np.where(near | (overlap > 0.1), np.maximum(similarity, 0.0), 0.0)
