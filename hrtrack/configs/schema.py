@@ -157,7 +157,7 @@ class FitSection(_Section):
     milestones: tuple[float, ...] = (170 / 210, 200 / 210)
     gamma: float = Field(0.1, gt=0, le=1)
     ema: float = Field(0.0, ge=0, lt=1)
-    amp: Literal["off", "bf16"] = "off"
+    precision: Literal["fp32", "bf16"] = "fp32"
     sync_norm: bool = True
     seed: int = 0
     save_minutes: float = Field(5.0, ge=0)

@@ -62,7 +62,8 @@ def training_crop(
         turned = False
     crop = cv2.warpAffine(photo_HW3, affine, (width, height), flags=cv2.INTER_LINEAR)
     moved = transform(points, affine)
-    gone = (moved < -2).any(axis=1) | (moved > np.array([width + 1, height + 1])).any(axis=1)
+    outside = (moved < -2) | (moved > np.array([width + 1, height + 1]))
+    gone: NDArray[np.bool_] = np.asarray(outside.any(axis=1))
     if edge is None and rng.random() < spec.truncate:
         edge = _random_edge(rng, box)
     if edge is not None:
@@ -140,7 +141,7 @@ def appearance(rng: np.random.Generator, crop: Pixels, spec: AugmentSection) -> 
         crop = np.clip(crop + noise, 0, 255).astype(np.uint8)
     if rng.random() < spec.compression:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 70))]
-        crop = cv2.imdecode(cv2.imencode(".jpg", crop, quality)[1], cv2.IMREAD_COLOR)
+        crop = np.asarray(cv2.imdecode(cv2.imencode(".jpg", crop, quality)[1], cv2.IMREAD_COLOR))
     if rng.random() < spec.occlusion:
         crop = _occluded(rng, crop)
     return crop

@@ -49,7 +49,9 @@ class Batch:
         return replace(self, **{name: getattr(self, name).pin_memory() for name in names})
 
 
-Sample = tuple[NDArray[np.uint8], NDArray[np.floating], NDArray[np.floating], NDArray[np.bool_], int]
+Floats = NDArray[np.floating]
+Sample = tuple[NDArray[np.uint8], Floats, Floats, NDArray[np.bool_], int]
+"""Crop, points, weights, gone, and the row when its photo is unreadable (else -1)."""
 
 
 def upper_joints(skeleton: Skeleton) -> NDArray[np.bool_]:

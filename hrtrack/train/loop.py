@@ -98,9 +98,8 @@ class _Run:
         self.config, self.people, self.val = config, people, val
         self.folder, self.team = folder, members
         torch.manual_seed(config.fit.seed)
-        self.raw = new_network(config, people.skeleton, init).to(
-            members.device, memory_format=torch.channels_last
-        )
+        self.raw = new_network(config, people.skeleton, init).to(members.device)
+        self.raw.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = Ema(self.raw, config.fit.ema)
         self.described = PoseInfo(
             people.skeleton, config.input.size, config.target.sigma,
@@ -212,7 +211,7 @@ class _Run:
     def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         kind = self.config.target.kind
         images = (batch.crops.float() * self.scale + self.offset).permute(0, 3, 1, 2)
-        bf16 = self.config.fit.amp == "bf16"
+        bf16 = self.config.fit.precision == "bf16"
         with torch.autocast(self.team.device.type, torch.bfloat16, enabled=bf16):
             maps = self.network(images)
         height, width = (int(side) for side in maps.shape[2:])

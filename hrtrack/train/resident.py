@@ -203,7 +203,8 @@ def _appearance(crops: Tensor, dice: _Dice, spec: AugmentSection) -> Tensor:
     noise = dice.normal(*crops.shape[1:3], 1) * (3 + 12 * dice.uniform())[wide]
     crops = crops + noise * dice.chance(spec.noise)[wide]
     for _ in range(2):
-        crops = torch.where(_rectangles(crops, dice, spec.occlusion), 255 * dice.uniform(1, 1, 3), crops)
+        plain = 255 * dice.uniform(1, 1, 3)
+        crops = torch.where(_rectangles(crops, dice, spec.occlusion), plain, crops)
     return crops.round().clamp(0, 255).to(torch.uint8)
 
 

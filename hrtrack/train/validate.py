@@ -55,7 +55,7 @@ def validate(
     for rows, crops_NHW3, affines in _crops(people, described.input_hw, config.input.padding):
         with (
             torch.inference_mode(),
-            torch.autocast(device.type, torch.bfloat16, enabled=config.fit.amp == "bf16"),
+            torch.autocast(device.type, torch.bfloat16, enabled=config.fit.precision == "bf16"),
         ):
             keypoints, _ = graph(torch.from_numpy(crops_NHW3).to(device))
         predicted = keypoints.cpu().numpy().astype(np.float64)

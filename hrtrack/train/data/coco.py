@@ -54,7 +54,10 @@ def read_coco(spec: SetSection, annotations: Path, images: Path) -> People:
     joints = np.stack([row for row, _ in kept])
     boxes = np.array([_box(e, row) for row, e in kept], np.float32)
     sides = boxes[:, 2:] - boxes[:, :2]
-    areas = [e.get("area") or COCO_AREA_SHARE * s.prod() for e, s in zip(entries, sides, strict=True)]
+    areas = [
+        entry.get("area") or COCO_AREA_SHARE * side.prod()
+        for entry, side in zip(entries, sides, strict=True)
+    ]
     neck, top = (
         np.array([e.get(name) or (0, 0, 0) for e in entries], np.float32)
         for name in ("neck", "head_top")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -47,7 +48,7 @@ class People:
     def chosen(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> People:
         """The same for some people only."""
         kept = np.flatnonzero(rows) if rows.dtype == bool else rows
-        columns = {name: getattr(self, name)[kept] for name in _COLUMNS}
+        columns: dict[str, Any] = {name: getattr(self, name)[kept] for name in _COLUMNS}
         return replace(self, files=tuple(self.files[i] for i in kept), **columns)
 
 
@@ -68,7 +69,7 @@ def joined(parts: Sequence[People]) -> People:
                 "train on one keypoint set at a time"
             )
     offsets = np.cumsum([0, *(len(part.sources) for part in parts)])
-    columns = {
+    columns: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in _COLUMNS
         if name != "source"

@@ -1,0 +1,21 @@
+"""Fixtures of the training tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from .sticks import write_set
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def sticks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``train.json``, ``val.json`` and ``images``."""
+    folder = tmp_path_factory.mktemp("sticks")
+    write_set(folder, "train", 96, seed=0)
+    write_set(folder, "val", 16, seed=1)
+    return folder

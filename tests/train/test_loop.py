@@ -1,0 +1,171 @@
+"""The training as a whole: it learns, survives being killed, and splits over processes."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hrtrack.configs.schema import load_config
+from hrtrack.errors import DataError, ModelError
+from hrtrack.models.checkpoints import load_hrnet, load_weights
+from hrtrack.train.loop import train_pose
+
+ROOT = str(Path(__file__).resolve().parents[2])
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT}
+PROGRAM = """
+import sys
+from hrtrack.configs.schema import load_config
+from hrtrack.train.loop import train_pose
+folder, root, resume, *overrides = sys.argv[1:]
+config = load_config("tiny", [f"data.root={root}", *overrides])
+train_pose(config, folder, resume=resume == "resume", device="cpu", quiet=True, log_every=1)
+"""
+STATED_OKS = 0.85
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_tiny_reaches_its_stated_accuracy(sticks: Path, tmp_path: Path) -> None:
+    config = load_config("tiny", [f"data.root={sticks}", "fit.steps=40", "fit.val_every=100"])
+    path = train_pose(config, tmp_path, device="cpu", quiet=True, log_every=5)
+    assert float(_rows(tmp_path / "val.csv")[-1]["oks"]) > STATED_OKS
+    losses = [float(row["loss"]) for row in _rows(tmp_path / "train.csv")]
+    assert len(losses) == 8
+    assert losses[-1] < losses[0] - 1
+    network, described = load_hrnet(path)
+    assert described.skeleton.joints[0] == "head"
+    assert described.input_hw == (64, 64)
+    assert network.config.heatmaps == "softmax"
+    for name in ("best.safetensors", "state.pt", "curves.png"):
+        assert (tmp_path / name).stat().st_size > 0
+    assert list((tmp_path / "batches").glob("*.png"))
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_uninterrupted(sticks: Path, tmp_path: Path) -> None:
+    # Saved after each step, and long enough that the kill falls into the middle of it.
+    settings = ["fit.steps=10", "fit.save_minutes=0", "fit.val_every=100", "fit.batch=8"]
+
+    def start(folder: Path, how: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", PROGRAM, str(folder), str(sticks), how, *settings]
+        return subprocess.Popen(command, env=ENVIRONMENT)
+
+    assert start(tmp_path / "whole", "fresh").wait(timeout=300) == 0
+    killed = start(tmp_path / "killed", "fresh")
+    log = tmp_path / "killed" / "train.csv"
+    deadline = time.monotonic() + 200
+    while not (log.is_file() and len(log.read_text().splitlines()) > 3):
+        assert killed.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait(timeout=60)
+    assert not (tmp_path / "killed" / "weights.safetensors").exists()
+    assert start(tmp_path / "killed", "resume").wait(timeout=300) == 0
+    whole, _ = load_weights(tmp_path / "whole" / "weights.safetensors")
+    again, _ = load_weights(tmp_path / "killed" / "weights.safetensors")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    steps = [int(row["step"]) for row in _rows(log)]
+    assert steps == list(range(1, 11))
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_loss_of_one(sticks: Path, tmp_path: Path) -> None:
+    settings = [
+        "fit.steps=3", "fit.batch=8", "fit.val_every=100", "model.norm=none", "model.init=fixup",
+        "fit.lr=0.0005", "data.val=null",
+    ]  # fmt: skip
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    tail = [str(sticks), "fresh", *settings]
+    alone = [sys.executable, str(program), str(tmp_path / "one"), *tail]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    port = ["--master-addr=127.0.0.1", f"--master-port={_free_port()}"]
+    paired = [*torchrun, *port, str(program), str(tmp_path / "two"), *tail]
+    parts = [sys.executable, str(program), str(tmp_path / "parts"), *tail, "fit.accumulate=2"]
+    for command in (alone, paired, parts):
+        subprocess.run(command, env=ENVIRONMENT, check=True, timeout=300)
+    one, two, part = (
+        np.array([float(row["loss"]) for row in _rows(tmp_path / name / "train.csv")])
+        for name in ("one", "two", "parts")
+    )
+    assert len(one) == 3
+    np.testing.assert_allclose(two, one, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(part, one, atol=1e-5, rtol=0)
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_init_keeps_the_trunk_and_renews_another_head(sticks: Path, tmp_path: Path) -> None:
+    from hrtrack.configs.schema import TrainConfig
+    from hrtrack.models.checkpoints import save_weights
+    from hrtrack.models.hrnet import HRNet
+    from hrtrack.models.info import PoseInfo
+    from hrtrack.skeleton import COCO17
+    from hrtrack.train.data.sets import open_people
+    from hrtrack.train.network import network_config, new_network
+
+    config: TrainConfig = load_config("tiny", [f"data.root={sticks}"])
+    skeleton = open_people(config.data, config.data.train).skeleton
+    donor = HRNet(network_config(config, COCO17))
+    save_weights(donor, PoseInfo(COCO17, (64, 64)), tmp_path / "coco.safetensors")
+    network = new_network(config, skeleton, tmp_path / "coco.safetensors")
+    assert torch.equal(network.layer1[0].conv1.weight, donor.layer1[0].conv1.weight)
+    assert network.final_layer.weight.shape[0] == 5
+    same = new_network(config, COCO17, tmp_path / "coco.safetensors")
+    assert torch.equal(same.final_layer.weight, donor.final_layer.weight)
+    wider = load_config("tiny", [f"data.root={sticks}", "model.width=16"])
+    with pytest.raises(ModelError, match=r"does not fit the configured network.*model\.width"):
+        new_network(wider, skeleton, tmp_path / "coco.safetensors")
+
+
+def test_resume_refuses_other_settings_and_empty_folders(sticks: Path, tmp_path: Path) -> None:
+    config = load_config("tiny", [f"data.root={sticks}", "fit.steps=1", "fit.batch=4"])
+    with pytest.raises(ModelError, match="nothing to resume"):
+        train_pose(config, tmp_path, resume=True, device="cpu", quiet=True)
+    train_pose(config, tmp_path, device="cpu", quiet=True)
+    other = load_config("tiny", [f"data.root={sticks}", "fit.steps=1", "input.size=[32, 64]"])
+    with pytest.raises(ModelError, match="other settings under 'input'"):
+        train_pose(other, tmp_path, resume=True, device="cpu", quiet=True)
+
+
+def test_too_many_unreadable_photos_end_the_run(sticks: Path, tmp_path: Path) -> None:
+    from .sticks import write_set
+
+    write_set(tmp_path, "train", 8, seed=3)
+    for number in range(5):
+        (tmp_path / "images" / f"train_{number:03d}.png").write_bytes(b"not a picture")
+    settings = [f"data.root={tmp_path}", "data.val=null", "fit.batch=4", "fit.steps=2"]
+    config = load_config("tiny", [*settings, "data.max_unreadable=2"])
+    with pytest.raises(DataError, match=r"could not be read, the last train_00\d\.png"):
+        train_pose(config, tmp_path / "run", device="cpu", quiet=True)
+    config = load_config("tiny", settings)
+    assert train_pose(config, tmp_path / "run", device="cpu", quiet=True).is_file()
+
+
+def test_resident_training_learns(sticks: Path, tmp_path: Path) -> None:
+    settings = ["data.resident=true", "data.resident_side=96", "fit.steps=30", "fit.batch=8"]
+    config = load_config("tiny", [f"data.root={sticks}", "data.val=null", *settings])
+    train_pose(config, tmp_path, device="cpu", quiet=True, log_every=5)
+    losses = [float(row["loss"]) for row in _rows(tmp_path / "train.csv")]
+    assert losses[-1] < losses[0] - 0.3
