@@ -197,7 +197,7 @@ def load_hrnet(
     skeleton = said.skeleton if said is not None else None
     if skeleton is None or len(skeleton) != config.joints:
         skeleton = info.guess_skeleton(config.joints, path)
-    said = said or PoseInfo(skeleton)
+    said = said or info.guess_info(skeleton, path)
     described = dataclasses.replace(said, skeleton=skeleton, config=dataclasses.asdict(config))
     return network.eval(), described
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +90,20 @@ def guess_skeleton(joints: int, source: str | Path) -> Skeleton:
         f"{source} predicts {joints} joints and does not say which; known without a skeleton "
         "entry are 17 (COCO) and 16 (MPII)"
     )
+
+
+def guess_info(skeleton: Skeleton, source: str | Path) -> PoseInfo:
+    """What is likely for a checkpoint that only holds weights.
+
+    The crop's size shows in the names of official and OpenMMLab files (``_256x192``); else
+    the official configs use 256x256 for MPII and 256x192 for COCO, and a sigma of 3 at 384x288.
+    """
+    named = re.search(r"(?<!\d)(\d{2,4})x(\d{2,4})(?!\d)", Path(source).stem)
+    if named:
+        input_hw = int(named[1]), int(named[2])
+    else:
+        input_hw = (256, 256) if skeleton is MPII16 else (256, 192)
+    return PoseInfo(skeleton, input_hw, sigma=3.0 if input_hw[0] >= 384 else 2.0)
 
 
 def read_onnx_metadata(path: Path) -> dict[str, str]:

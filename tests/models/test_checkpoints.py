@@ -189,3 +189,22 @@ def test_tensors_of_something_else(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "b.pth")
     with pytest.raises(ModelError, match="holds a list"):
         checkpoints.load_hrnet(tmp_path / "b.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "joints", "input_hw", "sigma"),
+    [
+        ("pose_hrnet_w32_256x192.pth", 17, (256, 192), 2.0),
+        ("pose_hrnet_w48_384x288.pth", 17, (384, 288), 3.0),
+        ("hrnet_w32_mpii_256x256-6c4f923f_20200812.pth", 16, (256, 256), 2.0),
+        ("model_best.pth", 16, (256, 256), 2.0),
+        ("model_best.pth", 17, (256, 192), 2.0),
+    ],
+)
+def test_bare_weights_get_the_official_input(
+    tmp_path: Path, name: str, joints: int, input_hw: tuple[int, int], sigma: float
+) -> None:
+    network = HRNet(HRNetConfig(joints=joints, width=8, modules=(1, 1, 1), blocks=1))
+    torch.save(network.state_dict(), tmp_path / name)
+    _, said = checkpoints.load_hrnet(tmp_path / name)
+    assert (said.input_hw, said.sigma, len(said.skeleton)) == (input_hw, sigma, joints)
