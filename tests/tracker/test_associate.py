@@ -4,6 +4,7 @@ import pytest
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
 from hrtrack.tracker.associate import AssociationOptions, Tracks
+
 from .people import frame
 
 

@@ -12,6 +12,7 @@ from hrtrack.tracker.associate import Tracks
 from hrtrack.tracker.boxes import People
 from hrtrack.tracker.extent import person_boxes, reaches
 from hrtrack.tracker.frame import Frame
+
 from .people import FIGURE, frame
 
 Walk = Callable[[int], list[tuple[float, float]]]

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import make_clip, stamped
 from numpy.typing import NDArray
 
 from hrtrack.errors import DataError, HrtrackError, SinkError
@@ -29,6 +28,8 @@ from hrtrack.tracker.sinks.picture import write_image
 from hrtrack.tracker.sinks.table import read_csv
 from hrtrack.tracker.sinks.targets import SUFFIXES, Target, parse_save
 from hrtrack.tracker.source import open_source, read_image
+
+from .clips import make_clip, stamped
 
 
 def people(frame: int, time: float, count: int, *, actions: bool = True) -> Poses:

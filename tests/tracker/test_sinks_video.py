@@ -12,7 +12,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from clips import make_clip, number_of, stamped
 
 from hrtrack.errors import SinkError
 from hrtrack.poses import Poses
@@ -24,6 +23,8 @@ from hrtrack.tracker.sinks.targets import parse_save
 from hrtrack.tracker.sinks.video import Encoder
 from hrtrack.tracker.source import open_source
 from hrtrack.tracker.stopwatch import Stopwatch
+
+from .clips import make_clip, number_of, stamped
 
 
 def copy(source: Path, out: Path, *, start: float | None = None, end: float | None = None,

@@ -2,11 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from .people import frame
 
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
 from hrtrack.tracker.smooth import OneEuroOptions, Smoother
+
+from .people import frame
 
 
 def known(poses: Poses, ids: list[int]) -> Poses:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import make_clip, number_of, stamped, turn
 
 from hrtrack.errors import SourceError, TruncatedSourceError, UsageError
 from hrtrack.tracker.sinks.picture import write_image
@@ -16,6 +15,8 @@ from hrtrack.tracker.source import expand_sources, list_cameras, open_source
 from hrtrack.tracker.source_base import LiveOptions, without_password
 from hrtrack.tracker.source_camera import camera_input, camera_number
 from hrtrack.tracker.stopwatch import Stopwatch
+
+from .clips import make_clip, number_of, stamped, turn
 
 
 def numbers(source: str | Path, start: float | None = None, end: float | None = None,

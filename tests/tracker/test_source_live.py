@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import number_of
-from server import FPS, Camera
 
 from hrtrack.errors import SourceError
 from hrtrack.tracker.source import LiveOptions, open_source
 from hrtrack.tracker.source_live import _Timeline
+
+from .clips import number_of
+from .server import FPS, Camera
 
 INFERENCE = 0.1
 QUICK = LiveOptions(reconnect="forever", first_delay=0.1, last_delay=0.4, stall=2.0)
