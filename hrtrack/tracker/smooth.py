@@ -36,9 +36,11 @@ class OneEuroOptions:
 
 
 STRENGTHS = {
-    "light": OneEuroOptions(min_cutoff=2.0, beta=8.0),
-    "strong": OneEuroOptions(min_cutoff=0.7, beta=4.0),
+    "light": OneEuroOptions(min_cutoff=0.8, beta=3.0),
+    "strong": OneEuroOptions(min_cutoff=0.4, beta=1.0),
 }
+"""Read off docs/tracking/smooth.png: less than a frame late in fast motion at 30 frames a second,
+and as calm as the error against the truth allows."""
 
 
 class Smoother:
