@@ -294,6 +294,47 @@ def test_mpii_release_by_hand(tmp_path: Path) -> None:
     check_mpii_table(result)
 
 
+def test_mpii_from_training_to_flip_test_on_the_command_line(tmp_path: Path) -> None:
+    """The commands of ``docs/mpii.md`` on a made MPII, with a smaller network and crop."""
+    pytest.importorskip("scipy")
+    pytest.importorskip("torch")
+    from click.testing import CliRunner
+
+    from hrtrack.cli.main import hrtrack
+
+    from .mini_mpii import write_mini_mpii
+
+    write_mini_mpii(tmp_path)
+    out = tmp_path / "run"
+
+    def run(*words: object) -> None:
+        result = CliRunner().invoke(hrtrack, [str(word) for word in words], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+
+    run(
+        "train", "mpii_w32_256x256", f"data.root={tmp_path}", "model.width=8",
+        "model.modules=[1,1,1]", "model.blocks=1", "input.size=[64,64]", "data.workers=0",
+        "fit.batch=2", "fit.steps=2", "-o", out, "--device", "cpu", "-q",
+    )  # fmt: skip
+    scores = []
+    for extra in ((), ("--flip", "--decoder", "argmax")):
+        run(
+            "eval", "--annotations", tmp_path / "annot" / "valid.json",
+            "--images", tmp_path / "images", "-m", out / "weights.safetensors",
+            "--backend", "torch", "--device", "cpu", "--json", tmp_path / "out.json", *extra,
+        )  # fmt: skip
+        scores.append(json.loads((tmp_path / "out.json").read_text()))
+    for found in scores:
+        assert found["n_people"] == 6
+        assert found["AP"] is None
+        assert list(found["PCKh@0.5"]) == [
+            "mean", "head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"
+        ]  # fmt: skip
+    # The training's own validation reads the same weights in the same way.
+    last = (out / "val.csv").read_text().splitlines()[-1].split(",")
+    assert scores[0]["PCKh@0.5"]["mean"] == pytest.approx(float(last[3]), abs=0.01)
+
+
 def write_blank(folder: Path) -> None:
     for n in range(2):
         cv2.imwrite(str(folder / f"{n}.png"), np.zeros((300, 300, 3), np.uint8))
