@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..frame import Frame
     from ..source_base import Source
     from .base import Picture
+    from .segments import Limit
 
 LOG = logging.getLogger(__name__)
 
@@ -90,21 +91,28 @@ def open_sinks(
     model: Mapping[str, str] | None = None,
     overwrite: bool = False,
     stride: int = 1,
+    segment: Limit | None = None,
     stopwatch: Stopwatch | None = None,
     others: Iterable[Callable[[Run], Sink]] = (),
 ) -> Sinks:
     """Opens every output of a run; SinkError, before any work, when one cannot be written.
 
-    ``others`` make the sinks that are no files: a window, a viewer in the browser.
+    ``segment`` cuts videos into pieces (`segments.parse_limit` reads it). ``others`` make the
+    sinks that are no files: a window, a viewer in the browser.
     """
     targets = list(targets)
     run = Run(source, skeleton, model or {}, overwrite, stopwatch or Stopwatch())
     for target in targets:
-        prepare(target, overwrite=overwrite)
+        if segment is not None and target.format == "video":
+            from .segments import prepare_pieces
+
+            prepare_pieces(target, overwrite=overwrite)
+        else:
+            prepare(target, overwrite=overwrite)
     opened: list[Sink] = []
     try:
         for target in targets:
-            opened.append(_open(target, run, stride))
+            opened.append(_open(target, run, stride, segment))
         for make in others:
             opened.append(make(run))
     except BaseException:
@@ -113,9 +121,13 @@ def open_sinks(
     return Sinks(opened)
 
 
-def _open(target: Target, run: Run, stride: int) -> Sink:
+def _open(target: Target, run: Run, stride: int, segment: Limit | None) -> Sink:
     """One file's sink; each format's libraries are loaded only when it is asked for."""
     match target.format:
+        case "video" if segment is not None:
+            from .segments import SegmentedVideo
+
+            return SegmentedVideo(target, run, segment, stride)
         case "video":
             from .video import Video
 
