@@ -21,7 +21,6 @@ from .data.people import People
 from .data.sets import open_people
 from .loader import Batch, batches
 from .logs import Logs
-from .loss import cross_entropy, squared_error
 from .network import new_network
 from .optim import Ema, learning_rate, make_optimizer
 from .parallel import Team, team
@@ -29,7 +28,7 @@ from .pictures import save_batch, save_curves
 from .plan import Plan
 from .resident import Resident
 from .state import BEST, WEIGHTS, RunState, load_state, save_average, save_state
-from .targets import heatmap_targets
+from .step import batch_loss
 from .validate import validate
 
 FEW_STEPS = 20
@@ -108,8 +107,7 @@ class _Run:
         self.network = members.wrap(self.raw, sync_norm=config.fit.sync_norm)
         self.optimizer = make_optimizer(self.raw, config.fit)
         mean, std = torch.tensor(PIXEL_MEAN), torch.tensor(PIXEL_STD)
-        self.scale = (1 / (255 * std)).to(members.device)
-        self.offset = (-mean / std).to(members.device)
+        self.pixels = (1 / (255 * std)).to(members.device), (-mean / std).to(members.device)
         self.step = self.seen = self.unreadable = 0
         self.best, self.elapsed = -1.0, 0.0
 
@@ -194,7 +192,7 @@ class _Run:
             batch = batch.to(device)
             last = part == fit.accumulate - 1
             with _unsynced(self.network, not last):
-                total, divisor = self._loss(batch)
+                total, divisor = batch_loss(self.network, batch, self.config, self.pixels)
                 total.backward()
             totals += torch.stack(
                 [total.detach(), divisor.detach(), divisor.new_tensor(float(len(batch.crops)))]
@@ -207,19 +205,6 @@ class _Run:
         norm = nn.utils.clip_grad_norm_(self.raw.parameters(), fit.clip or math.inf)
         self.optimizer.step()
         return totals[0] / totals[1].clamp(min=1e-6), norm.detach(), int(totals[2].item())
-
-    def _loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        kind = self.config.target.kind
-        images = (batch.crops.float() * self.scale + self.offset).permute(0, 3, 1, 2)
-        bf16 = self.config.fit.precision == "bf16"
-        with torch.autocast(self.team.device.type, torch.bfloat16, enabled=bf16):
-            maps = self.network(images)
-        height, width = (int(side) for side in maps.shape[2:])
-        targets, weights = heatmap_targets(
-            batch.points, batch.weights, batch.gone, (height, width), batch.sigma, kind
-        )
-        measure = cross_entropy if kind == "distribution" else squared_error
-        return measure(maps, targets, weights)
 
     def _name_unreadable(self, batch: Batch) -> None:
         for row in batch.unreadable:

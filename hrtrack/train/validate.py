@@ -45,30 +45,46 @@ class Validation:
         return self.pckh if self.pckh is not None else 100 * self.oks
 
 
-def validate(
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A network's keypoints (N, K, 3) in photo pixels, infinite where a photo is unreadable, and
+    the first batch: crops, keypoints (n, K, 3) in crop pixels, labels (n, K, 3)."""
+
+    keypoints: Floats
+    first: tuple[NDArray[np.uint8], Floats, Floats]
+
+
+def predict(
     network: HRNet, people: People, described: PoseInfo, config: TrainConfig, device: torch.device
-) -> Validation:
+) -> Found:
     """Predicts on the labelled boxes, without flip test; DataError when no photo can be read."""
     graph = PoseGraph(network, described).to(device)
-    found = np.full((len(people), len(people.skeleton), 2), np.inf)
+    found = np.full((len(people), len(people.skeleton), 3), np.inf)
     first: tuple[NDArray[np.uint8], Floats, Floats] | None = None
+    bf16 = config.fit.precision == "bf16"
     for rows, crops_NHW3, affines in _crops(people, described.input_hw, config.input.padding):
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, torch.bfloat16, enabled=config.fit.precision == "bf16"),
-        ):
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             keypoints, _ = graph(torch.from_numpy(crops_NHW3).to(device))
-        predicted = keypoints.cpu().numpy().astype(np.float64)
-        found[rows] = transform(predicted[..., :2], invert(affines))
+        predicted = keypoints.float().cpu().numpy().astype(np.float64)
+        found[rows, :, :2] = transform(predicted[..., :2], invert(affines))
+        found[rows, :, 2] = predicted[..., 2]
         if first is None:
             labels = transform(people.keypoints[rows], affines)
             marked = np.concatenate([labels, people.weights[rows][..., None]], axis=2)
             first = crops_NHW3, predicted, marked
     if first is None:
-        raise DataError("not one validation photo could be read")
-    labelled = people.weights > 0
+        raise DataError("not one photo of the set could be read")
+    return Found(found, first)
+
+
+def validate(
+    network: HRNet, people: People, described: PoseInfo, config: TrainConfig, device: torch.device
+) -> Validation:
+    """PCKh and OKS on the labelled boxes; DataError when no photo can be read."""
+    found = predict(network, people, described, config, device)
+    points, labelled = found.keypoints[..., :2], people.weights > 0
     return Validation(
-        mean_pckh(found, people), mean_oks(found, people, labelled, people.skeleton), *first
+        mean_pckh(points, people), mean_oks(points, people, labelled, people.skeleton), *found.first
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...configs.schema import DataSection, SetSection
+from ..clean import clean, load_opinion
 from .coco import read_coco
 from .mpii import read_mpii
 from .people import People, joined
@@ -20,4 +21,7 @@ def _open(data: DataSection, spec: SetSection) -> People:
     root = Path(data.root).expanduser()
     annotations, images = root / spec.annotations, root / spec.images
     read = read_mpii if spec.format == "mpii" else read_coco
-    return read(spec, annotations, images)
+    people = read(spec, annotations, images)
+    if spec.teacher is None:
+        return people
+    return clean(people, load_opinion(people, root / spec.teacher))[0]

@@ -1,0 +1,91 @@
+"""Does the training wait for its data? Loader alone, network alone, and both."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from ..configs.schema import TrainConfig
+from ..models.network import PIXEL_MEAN, PIXEL_STD
+from .data.sets import open_people
+from .loader import Batch, batches
+from .network import new_network
+from .optim import make_optimizer
+from .parallel import team
+from .plan import Plan
+from .resident import Resident
+from .step import batch_loss
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Images per second: ``loader`` only makes batches, ``model`` trains on one batch again and
+    again, ``real`` does both as a training does."""
+
+    loader: float
+    model: float
+    real: float
+
+
+def measure_throughput(
+    config: TrainConfig, *, device: str = "auto", seconds: float = 10.0
+) -> Throughput:
+    """Runs each of the three for about ``seconds`` on a network that is thrown away.
+
+    Raises:
+        HrtrackError: as for `hrtrack.train.loop.train_pose`.
+    """
+    people = open_people(config.data, config.data.train)
+    with team(device) as members:
+        place = members.device
+        network = new_network(config, people.skeleton, None).to(place)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = make_optimizer(network, config.fit)
+        mean, std = torch.tensor(PIXEL_MEAN).to(place), torch.tensor(PIXEL_STD).to(place)
+        pixels = 1 / (255 * std), -mean / std
+        resident = Resident(people, config, place) if config.data.resident else None
+
+        def source() -> Iterator[Batch]:
+            forever = Plan(
+                config.model_copy(update={"fit": config.fit.model_copy(update={"minutes": 1e6})}),
+                people.repeats,
+            ).parts(0, 0)
+            if resident is not None:
+                return resident.batches(forever)
+            return batches(people, config, forever, pin=place.type == "cuda")
+
+        def learn(batch: Batch) -> None:
+            optimizer.zero_grad(set_to_none=True)
+            total, divisor = batch_loss(network, batch.to(place), config, pixels)
+            (total / divisor.clamp(min=1e-6)).backward()
+            optimizer.step()
+
+        one = next(source())
+        return Throughput(
+            loader=_rate(source(), lambda batch: None, seconds, place),
+            model=_rate(itertools.repeat(one), learn, seconds, place),
+            real=_rate(source(), learn, seconds, place),
+        )
+
+
+def _rate(
+    source: Iterator[Batch], use: Callable[[Batch], None], seconds: float, device: torch.device
+) -> float:
+    use(next(source))
+    _finish(device)
+    begin, count = time.monotonic(), 0
+    while count == 0 or time.monotonic() - begin < seconds:
+        batch = next(source)
+        use(batch)
+        count += len(batch.crops)
+    _finish(device)
+    return count / (time.monotonic() - begin)
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
