@@ -60,7 +60,7 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
     from ..train.predict import Protocol
 
     names = settings["names"] or ("body_fast",)
-    backends = settings["backends"] or ("auto",)
+    backends: tuple[Any, ...] = settings["backends"] or ("auto",)
     with ExitStack() as stack:
         networks = {}
         for name in names:

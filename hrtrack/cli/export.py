@@ -1,0 +1,140 @@
+"""`hrtrack export`: weights into ONNX, OpenVINO or a TensorRT engine, compared with PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..models.network import Network
+
+CALIBRATION_CROPS = 300
+
+
+@click.command()
+@click.argument("weights")
+@click.option(
+    "--to",
+    type=click.Choice(["onnx", "openvino", "tensorrt", "tensorrt-rtx"]),
+    default="onnx",
+    show_default=True,
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    help="Of the trunk; the decoder stays float32.  [default: fp16 for engines, else fp32]",
+)
+@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), metavar="PATH")
+@click.option("--batch", metavar="N|MIN:BEST:MAX", help="Batch sizes.  [default: 1:8:64]")
+@click.option(
+    "--store",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="How a float32 ONNX file keeps its weights.",
+)
+@click.option(
+    "--calibrate",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="int8: a folder with pictures of people.",
+)
+@click.option("--via", type=click.Choice(["onnx", "torch2trt"]), default="onnx", show_default=True)
+@click.option("--portable", is_flag=True, help="An engine for other GPUs and versions too.")
+@click.option(
+    "--timing-cache",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Read and kept by TensorRT: makes the next build quicker.",
+)
+@click.option("--allow-inaccurate", is_flag=True, help="Save beyond tolerance too.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
+def export(weights: str, **settings: Any) -> None:
+    """Export WEIGHTS: a model's name, an ONNX file of ours or a checkpoint.
+
+    The result is run against PyTorch float32; beyond tolerance nothing is saved.
+    """
+    from rich.console import Console
+
+    from ..export.run import SUFFIXES, ExportOptions, export_model
+    from ..export.verify import agreement_table
+    from ..models.engine import parse_batches
+    from ..models.zoo import resolve
+
+    target = settings["to"]
+    engine = target.startswith("tensorrt")
+    precision: Any = settings["precision"] or ("fp16" if engine else "fp32")
+    source = resolve(weights)
+    path = settings["output"] or Path(f"{source.stem}-{precision}{SUFFIXES[target]}")
+    if path.exists() and not settings["overwrite"]:
+        raise click.UsageError(f"{path} exists already; pass --overwrite to replace it")
+    options = ExportOptions(
+        to=target,
+        precision=precision,
+        store=settings["store"],
+        batches=parse_batches(settings["batch"]) if settings["batch"] else None,
+        calibration=_crops(settings["calibrate"], weights) if settings["calibrate"] else None,
+        via=settings["via"],
+        portable=settings["portable"],
+        allow_inaccurate=settings["allow_inaccurate"],
+        timing_cache=settings["timing_cache"],
+    )
+    console = Console(stderr=True)
+    with console.status(f"exporting {source.name} to {target}") as status:
+
+        def tell(phase: str, step: int, steps: int) -> None:
+            status.update(f"{phase}: {step} of {steps}")
+
+        done = export_model(source, path, options, _open, tell)
+    if done.agreement is None:
+        console.print("the engine cannot run on this machine; it is compared at its first load")
+    else:
+        console.print(agreement_table({f"{target} {precision}": done.agreement}))
+    click.echo(done.path)
+
+
+def _open(path: Path, target: str) -> Network:
+    """Opens an export on the back end that it is for, in full precision."""
+    from ..tracker.infer import open_network
+
+    engine = target.startswith("tensorrt")
+    return open_network(
+        path,
+        backend=target if engine else "openvino",  # type: ignore[arg-type]
+        precision="auto" if engine else "fp32",
+    )
+
+
+def _crops(folder: Path, weights: str) -> NDArray[np.uint8]:
+    """Crops of the people in a folder's pictures, as the tracker would cut them."""
+    import numpy as np
+    from rich.progress import track as with_bar
+
+    from ..models.checkpoints import load_hrnet
+    from ..models.zoo import resolve
+    from ..tracker.crop import Cropper
+    from ..tracker.detect import open_detector
+    from ..tracker.source_image import SUFFIXES, read_image
+
+    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not pictures:
+        raise DataError(f"{folder} holds no pictures to calibrate with")
+    crop = Cropper(load_hrnet(resolve(weights))[1].input_hw)
+    detector = open_detector("person_fast")
+    found: list[NDArray[np.uint8]] = []
+    for path in with_bar(pictures, description="calibration crops", transient=True):
+        image = read_image(str(path))
+        boxes, scores = detector(image)
+        found.extend(np.copy(crop(image, boxes[scores > 0.5])[0]))
+        if len(found) >= CALIBRATION_CROPS:
+            break
+    detector.close()
+    if not found:
+        raise DataError(f"nobody was found in the pictures of {folder}")
+    return np.stack(found[:CALIBRATION_CROPS])

@@ -1,0 +1,112 @@
+"""The main job, end to end, with the weights that the package ships."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hrtrack import Tracker
+from hrtrack.cli import main
+from hrtrack.tracker.sinks.jsonl import read_jsonl
+
+from .clips import canvas, count_frames, moving_portrait
+
+FRAMES = 20
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return moving_portrait(tmp_path_factory.mktemp("clips") / "portrait.mp4", FRAMES)
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, "--quiet"])
+    return int(stop.value.code or 0)
+
+
+def test_one_command_annotates_and_saves(clip: Path, tmp_path: Path) -> None:
+    out, results = tmp_path / "out.mp4", tmp_path / "out.jsonl"
+    assert run("--source", str(clip), "--output", str(out), "--save", str(results)) == 0
+    assert count_frames(out) == FRAMES
+    poses = list(read_jsonl(results))
+    assert [one.frame for one in poses] == list(range(FRAMES))
+    assert not list(tmp_path.glob("*.part*"))
+
+    again = tmp_path / "again.mp4"
+    redraw = ("--source", str(clip), "--redraw", str(results), "--output", str(again))
+    assert run(*redraw) == 0
+    assert count_frames(again) == FRAMES
+
+
+def test_outputs_are_not_replaced_unasked(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.jsonl"
+    out.write_text("mine\n")
+    assert run("--source", str(clip), "--save", str(out)) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert out.read_text() == "mine\n"
+    assert run("--source", str(clip), "--save", str(out), "--overwrite") == 0
+    assert len(out.read_text().splitlines()) == FRAMES
+
+
+def test_one_bad_clip_does_not_stop_the_rest(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    (folder / "a_good.mp4").write_bytes(clip.read_bytes())
+    (folder / "b_bad.mp4").write_bytes(b"no video at all")
+    (folder / "c_good.mp4").write_bytes(clip.read_bytes())
+    out = tmp_path / "out"
+    code = run("--source", str(folder), "--output", str(out), "--save", f"jsonl:{tmp_path / 'r'}")
+    assert code == 1
+    assert sorted(path.name for path in out.iterdir()) == ["a_good_pose.mp4", "c_good_pose.mp4"]
+    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == [
+        "a_good.jsonl",
+        "c_good.jsonl",
+    ]
+    assert "b_bad.mp4" in capsys.readouterr().err
+
+
+def test_the_portrait_is_followed_through_the_clip(clip: Path) -> None:
+    with Tracker(max_people=1, backend="openvino") as tracker:
+        seen = [(frame, poses) for frame, poses in tracker.track(clip)]
+    assert len(seen) == FRAMES
+    found = [poses for _, poses in seen if len(poses)]
+    assert len(found) >= FRAMES - 3
+    assert {int(poses.ids[0]) for poses in found} == {1}
+    # The person slides by four pixels a frame; so must the box.
+    moved = found[-1].boxes[0, [0, 2]].mean() - found[0].boxes[0, [0, 2]].mean()
+    assert moved == pytest.approx(4 * (found[-1].frame - found[0].frame), abs=25)
+
+
+def test_one_image() -> None:
+    image = canvas(150)
+    with Tracker(backend="openvino") as tracker:
+        poses = tracker.image(image)
+        drawn = tracker.draw(image, poses)
+        with pytest.raises(ValueError, match="uint8"):
+            tracker.image(image.astype(np.float32))
+    assert len(poses) >= 1
+    best = int(poses.person_scores.argmax())
+    nose = poses.keypoints[best, tracker.skeleton.index("nose")]
+    # Where the face is in the photo, on the canvas's scale.
+    np.testing.assert_allclose(nose, [150 + 300 * 0.6, 360 * 0.35], atol=70)
+    assert (drawn != image).any()
+
+
+def test_the_readme_snippet_runs(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert snippets
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clip.mp4").write_bytes(clip.read_bytes())
+    for snippet in snippets:
+        exec(compile(snippet, "README.md", "exec"), {})
