@@ -101,6 +101,12 @@ class Reconnect(click.ParamType):
     help="Results, by suffix or format: jsonl, csv, coco, openpose, mot; - is JSONL on "
     "stdout. Repeatable.",
 )
+@option(
+    OUTPUT,
+    "--segment",
+    metavar="LENGTH",
+    help="Cut the video into pieces of 90s, 10m, 500MB, ...",
+)
 @option(OUTPUT, "--overwrite", is_flag=True, help="Replace outputs that exist.")
 @option(OUTPUT, "--quiet", "-q", is_flag=True, help="No progress bar, no summary.")
 @option(
@@ -193,6 +199,13 @@ class Reconnect(click.ParamType):
     default=None,
     help="Open a window (default: when a camera is the source and there is no output).",
 )
+@option(
+    DISPLAY,
+    "--serve",
+    metavar="[HOST:]PORT",
+    help="Show the run in browsers; on the loopback unless HOST says otherwise.",
+)
+@option(DISPLAY, "--token", help="--serve: the token asked for on other addresses.")
 @option(LIVE, "--size", type=Size(), help="Picture size asked of a camera.")
 @option(
     LIVE,
@@ -239,7 +252,8 @@ def hrtrack(ctx: click.Context, **settings: Any) -> int | None:
             raise click.UsageError("--source is missing: name a video, a camera or a URL")
         click.echo(ctx.get_help())
         return 0
-    from .track import TrackSettings, track
+    from .outputs import TrackSettings
+    from .track import track
 
     return track(TrackSettings(**settings))
 

@@ -1,0 +1,152 @@
+"""What the tracker's options ask to be written, shown and drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UsageError
+from ..poses import Poses
+from ..skeleton import Skeleton
+from ..tracker.draw import DrawOptions, draw, draw_heatmaps
+from ..tracker.frame import Frame
+from ..tracker.loop import Pipeline
+from ..tracker.replay import Replay
+from ..tracker.sinks.base import Run, Sink
+from ..tracker.sinks.targets import SUFFIXES, Target, parse_save
+from ..tracker.source import LiveOptions
+from ..tracker.source_camera import camera_number
+
+
+@dataclass(frozen=True)
+class TrackSettings:
+    """The options of `hrtrack --source`, as click gives them."""
+
+    source: str
+    start: float | None
+    end: float | None
+    stride: int
+    redraw: str | None
+    output: str | None
+    save: tuple[str, ...]
+    overwrite: bool
+    quiet: bool
+    log_level: str
+    model: str
+    detector: str
+    detect_every: Any
+    max_people: int | None
+    min_score: float
+    smooth: Any
+    action: str | None
+    backend: Any
+    device: str | None
+    precision: Any
+    threads: int | None
+    draw: str
+    show: bool | None
+    size: tuple[int, int] | None
+    fps: float | None
+    pixel_format: str | None
+    reconnect: Any
+    max_latency: float | None
+    segment: str | None
+    serve: str | None
+    token: str | None
+
+    def live(self) -> LiveOptions:
+        """How cameras and streams are opened."""
+        return LiveOptions(
+            size=self.size,
+            fps=self.fps,
+            pixel_format=self.pixel_format,
+            reconnect=self.reconnect,
+            max_latency=None if self.max_latency is None else self.max_latency / 1e3,
+        )
+
+
+def wants_window(settings: TrackSettings, sources: list[str]) -> bool:
+    writes = bool(settings.output or settings.save or settings.serve)
+    if settings.show is None:
+        show = not writes and len(sources) == 1 and camera_number(sources[0]) is not None
+    else:
+        show = settings.show
+    if not writes and not show:
+        raise UsageError(
+            "nothing to show and nothing to write: add --output out.mp4, --save out.jsonl or --show"
+        )
+    return show
+
+
+def targets_of(settings: TrackSettings, name: str, *, many: bool) -> list[Target]:
+    """The files that one source is written to."""
+    stem = Path(name).stem or "source"
+    targets = []
+    if settings.output is not None:
+        path = Path(settings.output)
+        if many or path.is_dir():
+            image = Path(name).suffix.lower() in SUFFIXES["image"]
+            path = path / f"{stem}_pose{'.png' if image else '.mp4'}"
+        target = parse_save(str(path))
+        if target.format not in ("video", "image"):
+            raise UsageError(
+                f"--output {path}: an annotated picture cannot be written as {target.format}; "
+                f"name a {', '.join(SUFFIXES['video'])} file, or use --save for results"
+            )
+        targets.append(target)
+    for text in settings.save:
+        target = parse_save(text)
+        if many:
+            if target.to_stdout or Path(target.path).suffix:
+                raise UsageError(
+                    f"--save {text}: with several sources name a format and a folder, "
+                    f"for example {target.format}:results"
+                )
+            suffix = next(iter(SUFFIXES[target.format]), "")
+            target = Target(target.format, str(Path(target.path) / f"{stem}{suffix}"))
+        targets.append(target)
+    return targets
+
+
+def others_of(
+    settings: TrackSettings, layers: DrawOptions, made_by: str, *, show: bool
+) -> list[Callable[[Run], Sink]]:
+    """The outputs that are no files: the window and the viewer in the browser."""
+    makers: list[Callable[[Run], Sink]] = []
+    if show:
+        from ..tracker.sinks.window import Window
+
+        makers.append(lambda run: Window(run, layers, made_by, Path.cwd(), settings.stride))
+    if settings.serve is not None:
+        from ..tracker.sinks.serve import viewer
+
+        makers.append(viewer(settings.serve, made_by, _tell, settings.token))
+    return makers
+
+
+def _tell(address: str) -> None:
+    click.echo(f"hrtrack: watch at {address}", err=True)
+
+
+def painter(
+    skeleton: Skeleton, layers: DrawOptions, poser: Pipeline | Replay
+) -> Callable[[Frame, Poses], NDArray[np.uint8]]:
+    """Draws onto the frame itself: nobody reads it after the sinks."""
+
+    def paint(frame: Frame, poses: Poses) -> NDArray[np.uint8]:
+        image = frame.image if frame.image.flags.writeable else frame.image.copy()
+        if isinstance(poser, Pipeline):
+            with poser.stopwatch.stage("draw"):
+                maps, to_image = poser.estimate.heatmaps, poser.estimate.affines
+                if maps is not None and to_image is not None:
+                    draw_heatmaps(image, maps, to_image, poser.estimate.network.input_hw)
+                return draw(image, poses, skeleton, layers)
+        return draw(image, poses, skeleton, layers)
+
+    return paint
