@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import struct
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -17,6 +16,7 @@ from ..errors import HrtrackError, SourceError, TruncatedSourceError
 from .frame import Frame
 from .pyav import av
 from .source_base import OPEN_TIMEOUT, Source, unreadable, upright_rgb, video_stream, why
+from .source_length import Tally, declared_duration, is_constant
 from .stopwatch import Stopwatch
 
 LOG = logging.getLogger(__name__)
@@ -25,8 +25,6 @@ READ_RETRIES = 16
 """Read errors in a row after which the rest of a damaged file is given up."""
 LONGEST_GAP = 3600
 """Seconds; a timestamp further ahead than this is damage, not a pause."""
-DECLARES_DURATION = ("mov", "matroska", "avi", "flv", "asf")
-"""Containers whose header states the length; others are guessed from what is there."""
 
 
 @dataclass
@@ -59,11 +57,9 @@ class FileSource(Source):
     container: av.container.InputContainer = field(kw_only=True)
     stream: av.VideoStream = field(kw_only=True)
     pipe: IO[bytes] | None = None
-    read_until: float = 0.0
-    damaged: int = 0
 
     def __post_init__(self) -> None:
-        self._cut: str | None = None
+        self._tally = Tally(1 / float(self.fps or 25), is_constant(self.stream))
         self._index = 0
         self._seeked = False
         self._queue: queue.Queue[Frame | BaseException | None] = queue.Queue(QUEUED)
@@ -108,7 +104,11 @@ class FileSource(Source):
             for frame in self._decoding:
                 if not self._put(frame):
                     return
-            last = self._shortfall()
+            if lost := self._tally.losses(self.declared_frames):
+                LOG.warning("%s: %s", self.name, lost)
+            if self.end is None or self._tally.until < self.end - 0.5:
+                cut = self._tally.shortfall(self.declared_duration, self.container, self.path)
+                last = TruncatedSourceError(f"{self.name} {cut}") if cut else None
         except HrtrackError as error:
             last = error
         except Exception as error:
@@ -143,7 +143,7 @@ class FileSource(Source):
             seconds = float(pts * time_base)
             if self.end is not None and seconds >= self.end:
                 return
-            self.read_until = max(self.read_until, float((pts + step) * time_base))
+            self._tally.picture(seconds, picture)
             if self._seeked and self.start is not None and seconds < self.start:
                 continue
             index, self._index = self._index, self._index + 1
@@ -162,24 +162,24 @@ class FileSource(Source):
             try:
                 for packet in self.container.demux(self.stream):
                     if packet.is_corrupt:
-                        self._cut = "a packet is incomplete"
+                        self._tally.cut = "a packet is incomplete"
                     elif packet.size:
-                        self._cut = None
+                        self._tally.cut = None
                     try:
                         yield from packet.decode()
                         failures = 0
                     except av.error.FFmpegError:
-                        self.damaged += 1
+                        self._tally.damaged += 1
                 return
             except av.error.ExitError:
                 raise SourceError(f"{self.name} stopped sending data") from None
             except av.error.FFmpegError as error:
                 failures += 1
-                self._cut = why(error)
+                self._tally.cut = why(error)
         try:
             yield from self.stream.codec_context.decode(None)
         except av.error.FFmpegError:
-            self.damaged += 1
+            self._tally.damaged += 1
 
     def _seek(self, zero: int) -> int:
         """Moves to the key frame before ``start``; the index of the first frame from there on.
@@ -208,38 +208,9 @@ class FileSource(Source):
         return max(before, 0)
 
     def _nothing_there(self) -> SourceError:
-        if self.start and self.read_until:
+        if self.start and self._tally.until:
             return SourceError(f"{self.name} ends before {self.start:g} s; nothing to track")
         return SourceError(f"{self.name} holds no frame that can be decoded")
-
-    def _shortfall(self) -> TruncatedSourceError | None:
-        """The error for a file that ends before its header says, or in the middle of a packet."""
-        if self.damaged:
-            LOG.warning("%s: %d damaged packets were passed over", self.name, self.damaged)
-        if self.end is not None and self.read_until >= self.end - 0.5:
-            return None
-        declared = self.declared_duration
-        if declared is not None:
-            frame = 1 / float(self.fps or 25)
-            if declared - self.read_until > max(3 * frame, 0.2, 0.01 * declared):
-                return TruncatedSourceError(
-                    f"{self.name} is cut off: it declares {declared:.2f} s, "
-                    f"{self.read_until:.2f} s could be read (these were kept)"
-                )
-        cut = self._cut or self._partial_packet()
-        if cut is None:
-            return None
-        length = f"declares {declared:.2f} s" if declared else "declares no length"
-        return TruncatedSourceError(
-            f"{self.name} is cut off ({cut}): it {length}, "
-            f"{self.read_until:.2f} s could be read (these were kept)"
-        )
-
-    def _partial_packet(self) -> str | None:
-        if self.container.format.name != "mpegts" or self.path is None:
-            return None
-        size = Path(self.path).stat().st_size
-        return "its last packet is incomplete" if size % 188 and size % 192 else None
 
 
 def open_file(
@@ -292,7 +263,7 @@ def from_container(
         "file",
         fps=_nominal_rate(stream),
         declared_frames=stream.frames or None,
-        declared_duration=_declared_duration(container, stream, path),
+        declared_duration=declared_duration(container, stream, path),
         path=path,
         start=start,
         end=end,
@@ -307,33 +278,3 @@ def from_container(
 def _nominal_rate(stream: av.VideoStream) -> Fraction | None:
     rate = stream.average_rate or stream.base_rate or stream.guessed_rate
     return rate if rate and 0 < rate <= 1000 else None
-
-
-def _declared_duration(
-    container: av.container.InputContainer, stream: av.VideoStream, path: str | None
-) -> float | None:
-    if not container.format.name.startswith(DECLARES_DURATION):
-        return None
-    if stream.duration and stream.time_base:
-        found = float(stream.duration * stream.time_base)
-        return max(found, _avi_duration(path) if container.format.name == "avi" and path else 0)
-    stated = stream.metadata.get("DURATION", "")
-    if stated.count(":") == 2:
-        hours, minutes, seconds = stated.split(":")
-        try:
-            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-        except ValueError:
-            return None
-    # Other streams may outlast the picture, so the whole file's length says too little.
-    alone = len(container.streams) == 1
-    return container.duration / av.time_base if alone and container.duration else None
-
-
-def _avi_duration(path: str) -> float:
-    """The main header's own length; FFmpeg corrects the one it gives by the file's size."""
-    with open(path, "rb") as file:
-        head = file.read(72)
-    if head[24:28] != b"avih" or len(head) < 52:
-        return 0.0
-    microseconds, frames = struct.unpack_from("<I", head, 32)[0], struct.unpack_from("<I", head, 48)
-    return float(microseconds * frames[0] / 1e6)
