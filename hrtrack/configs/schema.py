@@ -7,13 +7,22 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import ConfigError
 
 HERE = Path(__file__).parent
 Share = Annotated[float, Field(ge=0, le=1)]
-Sides = tuple[int, int]
+
+
+def _whole_cells(size: tuple[int, int]) -> tuple[int, int]:
+    if any(side < 32 or side % 32 for side in size):
+        raise ValueError(f"size {size}: both sides must be multiples of 32")
+    return size
+
+
+Size = Annotated[tuple[int, int], AfterValidator(_whole_cells)]
+"""Height and width of a crop."""
 
 
 class _Section(BaseModel):
@@ -39,14 +48,8 @@ class ModelSection(_Section):
 class InputSection(_Section):
     """The crop: ``size`` is its height and width, ``padding`` how far it reaches past the box."""
 
-    size: Sides = (256, 192)
+    size: Size = (256, 192)
     padding: float = Field(1.25, gt=0)
-
-    @model_validator(mode="after")
-    def _fit(self) -> InputSection:
-        if any(side < 32 or side % 32 for side in self.size):
-            raise ValueError(f"size {self.size}: both sides must be multiples of 32")
-        return self
 
 
 class TargetSection(_Section):
@@ -88,7 +91,8 @@ class SetSection(_Section):
 class DataSection(_Section):
     """``root`` is put before the sets' relative paths; ``{root}`` may be given on the command
     line as ``data.root=...``. ``max_unreadable``: bad photos to skip before giving up.
-    ``resident``: keep every crop on the training device and augment there.
+    ``resident``: keep every crop on the training device, as a square of ``resident_side``
+    pixels that reaches 1.5 times as far as the network's crop, and augment there.
     """
 
     root: str = "."
@@ -129,7 +133,7 @@ class StageSection(_Section):
     """From the share ``begin`` of the training on: crops of ``size`` in batches of ``batch``."""
 
     begin: float = Field(ge=0, lt=1)
-    size: Sides
+    size: Size
     batch: int = Field(ge=1)
     sigma: float = Field(gt=0)
 
@@ -187,9 +191,7 @@ class TrainConfig(_Section):
     def _fit_together(self) -> TrainConfig:
         softmax = self.model.heatmaps == "softmax"
         if softmax != (self.target.kind == "distribution"):
-            raise ValueError(
-                "model.heatmaps=softmax and target.kind=distribution belong together"
-            )
+            raise ValueError("model.heatmaps=softmax and target.kind=distribution belong together")
         return self
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..configs.schema import TrainConfig
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from ..models.hrnet import HRNet
 from ..models.info import PoseInfo
 from ..models.network import PIXEL_MEAN, PIXEL_STD
@@ -27,10 +28,11 @@ from .parallel import Team, team
 from .pictures import save_batch, save_curves
 from .plan import Plan
 from .resident import Resident
-from .state import BEST, WEIGHTS, RunState, load_state, save_average, save_state
+from .state import BEST, STATE, WEIGHTS, RunState, load_state, save_average, save_state
 from .step import batch_loss
 from .validate import validate
 
+LOG = logging.getLogger(__name__)
 FEW_STEPS = 20
 """Steps between two rows of the log, so that a GPU is not asked for its loss at each."""
 
@@ -73,6 +75,10 @@ def train_pose(
             f"{len(people.skeleton)}, or their names differ"
         )
     folder = Path(folder)
+    if not resume and (folder / STATE).exists():
+        raise UsageError(
+            f"{folder} already holds a training: resume it, or write to another folder"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     with team(device) as members:
         run = _Run(config, people, val, folder, members, init)
@@ -149,12 +155,13 @@ class _Run:
                 break
             self.step += 1
             epoch_before, self.seen = self.seen // plan.epoch_size, self.seen + people
+            epochs = self.seen // plan.epoch_size
             self.ema.update(self.raw, self.step)
             meter.add(loss, gradient)
             done = plan.share_done(self.step, self.seen)
-            epoch = self.seen / plan.epoch_size
             ended = done >= 1
-            place = {"step": self.step, "epoch": round(epoch, 4), "seen": self.seen}
+            epoch = round(self.seen / plan.epoch_size, 4)
+            place = {"step": self.step, "epoch": epoch, "seen": self.seen}
             if logs is not None and (ended or self.step % log_every == 0):
                 row = meter.row(self.seen)
                 if not math.isfinite(float(row["loss"] or 0)):
@@ -164,8 +171,8 @@ class _Run:
                     )
                 logs.train({**place, "lr": rate, **row})
                 logs.show(done, float(row["loss"] or 0), float(row["images_per_second"] or 0))
-            passed = int(epoch) > epoch_before
-            if ended or (passed and int(epoch) % fit.val_every == 0):
+            passed = epochs > epoch_before
+            if ended or (passed and epochs % fit.val_every == 0):
                 self._validate(logs, place)
             late = time.monotonic() - saved >= 60 * fit.save_minutes
             if logs is not None and (passed or ended or late):
@@ -183,7 +190,7 @@ class _Run:
         """One optimiser step; the loss, the gradient's norm and the people of all processes."""
         fit, device = self.config.fit, self.team.device
         self.optimizer.zero_grad(set_to_none=True)
-        totals = torch.zeros(3, device=device)
+        totals, people = torch.zeros(2, device=device), 0
         for part in range(fit.accumulate):
             begin = time.monotonic()
             batch = next(source)
@@ -194,9 +201,8 @@ class _Run:
             with _unsynced(self.network, not last):
                 total, divisor = batch_loss(self.network, batch, self.config, self.pixels)
                 total.backward()
-            totals += torch.stack(
-                [total.detach(), divisor.detach(), divisor.new_tensor(float(len(batch.crops)))]
-            )
+            totals += torch.stack([total.detach(), divisor.detach()])
+            people += len(batch.crops)
         totals = self.team.total(totals)
         # DDP averages gradients over processes; the loss is a mean over the whole batch.
         gradients = [p.grad for p in self.raw.parameters() if p.grad is not None]
@@ -204,7 +210,7 @@ class _Run:
         torch._foreach_mul_(gradients, factor)
         norm = nn.utils.clip_grad_norm_(self.raw.parameters(), fit.clip or math.inf)
         self.optimizer.step()
-        return totals[0] / totals[1].clamp(min=1e-6), norm.detach(), int(totals[2].item())
+        return totals[0] / totals[1].clamp(min=1e-6), norm.detach(), people * self.team.world
 
     def _name_unreadable(self, batch: Batch) -> None:
         for row in batch.unreadable:
@@ -216,7 +222,7 @@ class _Run:
                     f"{self.unreadable} photos could not be read, the last {self.people.files[row]}"
                     f" in {source.where}; data.max_unreadable allows {limit}"
                 )
-            print(f"skipped {self.people.files[row]} in {source.where}: unreadable", flush=True)
+            LOG.warning("skipped %s in %s: unreadable", self.people.files[row], source.where)
 
     def _validate(self, logs: Logs | None, place: dict[str, float | int]) -> None:
         if self.val is not None and logs is not None:
@@ -281,4 +287,3 @@ def _unsynced(network: nn.Module, wanted: bool) -> AbstractContextManager[None]:
     if wanted and isinstance(network, nn.parallel.DistributedDataParallel):
         return network.no_sync()
     return nullcontext()
-

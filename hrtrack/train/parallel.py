@@ -66,6 +66,7 @@ def team(device: str = "auto") -> Iterator[Team]:
     chosen = _device(device, local)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
+        torch.backends.cudnn.benchmark = True
     if world == 1:
         yield Team(0, 1, chosen)
         return

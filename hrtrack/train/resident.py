@@ -34,7 +34,7 @@ class Resident:
     def __init__(self, people: People, config: TrainConfig, device: torch.device) -> None:
         side = config.data.resident_side
         self.config, self.device = config, device
-        self.unreadable: list[int] = []
+        self.unreadable: set[int] = set()
         windows = crop_boxes(people.boxes, 1.0, config.input.padding * ROOM)
         affines = crop_affines(windows, (side, side))
         self.crops = torch.zeros((len(people), side, side, 3), dtype=torch.uint8, device=device)
@@ -42,17 +42,15 @@ class Resident:
             try:
                 photo = people.photo(row)
             except DataError:
-                self.unreadable.append(row)
+                self.unreadable.add(row)
                 continue
-            # Shrinking by sampling alone would alias; crops of small people stay as they are.
-            flags = cv2.INTER_AREA if affines[row, 0, 0] < 1 else cv2.INTER_LINEAR
-            cut = cv2.warpAffine(photo, affines[row], (side, side), flags=flags)
+            cut = cv2.warpAffine(photo, affines[row], (side, side), flags=cv2.INTER_LINEAR)
             self.crops[row] = torch.from_numpy(cut).to(device)
         corners = people.boxes.reshape(-1, 2, 2)
         self.boxes = self._tensor(transform(corners, affines)).reshape(-1, 4)
         self.points = self._tensor(transform(people.keypoints, affines))
         self.weights = self._tensor(people.weights)
-        self.weights[self.unreadable] = 0
+        self.weights[sorted(self.unreadable)] = 0
         self.mirror = torch.tensor(people.skeleton.mirror, device=device)
         self.upper = torch.from_numpy(upper_joints(people.skeleton)).to(device)
 

@@ -77,4 +77,3 @@ def _replace(part: Path, final: Path) -> None:
     with part.open("rb") as file:
         os.fsync(file.fileno())
     part.replace(final)
-
