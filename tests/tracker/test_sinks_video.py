@@ -20,7 +20,7 @@ from hrtrack.tracker.frame import Frame
 from hrtrack.tracker.sinks.group import open_sinks
 from hrtrack.tracker.sinks.jsonl import read_jsonl
 from hrtrack.tracker.sinks.targets import parse_save
-from hrtrack.tracker.sinks.video import Encoder
+from hrtrack.tracker.sinks.video import Encoder, finalise
 from hrtrack.tracker.source import open_source
 from hrtrack.tracker.stopwatch import Stopwatch
 
@@ -187,6 +187,57 @@ def test_frames_without_timestamps_get_them_from_their_time(tmp_path: Path) -> N
             encoder.write(stamped(i), Frame(i, i * 0.2, stamped(i)))
         encoder.finish(None)
     assert contents(part)[1] == pytest.approx([0, 0.2, 0.4, 0.6], abs=1e-3)
+
+
+FULL = """
+import resource, signal, sys
+from hrtrack.errors import HrtrackError
+from hrtrack.poses import Poses
+from hrtrack.skeleton import COCO17
+from hrtrack.tracker.source import open_source
+from hrtrack.tracker.sinks.group import open_sinks
+from hrtrack.tracker.sinks.targets import parse_save
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]),) * 2)
+try:
+    with open_source(sys.argv[1]) as s, open_sinks(
+        [parse_save(out) for out in sys.argv[2:4]], source=s, skeleton=COCO17
+    ) as k:
+        for f in s:
+            k.write(f, Poses.empty(f.index, f.time, 17), lambda: f.image)
+except HrtrackError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_full_disk_stops_with_one_line_and_a_video_that_plays(
+    tmp_path: Path, suffix: str
+) -> None:
+    # A file-size limit stands in for a full disk: the system refuses to write on.
+    clip = make_clip(tmp_path / "clip.mp4", 300, fps=30, audio="aac")
+    out, lines = tmp_path / f"o{suffix}", tmp_path / "o.jsonl"
+    command = [sys.executable, "-c", FULL, str(clip), str(out), str(lines), "60000"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    assert not run.stderr
+    (said,) = run.stdout.splitlines()
+    assert "file too large" in said
+    numbers, times, _ = contents(tmp_path / f"o.part{suffix}")
+    assert numbers == list(range(len(numbers)))
+    assert 0.5 < times[-1] < 9
+    assert len(list(read_jsonl(lines))) >= len(numbers)
+
+
+def test_a_disk_that_fills_at_the_end_keeps_the_part(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 20)
+    copy(clip, tmp_path / "small.mp4")
+    part = tmp_path / "o.part.mp4"
+    part.write_bytes((tmp_path / "small.mp4").read_bytes())
+    with pytest.raises(SinkError, match="holds the whole video and plays") as failure:
+        finalise(part, tmp_path / "missing" / "o.mp4")
+    assert "\n" not in str(failure.value)
+    assert contents(part)[0] == list(range(20))
 
 
 KILLED = """

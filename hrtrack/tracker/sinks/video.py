@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import struct
 import threading
 import time
 from collections.abc import Mapping
@@ -149,6 +150,8 @@ class Encoder:
             self._out.close()
         except OSError as closing:
             LOG.debug("closing %s: %s", self.part, closing)
+        if self.part.suffix.lower() != ".mkv" and self.part.exists():
+            trim(self.part)
 
 
 class Video:
@@ -216,6 +219,21 @@ def finalise(part: Path, path: Path) -> None:
         raise SinkError(
             f"{path} could not be finished: {why(error)}; {part} holds the whole video and plays"
         ) from None
+
+
+def trim(part: Path) -> None:
+    """Cuts a fragmented file back to its last whole fragment (ISO/IEC 14496-12, boxes)."""
+    size, at, whole = part.stat().st_size, 0, 0
+    with part.open("r+b") as file:
+        while at + 8 <= size:
+            file.seek(at)
+            length, kind = struct.unpack(">I4s", file.read(8))
+            if length < 8 or at + length > size:
+                break
+            at += length
+            if kind in (b"moov", b"mdat", b"mfra"):
+                whole = at
+        file.truncate(whole)
 
 
 def _metadata(run: Run) -> dict[str, str]:
