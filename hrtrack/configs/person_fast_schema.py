@@ -83,6 +83,21 @@ class LossSection(_Section):
     box_weight: float = Field(2.5, gt=0)
 
 
+class TeacherSection(_Section):
+    """A YOLOX ONNX file to learn from until the share ``until`` of the training.
+
+    ``features``, ``scores`` and ``boxes`` weigh the three losses; ``sure`` is the score from
+    which a cell's box is copied.
+    """
+
+    model: str
+    until: float = Field(1.0, gt=0, le=1)
+    features: float = Field(4.0, ge=0)
+    scores: float = Field(0.5, ge=0)
+    boxes: float = Field(1.0, ge=0)
+    sure: float = Field(0.2, gt=0, lt=1)
+
+
 class FitSection(_Section):
     """The training ends after ``minutes`` of clock time or after ``steps``, whichever is given.
 
@@ -119,6 +134,7 @@ class DetectorTrainConfig(_Section):
     data: DataSection
     stages: tuple[StageSection, ...] = Field(min_length=1)
     loss: LossSection = LossSection()
+    teacher: TeacherSection | None = None
     fit: FitSection
 
     @model_validator(mode="after")

@@ -48,7 +48,7 @@ def export_detector(
         torch.onnx.export(
             graph,
             (torch.zeros((1, *input_hw, 3), dtype=torch.uint8),),
-            buffer,
+            buffer,  # type: ignore[arg-type]
             dynamo=False,
             training=torch.onnx.TrainingMode.PRESERVE,
             do_constant_folding=False,

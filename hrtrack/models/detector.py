@@ -100,9 +100,9 @@ class Head(nn.Module):
         self.score = nn.Conv2d(width // 2, 1, 1)
         self.box = nn.Conv2d(width // 2, 4, 1)
         nn.init.normal_(self.score.weight, std=0.01)
-        nn.init.constant_(self.score.bias, -4.0)
+        self.score.bias = nn.Parameter(torch.full((1,), -4.0))
         nn.init.normal_(self.box.weight, std=0.01)
-        nn.init.constant_(self.box.bias, 2.0)
+        self.box.bias = nn.Parameter(torch.full((4,), 2.0))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.score(self.score_features(x)), self.box(self.box_features(x))
@@ -129,13 +129,21 @@ class PersonDetector(nn.Module):
 
         Distances are left, top, right, bottom from the cell centres of `cell_centres`.
         """
+        return self.predict(self.features(images_NHW3))
+
+    def features(self, images_NHW3: Tensor) -> list[Tensor]:
+        """The pyramid's three levels (N, C, H/s, W/s), finest first."""
         x = (images_NHW3.permute(0, 3, 1, 2).float() - PIXEL_MEAN) / PIXEL_STD
         x = self.stem(x)
         levels = []
         for stage in self.stages:
             x = stage(x)
             levels.append(x)
-        pyramid = self.pyramid([levels[1], levels[2], self.context(levels[3])])
+        pyramid: list[Tensor] = self.pyramid([levels[1], levels[2], self.context(levels[3])])
+        return pyramid
+
+    def predict(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """What `forward` gives, from the pyramid's levels."""
         logits, sides = [], []
         for level, head, stride in zip(pyramid, self.heads, STRIDES, strict=True):
             score, box = head(level)

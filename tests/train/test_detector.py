@@ -14,9 +14,11 @@ torch = pytest.importorskip("torch")
 
 from hrtrack.configs.person_fast_schema import (  # noqa: E402
     DetectorTrainConfig,
+    TeacherSection,
     load_detector_config,
 )
 from hrtrack.errors import ConfigError, DataError, ModelError  # noqa: E402
+from hrtrack.geometry import iou  # noqa: E402
 from hrtrack.models.detector import (  # noqa: E402
     PersonDetector,
     boxes_from_sides,
@@ -40,6 +42,7 @@ from hrtrack.train.detector.photos import (  # noqa: E402
     build_store,
 )
 from hrtrack.train.detector.predict import as_function  # noqa: E402
+from hrtrack.train.detector.teacher import Teacher, answer_loss  # noqa: E402
 from hrtrack.train.metrics.detection import evaluate_detectors, load_people  # noqa: E402
 
 SMALL = {"widths": [16, 16, 32, 32, 32], "blocks": [1, 1, 1, 1], "pyramid": 32, "size": [64, 96]}
@@ -146,8 +149,8 @@ def test_weak_teacher_boxes_and_crowds_are_ignored(tmp_path: Path) -> None:
 def test_giou_by_hand() -> None:
     a = torch.tensor([[0.0, 0, 2, 2], [0, 0, 1, 1]])
     b = torch.tensor([[1.0, 0, 3, 2], [2, 0, 3, 1]])
-    iou, value = giou(a, b)
-    torch.testing.assert_close(iou, torch.tensor([1 / 3, 0.0]))
+    overlap, value = giou(a, b)
+    torch.testing.assert_close(overlap, torch.tensor([1 / 3, 0.0]))
     torch.testing.assert_close(value, torch.tensor([1 / 3, -1 / 3]))
 
 
@@ -257,6 +260,40 @@ def test_checkpoint_onnx_and_network_agree(tmp_path: Path) -> None:
         assert len(boxes) > 3
         np.testing.assert_allclose(scores[:3], wanted_scores[:3], atol=0.02)
         np.testing.assert_allclose(boxes[0], wanted[0].clip(0, [*shape[1::-1]] * 2), atol=2)
+
+
+def test_answer_loss_is_least_at_the_teachers_own_answer() -> None:
+    centres, strides = cell_centres(64, 96)
+    sides = strides[None, :, None].expand(1, -1, 4)
+    scores = torch.full((1, len(centres)), 0.01)
+    scores[0, 40:42] = 0.8
+    settings = TeacherSection(model="any.onnx")
+    boxes = boxes_from_sides(centres, sides)
+    told, placed = answer_loss(scores.logit(), sides, centres, scores, boxes, settings)
+    assert float(placed) == pytest.approx(0, abs=1e-5)
+    worse, moved = answer_loss(-scores.logit(), sides * 1.5, centres, scores, boxes, settings)
+    assert float(worse) > 3 * float(told)
+    # A box grown by half on every side has IoU 1 / 2.25 and its own hull.
+    assert float(moved) == pytest.approx(1 - 1 / 2.25, abs=1e-4)
+
+
+@pytest.mark.shared
+def test_a_teacher_is_followed(tmp_path: Path, shared: Path) -> None:
+    make_set(tmp_path / "set", 8)
+    base = config(tmp_path / "set", steps=24, amp="off", log_steps=8, lr=4e-3)
+    teacher = {"model": str(shared / "peers/yolox_nano.onnx"), "until": 0.99}
+    settings = DetectorTrainConfig.model_validate({**base.model_dump(), "teacher": teacher})
+    train_detector(settings, tmp_path / "out", quiet=True)
+    rows = list(csv.DictReader((tmp_path / "out/log.csv").open()))
+    assert float(rows[-1]["mimicry"]) < 0.9 * float(rows[0]["mimicry"])
+
+    asked = Teacher(shared / "peers/yolox_nano.onnx")
+    photo = cv2.imread(str(shared / "data/lspet/images/im00018.jpg"))
+    canvas = cv2.resize(photo, (416, 288))[None, ..., ::-1]
+    answer = asked(np.ascontiguousarray(canvas))
+    labelled = np.array([[183.47, 70.2, 288.05, 201.85]]) * 416 / 563
+    sure = answer.boxes[0, answer.scores[0] > 0.3]
+    assert iou(sure, labelled).max() > 0.6
 
 
 def test_foreign_weights_are_refused(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def recolour(canvas: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.
         canvas = (canvas + noise).clip(0, 255).astype(np.uint8)
     elif kind < 0.20:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 80))]
-        canvas = cv2.imdecode(cv2.imencode(".jpg", canvas, quality)[1], cv2.IMREAD_COLOR)
+        return np.asarray(cv2.imdecode(cv2.imencode(".jpg", canvas, quality)[1], cv2.IMREAD_COLOR))
     return canvas
 
 

@@ -4,56 +4,31 @@ from __future__ import annotations
 
 import copy
 import csv
-import itertools
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ...configs.person_fast_schema import DetectorTrainConfig, FitSection, StageSection
+from ...configs.person_fast_schema import (
+    DetectorTrainConfig,
+    FitSection,
+)
 from ...errors import ModelError
 from ...models.detector import DetectorConfig, PersonDetector, cell_centres, load_detector
-from .canvas import Batch, draw_batch
+from .batches import Tensors, batches
 from .loss import AssignConfig, detector_loss
 from .photos import PhotoStore, build_store
+from .teacher import Pupil, answer_loss
 
 LAST_LR_SHARE = 0.02
 EMA_WARMUP = 20
-
-
-class _Canvases(Dataset[Batch]):
-    """Batch number ``step``; ``done`` is the shared share of the training behind us."""
-
-    def __init__(
-        self, store: PhotoStore, stages: Sequence[StageSection], fit: FitSection, done: Any
-    ) -> None:
-        self.store, self.stages, self.fit, self.done = store, stages, fit, done
-
-    def __getitem__(self, step: int) -> Batch:
-        cv2.setNumThreads(1)
-        steps = self.fit.steps
-        done = step / steps if steps is not None else self.done.value
-        stage = [stage for stage in self.stages if stage.begin <= done][-1]
-        return draw_batch(self.store, stage.canvases, self.fit.batch, (self.fit.seed, step))
-
-
-class _From(Sampler[int]):
-    def __init__(self, first: int) -> None:
-        self.first = first
-
-    def __iter__(self) -> Iterator[int]:
-        return itertools.count(self.first)
 
 
 @dataclass
@@ -62,6 +37,7 @@ class _State:
 
     net: PersonDetector
     mean: PersonDetector
+    pupil: Pupil
     optimizer: torch.optim.Optimizer
     step: int = 0
     seconds: float = 0.0
@@ -72,6 +48,7 @@ class _State:
             {
                 "net": self.net.state_dict(),
                 "ema": self.mean.state_dict(),
+                "pupil": self.pupil.state_dict(),
                 "opt": self.optimizer.state_dict(),
                 "step": self.step,
                 "elapsed": self.seconds,
@@ -85,6 +62,7 @@ class _State:
             saved = torch.load(path, weights_only=True)
             self.net.load_state_dict(saved["net"])
             self.mean.load_state_dict(saved["ema"])
+            self.pupil.load_state_dict(saved["pupil"])
             self.optimizer.load_state_dict(saved["opt"])
             self.step, self.seconds = saved["step"], saved["elapsed"]
         except (RuntimeError, KeyError, ValueError, OSError) as error:
@@ -124,26 +102,20 @@ def train_detector(
             break
 
     done = torch.multiprocessing.Value("d", 0.0)
-    loader = DataLoader(
-        _Canvases(store, config.stages, fit, done),
-        batch_size=None,
-        sampler=_From(state.step),
-        num_workers=fit.workers,
-        prefetch_factor=4 if fit.workers else None,
-    )
+    loader = batches(store, config, state.step, done)
     console = Console(stderr=True, quiet=quiet)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     log = _Log(output / "log.csv", fit.log_steps)
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task(config.name, total=1.0)
         started, kept, before = time.monotonic(), time.monotonic(), state.seconds
-        for images, boxes, kinds in loader:
+        for batch, answer in loader:
             state.seconds = before + time.monotonic() - started
             done.value = _share_done(fit, state)
             if done.value >= 1:
                 break
-            parts = _step(config, state, device, images, boxes, kinds, done.value)
-            log.add(state.step, done.value, len(images), parts)
+            parts = _step(config, state, device, batch, answer, done.value)
+            log.add(state.step, done.value, len(batch[0]), parts)
             shown = f"{config.name} step {state.step} loss {parts['loss']:.2f}"
             progress.update(task, completed=done.value, description=shown)
             if time.monotonic() - kept > fit.save_minutes * 60:
@@ -162,12 +134,14 @@ def _fresh(config: DetectorTrainConfig, init: Path | None, device: str) -> _Stat
         load_detector(init, net)
     net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean = copy.deepcopy(net).eval()
-    groups = [
-        {"params": [p for p in net.parameters() if p.ndim > 1]},
-        {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    pupil = Pupil(model.pyramid).to(device)
+    learning = [*net.parameters(), *(pupil.parameters() if config.teacher else ())]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in learning if p.ndim > 1]},
+        {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, config.fit.lr, weight_decay=config.fit.weight_decay)
-    return _State(net, mean, optimizer)
+    return _State(net, mean, pupil, optimizer)
 
 
 def _share_done(fit: FitSection, state: _State) -> float:
@@ -188,30 +162,41 @@ def _step(
     config: DetectorTrainConfig,
     state: _State,
     device: str,
-    images: Tensor,
-    boxes: Tensor,
-    kinds: Tensor,
+    batch: Tensors,
+    answer: Tensors | None,
     done: float,
 ) -> dict[str, float]:
     fit, loss_config = config.fit, config.loss
+    images, boxes, kinds = (part.to(device) for part in batch)
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(fit, state.step, done)
     amp: AbstractContextManager[Any] = nullcontext()
     if fit.amp == "bf16":
         amp = torch.autocast(device.split(":")[0], torch.bfloat16)
+    centres, strides = (part.to(device) for part in cell_centres(images.shape[1], images.shape[2]))
     with amp:
-        logits, sides = state.net(images.to(device))
-    centres, strides = cell_centres(images.shape[1], images.shape[2])
+        pyramid = state.net.features(images)
+        logits, sides = state.net.predict(pyramid)
+        mimicry = torch.zeros((), device=device)
+        if answer is not None:
+            mimicry = state.pupil.loss(pyramid, answer[0].to(device))
     loss, parts = detector_loss(
         logits,
         sides,
-        boxes.to(device),
-        kinds.to(device),
-        centres.to(device),
-        strides.to(device),
+        boxes,
+        kinds,
+        centres,
+        strides,
         AssignConfig(loss_config.cells, loss_config.score_power, loss_config.iou_power),
         loss_config.box_weight,
     )
+    parts.update(mimicry=float(mimicry.detach()), teacher_scores=0.0, teacher_boxes=0.0)
+    if answer is not None and config.teacher is not None:
+        weights = config.teacher
+        told = (answer[1].to(device), answer[2].to(device))
+        scores, places = answer_loss(logits, sides, centres, *told, weights)
+        loss = loss + weights.features * mimicry + weights.scores * scores + weights.boxes * places
+        parts.update(teacher_scores=float(scores.detach()), teacher_boxes=float(places.detach()))
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(state.net.parameters(), fit.clip, error_if_nonfinite=True)

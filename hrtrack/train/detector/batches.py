@@ -1,0 +1,74 @@
+"""Batches of canvases, drawn and shown to the teacher in worker processes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ...configs.person_fast_schema import DetectorTrainConfig
+from .canvas import Batch, draw_batch
+from .photos import PhotoStore
+from .teacher import Answer, Teacher
+
+Tensors = tuple[Tensor, Tensor, Tensor]
+PREFETCH = 4
+
+
+def batches(
+    store: PhotoStore, config: DetectorTrainConfig, first: int, done: Any
+) -> DataLoader[tuple[Tensors, Tensors | None]]:
+    """Batches from number ``first`` on: images, boxes and kinds, and the teacher's answer.
+
+    Each is a function of the seed and its number, given the stage; ``done`` is the shared share
+    of the training behind us, which picks the stage of a training by the clock.
+    """
+    workers = config.fit.workers
+    return DataLoader(
+        _Canvases(store, config, done),
+        batch_size=None,
+        sampler=_From(first),
+        num_workers=workers,
+        prefetch_factor=PREFETCH if workers else None,
+        collate_fn=_as_tensors,
+    )
+
+
+class _Canvases(Dataset[tuple[Batch, Answer | None]]):
+    def __init__(self, store: PhotoStore, config: DetectorTrainConfig, done: Any) -> None:
+        self.store, self.config, self.done = store, config, done
+        self.until = 0.0 if config.teacher is None else config.teacher.until
+        self.teacher = None if config.teacher is None else Teacher(Path(config.teacher.model))
+
+    def __getitem__(self, step: int) -> tuple[Batch, Answer | None]:
+        cv2.setNumThreads(1)
+        fit = self.config.fit
+        done = step / fit.steps if fit.steps is not None else self.done.value
+        stage = [stage for stage in self.config.stages if stage.begin <= done][-1]
+        batch = draw_batch(self.store, stage.canvases, fit.batch, (fit.seed, step))
+        if self.teacher is None or done >= self.until:
+            return batch, None
+        return batch, self.teacher(batch[0])
+
+
+class _From(Sampler[int]):
+    def __init__(self, first: int) -> None:
+        self.first = first
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self.first)
+
+
+def _as_tensors(drawn: tuple[Batch, Answer | None]) -> tuple[Tensors, Tensors | None]:
+    (images, boxes, kinds), answer = drawn
+    batch = (torch.from_numpy(images), torch.from_numpy(boxes), torch.from_numpy(kinds))
+    if answer is None:
+        return batch, None
+    told = (answer.features, answer.scores, answer.boxes)
+    return batch, (torch.from_numpy(told[0]), torch.from_numpy(told[1]), torch.from_numpy(told[2]))

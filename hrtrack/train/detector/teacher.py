@@ -1,0 +1,134 @@
+"""Learning from a finished detector: its features and its answers on our own canvases.
+
+A small detector that starts from nothing learns far faster when every cell of its pyramid is told
+what a trained one sees there (Romero et al., "FitNets", ICLR 2015) than from a few boxes a
+photo. The teacher is a YOLOX ONNX file; nothing of its weights enters the student.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...configs.person_fast_schema import TeacherSection
+from ...errors import ModelError
+from ...models.detector import STRIDES, boxes_from_sides, cell_centres
+from .loss import giou
+
+FEATURES = tuple(
+    f"/head/{part}/act/Mul_output_0"
+    for level in range(len(STRIDES))
+    for part in (f"stems.{level}", f"reg_convs.{level}/reg_convs.{level}.1/pconv")
+)
+"""Two maps a level: what both towers of the head start from, and the last before the boxes."""
+CHANNELS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Of one batch: features (N, P, C) float16, person scores (N, P), boxes (N, P, 4) in pixels."""
+
+    features: NDArray[np.float16]
+    scores: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+
+
+class Teacher:
+    """A YOLOX ONNX file on OpenVINO, compiled once for every size of canvas; lives in a worker."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._requests: dict[tuple[int, ...], Any] = {}
+
+    def __call__(self, images_NHW3: NDArray[np.uint8]) -> Answer:
+        request = self._request(images_NHW3.shape)
+        pictures = images_NHW3[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32)
+        request.infer({0: pictures})
+        raw, *maps = (request.get_output_tensor(i).data for i in range(1 + len(FEATURES)))
+        flat = [m.reshape(*m.shape[:2], -1).transpose(0, 2, 1) for m in maps]
+        levels = [
+            np.concatenate(flat[2 * i : 2 * i + 2], 2).astype(np.float16)
+            for i in range(len(STRIDES))
+        ]
+        cells = cell_centres(images_NHW3.shape[1], images_NHW3.shape[2])
+        centres, strides = (part.numpy() for part in cells)
+        middle = raw[..., :2] * strides[:, None] + centres - strides[:, None] / 2
+        half = np.exp(raw[..., 2:4]) * strides[:, None] / 2
+        boxes = np.concatenate([middle - half, middle + half], 2)
+        return Answer(np.concatenate(levels, 1), raw[..., 4] * raw[..., 5], boxes)
+
+    def _request(self, shape: tuple[int, ...]) -> Any:
+        if shape not in self._requests:
+            import openvino
+
+            core = openvino.Core()
+            try:
+                model = core.read_model(self.path)
+                model.add_outputs(list(FEATURES))
+            except RuntimeError as error:
+                reason = str(error).strip().splitlines()[-1]
+                raise ModelError(
+                    f"{self.path} cannot teach: expected a YOLOX ONNX file with its layers' "
+                    f"names: {reason}"
+                ) from None
+            model.reshape([shape[0], 3, shape[1], shape[2]])
+            options = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
+            self._requests[shape] = core.compile_model(model, "CPU", options).create_infer_request()
+        return self._requests[shape]
+
+
+class Pupil(nn.Module):
+    """Maps the student's pyramid to the teacher's features; thrown away after the training."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(nn.Linear(width, CHANNELS) for _ in STRIDES)
+        self.register_buffer("mean", torch.zeros(len(STRIDES), CHANNELS))
+        self.register_buffer("deviation", torch.zeros(len(STRIDES), CHANNELS))
+
+    def loss(self, pyramid: list[Tensor], features_NPC: Tensor) -> Tensor:
+        """Mean squared error in the teacher's own standard deviations, a mean over levels.
+
+        The first batch sets the scale.
+        """
+        cells = [level.shape[2] * level.shape[3] for level in pyramid]
+        wanted = features_NPC.split(cells, 1)
+        if not self.deviation.any():
+            for i, level in enumerate(wanted):
+                self.mean[i] = level.float().mean((0, 1))
+                self.deviation[i] = level.float().std((0, 1)).clamp(min=1e-3)
+        total = torch.zeros(())
+        for i, (own, want) in enumerate(zip(pyramid, wanted, strict=True)):
+            guess = self.levels[i](own.flatten(2).transpose(1, 2)).float()
+            target = (want.float() - self.mean[i]) / self.deviation[i]
+            total = total + F.mse_loss(guess, target.clamp(-6, 6))
+        return total / len(pyramid)
+
+
+def answer_loss(
+    logits_NP: Tensor,
+    sides_NP4: Tensor,
+    centres_P2: Tensor,
+    scores_NP: Tensor,
+    boxes_NP4: Tensor,
+    config: TeacherSection,
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy against the teacher's scores, and GIoU against its boxes where it is sure."""
+    total = scores_NP.sum().clamp(min=1.0)
+    score_loss = F.binary_cross_entropy_with_logits(logits_NP, scores_NP, reduction="sum") / total
+    sure = scores_NP > config.sure
+    weights = scores_NP[sure]
+    predicted = boxes_from_sides(centres_P2, sides_NP4)[sure]
+    _, quality = giou(predicted, boxes_NP4[sure])
+    box_loss = ((1 - quality) * weights).sum() / weights.sum().clamp(min=1.0)
+    return score_loss, box_loss
