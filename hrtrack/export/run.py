@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import onnx
 
 Target = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
-Opener = Callable[[Path, Target], Network]
-"""Opens an exported file on the back end that it is for, in full precision."""
+Opener = Callable[[Path, Target, EnginePrecision], Network]
+"""Opens an exported file on the back end that it is for, to compute in that precision."""
 SUFFIXES: dict[Target, str] = {
     "onnx": ".onnx", "openvino": ".xml", "tensorrt": ".engine", "tensorrt-rtx": ".engine",
 }  # fmt: skip
@@ -100,7 +100,7 @@ def export_model(
             save_onnx(model, draft)
         else:
             int8.save_openvino(model, described, draft)
-        found = open_network(draft, options.to)
+        found = open_network(draft, options.to, options.precision)
         precision = "int8" if "int8" in (options.precision, options.store) else options.precision
         precision = "fp16" if options.store == "fp16" else precision
         agreement = verify(
@@ -188,7 +188,7 @@ def _export_engine(
         # Taken on trust for now, so that opening it does not compare it a second time.
         identity = dataclasses.replace(identity, verified=True)
         engines.write_engine(plan, identity, draft)
-        found = open_network(draft, options.to)
+        found = open_network(draft, options.to, options.precision)
         agreement = verify(
             found, reference, described, options.precision,
             allow_inaccurate=options.allow_inaccurate,

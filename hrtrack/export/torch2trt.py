@@ -17,7 +17,7 @@ from ..models.engine import BatchRange, load_package, this_gpu
 from ..models.graph import PoseGraph
 from ..models.hrnet import HRNet
 from ..models.info import PoseInfo
-from .onnx import INPUT, OUTPUTS
+from .onnx import INPUT, OPSET, OUTPUTS
 
 NEWEST_MAJOR = 10
 
@@ -47,6 +47,7 @@ def convert_graph(converter: Any, graph: nn.Module, crops: Tensor, batches: Batc
         opt_shapes=[(batches.best, *shape)],
         max_shapes=[(batches.most, *shape)],
         use_onnx=True,
+        onnx_opset=OPSET,
     )
     return bytes(module.engine.serialize())
 

@@ -100,12 +100,17 @@ def write_engine(plan: bytes, identity: Identity, path: Path) -> None:
     """Writes plan and sidecar, the plan last, so that no engine is without its identity."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        sidecar(path).write_text(json.dumps(asdict(identity)) + "\n")
+        write_identity(identity, path)
         part = path.with_name(path.name + ".part")
         part.write_bytes(plan)
         part.replace(path)
     except OSError as error:
         raise ModelError(f"cannot write {path}: {error.strerror}") from None
+
+
+def write_identity(identity: Identity, engine: Path) -> None:
+    """Writes the sidecar alone."""
+    sidecar(engine).write_text(json.dumps(asdict(identity)) + "\n")
 
 
 def read_identity(engine: Path) -> Identity:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ...errors import BackendError
 from ...models import engine as engines
 from ...models import info
+from ...models.agreement import TOLERANCES, compare, drawn_crops
 from ...models.engine import BatchRange, Identity, Package
 from ...models.zoo import cache_folder
 from .batches import Arrays
@@ -68,7 +69,7 @@ def open_engine(
     if path.suffix == ".engine":
         found = engines.read_identity(path)
         engines.require_fit(found, wanted, path)
-        return EngineNetwork(trt, path, found, index, batches, why)
+        return _checked(EngineNetwork(trt, path, found, index, batches, why), path)
     wanted = replace(wanted, weights=engines.weights_hash(path))
     engine = engines.cached_path(cache_folder(), wanted)
     if not engine.is_file():
@@ -80,7 +81,26 @@ def open_engine(
         build_engine(path, engine, wanted)
     found = engines.read_identity(engine)
     engines.require_fit(found, wanted, engine)
-    return EngineNetwork(trt, engine, found, index, batches, why)
+    return _checked(EngineNetwork(trt, engine, found, index, batches, why), engine)
+
+
+def _checked(network: EngineNetwork, path: Path) -> EngineNetwork:
+    """Compares an engine that was built without a GPU with PyTorch's answers, once."""
+    it = network.identity
+    if it.verified or not it.reference:
+        return network
+    answer = network(drawn_crops(network.input_hw, len(it.reference)))["keypoints"]
+    reference = np.array(it.reference, np.float32)
+    agreement = compare(reference, answer, network.skeleton, network.input_hw)
+    if not agreement.within(TOLERANCES[it.precision]):
+        network.close()
+        raise BackendError(
+            f"{path} differs from PyTorch by {agreement}; rebuild it in another precision: "
+            f"{engines.rebuild_command(it, it.package)}"
+        )
+    network.identity = replace(it, verified=True)
+    engines.write_identity(network.identity, path)
+    return network
 
 
 def _precision(precision: Precision) -> engines.EnginePrecision:
