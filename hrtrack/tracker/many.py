@@ -1,0 +1,187 @@
+"""Hundreds of clips in parallel processes, or over a Ray cluster; a broken-off job goes on.
+
+The list of what is done stands beside the outputs as JSON lines, one a clip, written by this
+process alone. A clip that is in it, unchanged and without a fault, is not run again.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..errors import BackendError, SinkError
+
+ATTEMPTS = 3
+"""How often a clip is begun whose process was killed under it."""
+SUMMARY = "hrtrack.done.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How one clip went: ``error`` is its line, ``code`` the exit code it would have had."""
+
+    source: str
+    frames: int = 0
+    people: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+    code: int = 0
+
+
+RunOne = Callable[[str], Done]
+"""Runs one clip, replacing what an earlier attempt left; picklable, and never raises for a clip."""
+
+
+def run_many(
+    clips: Sequence[str],
+    run_one: RunOne,
+    *,
+    jobs: int,
+    folder: Path,
+    on_done: Callable[[Done], None] = lambda done: None,
+) -> list[Done]:
+    """Runs every clip that ``folder``'s summary does not have yet, ``jobs`` at a time.
+
+    A process that is killed costs its clip an attempt, not the job. ``on_done`` is told of each
+    clip as it ends. Returns all clips' outcomes, earlier ones included, in order.
+    """
+    return _collect(clips, folder, on_done, lambda todo: _in_processes(todo, run_one, jobs))
+
+
+def run_on_ray(
+    clips: Sequence[str],
+    run_one: RunOne,
+    *,
+    address: str,
+    folder: Path,
+    cpus: float = 1.0,
+    on_done: Callable[[Done], None] = lambda done: None,
+) -> list[Done]:
+    """`run_many` over a Ray cluster: a task a clip, Ray's own scheduling and retries.
+
+    ``address`` is the cluster's, ``auto`` for the one this machine belongs to, ``local`` for one
+    of its own. Clips and ``folder`` must be reachable under the same paths everywhere.
+    BackendError when Ray is missing or the cluster does not answer.
+    """
+    return _collect(clips, folder, on_done, lambda todo: _on_ray(todo, run_one, address, cpus))
+
+
+def read_summary(folder: Path) -> dict[str, Done]:
+    """The clips that were finished without a fault and have not changed since."""
+    finished = {}
+    path = folder / SUMMARY
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            row = json.loads(line)
+            state = row.pop("state")
+            done = Done(**row)
+        except (ValueError, KeyError, TypeError):
+            # The last line of a job that was killed while it wrote.
+            continue
+        if done.error is None and state == _state(done.source):
+            finished[done.source] = done
+    return finished
+
+
+def _collect(
+    clips: Sequence[str],
+    folder: Path,
+    on_done: Callable[[Done], None],
+    run: Callable[[list[str]], Iterator[Done]],
+) -> list[Done]:
+    results = {clip: done for clip, done in read_summary(folder).items() if clip in clips}
+    todo = [clip for clip in dict.fromkeys(clips) if clip not in results]
+    if todo:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / SUMMARY
+            before = path.read_bytes() if path.is_file() else b""
+            summary = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise SinkError(f"{folder / SUMMARY} cannot be written: {error.strerror}") from None
+        with summary:
+            if before and not before.endswith(b"\n"):
+                # A killed job's half line must not swallow the next one.
+                summary.write("\n")
+            for done in run(todo):
+                results[done.source] = done
+                print(
+                    json.dumps(asdict(done) | {"state": _state(done.source)}),
+                    file=summary,
+                    flush=True,
+                )
+                on_done(done)
+    return [results[clip] for clip in dict.fromkeys(clips)]
+
+
+def _state(clip: str) -> list[int]:
+    """What changes when a clip does."""
+    try:
+        found = os.stat(clip)
+    except OSError:
+        return []
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _in_processes(clips: list[str], run_one: RunOne, jobs: int) -> Iterator[Done]:
+    begun = dict.fromkeys(clips, 0)
+    waiting = list(clips)
+    # Forked copies of a process with running threads can hang.
+    context = multiprocessing.get_context("spawn")
+    while waiting:
+        running: dict[Future[Done], str] = {}
+        with ProcessPoolExecutor(min(jobs, len(waiting)), mp_context=context) as pool:
+            try:
+                while waiting or running:
+                    # Only as many as there are processes, so that a dead one costs few attempts.
+                    while waiting and len(running) < jobs:
+                        clip = waiting.pop(0)
+                        begun[clip] += 1
+                        running[pool.submit(run_one, clip)] = clip
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        done = future.result()
+                        del running[future]
+                        yield done
+            except BrokenProcessPool:
+                # Which one died is not told: those that were under way begin again.
+                for clip in running.values():
+                    if begun[clip] < ATTEMPTS:
+                        waiting.append(clip)
+                    else:
+                        line = f"its process died {ATTEMPTS} times"
+                        yield Done(clip, error=line, code=1)
+
+
+def _on_ray(clips: list[str], run_one: RunOne, address: str, cpus: float) -> Iterator[Done]:
+    try:
+        import ray
+    except ImportError:
+        raise BackendError("Ray is missing: pip install 'hrtrack[ray]'") from None
+    own = not ray.is_initialized()
+    if own:
+        try:
+            where = None if address == "local" else address
+            ray.init(address=where, log_to_driver=False, include_dashboard=False)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            line = " ".join(str(error).split())
+            raise BackendError(f"no Ray cluster at {address}: {line}") from None
+    try:
+        task = ray.remote(run_one).options(max_retries=ATTEMPTS - 1, num_cpus=cpus)
+        pending = {task.remote(clip): clip for clip in clips}
+        while pending:
+            (ready,), _ = ray.wait(list(pending), num_returns=1)
+            clip = pending.pop(ready)
+            try:
+                yield ray.get(ready)
+            except ray.exceptions.RayError as error:
+                line = " ".join(str(error).split())[:200]
+                yield Done(clip, error=f"its worker died: {line}", code=1)
+    finally:
+        if own:
+            ray.shutdown()

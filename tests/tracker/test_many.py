@@ -1,0 +1,132 @@
+"""Many clips at once: each finished exactly once, also when processes die and jobs break off."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import av
+import pytest
+
+from hrtrack.errors import HrtrackError
+from hrtrack.poses import Poses
+from hrtrack.skeleton import COCO17
+from hrtrack.tracker.many import SUMMARY, Done, read_summary, run_many, run_on_ray
+from hrtrack.tracker.sinks.group import open_sinks
+from hrtrack.tracker.sinks.targets import parse_save
+from hrtrack.tracker.source import open_source
+
+from .clips import make_clip
+
+CLIPS = 6
+
+
+def annotate(clip: str, folder: str, dies: str = "", times: int = 1) -> Done:
+    """Copies a clip through source and sinks; the process is killed while it works on ``dies``."""
+    out = Path(folder) / f"{Path(clip).stem}_pose.mp4"
+    frames = 0
+    try:
+        with (
+            open_source(clip) as source,
+            open_sinks(
+                [parse_save(str(out))], source=source, skeleton=COCO17, overwrite=True
+            ) as sinks,
+        ):
+            for frame in source:
+                empty = Poses.empty(frame.index, frame.time, 17)
+                sinks.write(frame, empty, lambda image=frame.image: image)  # type: ignore[misc]
+                frames += 1
+                deaths = Path(folder) / "deaths"
+                died = len(deaths.read_text()) if deaths.exists() else 0
+                if frames == 5 and Path(clip).stem == dies and died < times:
+                    deaths.write_text("x" * (died + 1))
+                    os.kill(os.getpid(), signal.SIGKILL)
+    except HrtrackError as error:
+        return Done(clip, frames, error=str(error), code=error.exit_code)
+    with (Path(folder) / "finished").open("a") as log:
+        print(Path(clip).stem, file=log)
+    return Done(clip, frames)
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> list[str]:
+    (tmp_path / "in").mkdir()
+    return [str(make_clip(tmp_path / "in" / f"clip{i}.mp4", 12 + i)) for i in range(CLIPS)]
+
+
+def assert_all_finished(clips: list[str], folder: Path, done: list[Done]) -> None:
+    assert [one.source for one in done] == clips
+    assert [one.frames for one in done] == [12 + i for i in range(len(clips))]
+    assert all(one.error is None for one in done)
+    for i in range(len(clips)):
+        with av.open(str(folder / f"clip{i}_pose.mp4")) as video:
+            assert sum(1 for _ in video.decode(video=0)) == 12 + i
+    assert not list(folder.glob("*.part.*"))
+    rows = [json.loads(line) for line in (folder / SUMMARY).read_text().splitlines()]
+    assert Counter(row["source"] for row in rows) == Counter(clips)
+
+
+def test_a_killed_process_costs_an_attempt_not_the_job(clips: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    told: list[str] = []
+    done = run_many(
+        clips,
+        partial(annotate, folder=str(out), dies="clip2"),
+        jobs=2,
+        folder=out,
+        on_done=lambda one: told.append(one.source),
+    )
+    assert_all_finished(clips, out, done)
+    assert sorted(told) == clips
+    assert (out / "deaths").read_text() == "x"
+
+
+def test_a_clip_that_always_kills_its_process_is_given_up(clips: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_one = partial(annotate, folder=str(out), dies="clip1", times=99)
+    done = run_many(clips[:3], run_one, jobs=1, folder=out)
+    assert [one.error for one in done] == [None, "its process died 3 times", None]
+
+
+def test_a_job_goes_on_where_it_was_broken_off(clips: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_one = partial(annotate, folder=str(out))
+    Path(clips[1]).write_bytes(b"")
+    first = run_many(clips[:3], run_one, jobs=1, folder=out)
+    assert [one.code for one in first] == [0, 1, 0]
+    assert "empty" in str(first[1].error)
+    assert set(read_summary(out)) == {clips[0], clips[2]}
+    with (out / SUMMARY).open("a") as summary:
+        summary.write('{"source": "half a li')
+    make_clip(Path(clips[1]), 13)
+    make_clip(Path(clips[2]), 20)
+    again = run_many(clips[:3], run_one, jobs=1, folder=out)
+    assert [one.frames for one in again] == [12, 13, 20]
+    assert all(one.error is None for one in again)
+    finished = (out / "finished").read_text().split()
+    assert finished == ["clip0", "clip2", "clip1", "clip2"]
+    before = (out / SUMMARY).read_text()
+    assert run_many(clips[:3], run_one, jobs=1, folder=out) == again
+    assert (out / SUMMARY).read_text() == before
+
+
+@pytest.mark.slow
+def test_ray_finishes_every_clip_once_though_a_worker_is_killed(
+    clips: list[str], tmp_path: Path
+) -> None:
+    ray = pytest.importorskip("ray")
+    out = tmp_path / "out"
+    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
+    try:
+        done = run_on_ray(
+            clips, partial(annotate, folder=str(out), dies="clip3"), address="local", folder=out
+        )
+    finally:
+        ray.shutdown()
+    assert_all_finished(clips, out, done)
+    assert (out / "deaths").read_text() == "x"
+    assert sorted((out / "finished").read_text().split()) == [f"clip{i}" for i in range(CLIPS)]
