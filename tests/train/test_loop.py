@@ -140,6 +140,25 @@ def test_init_keeps_the_trunk_and_renews_another_head(sticks: Path, tmp_path: Pa
         new_network(wider, skeleton, tmp_path / "coco.safetensors")
 
 
+def test_init_from_a_classifier(sticks: Path, tmp_path: Path) -> None:
+    """An ImageNet backbone has parts of its own and no heatmap layer."""
+    from hrtrack.train.data.sets import open_people
+    from hrtrack.train.network import new_network
+
+    config = load_config("tiny", [f"data.root={sticks}"])
+    skeleton = open_people(config.data, config.data.train).skeleton
+    weights = new_network(config, skeleton, None).state_dict()
+    backbone = {name: value for name, value in weights.items() if not name.startswith("final")}
+    classifier = {
+        "classifier.weight": torch.zeros(1000, 16),
+        "incre_modules.0.0.conv1.weight": torch.ones(3),
+    }
+    torch.save({**backbone, **classifier}, tmp_path / "imagenet.pth")
+    network = new_network(config, skeleton, tmp_path / "imagenet.pth")
+    assert torch.equal(network.conv1.weight, weights["conv1.weight"])
+    assert network.final_layer.weight.shape[0] == 5
+
+
 def test_resume_refuses_other_settings_and_empty_folders(sticks: Path, tmp_path: Path) -> None:
     config = load_config("tiny", [f"data.root={sticks}", "fit.steps=1", "fit.batch=4"])
     with pytest.raises(ModelError, match="nothing to resume"):
