@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..errors import ModelError
-from ..models.detector import DetectorGraph, PersonDetector
+from ..models.detector import SCALE_SUFFIX, DetectorGraph, PersonDetector
 from .onnx import OPSET, save_onnx
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 INPUT, OUTPUTS = "images", ("boxes", "scores")
 _PREFIX = "detector."
+LARGE = 100_000
+"""Elements above which a convolution's weights are stored in 8 bits."""
 
 
 def export_detector(
@@ -30,8 +32,8 @@ def export_detector(
 ) -> None:
     """Writes images (1, H, W, 3) uint8 RGB -> boxes (1, M, 4), scores (1, M).
 
-    Weights are stored in float16 behind casts, so the arithmetic stays float32 and the names of
-    the parameters stay those of the checkpoint. Duplicates are left to the caller's
+    Weights are stored small and widened at load, so the arithmetic stays float32 and the names
+    of the parameters stay those of the checkpoint. Duplicates are left to the caller's
     non-maximum suppression.
 
     Raises:
@@ -57,33 +59,46 @@ def export_detector(
             opset_version=OPSET,
         )
     model = onnx.load_model_from_string(buffer.getvalue())
-    _store_half(model)
+    _store_small(model)
     model.producer_name = "hrtrack"
     for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)
     save_onnx(model, path)
 
 
-def _store_half(model: onnx.ModelProto) -> None:
-    """Takes the wrapper's prefix off the parameters and stores them in float16 behind casts."""
+def _store_small(model: onnx.ModelProto) -> None:
+    """Takes the wrapper's prefix off the parameters and stores them small.
+
+    Large convolutions, which lie at the coarse strides, become 8-bit integers with a scale per
+    output channel; all else is float16. Both widen to float32 when a runtime loads the file.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
-    values, casts = {}, []
+    widened, decoders, scales = {}, [], []
     for item in model.graph.initializer:
         if not item.name.startswith(_PREFIX):
             continue
         old, name = item.name, item.name.removeprefix(_PREFIX)
         array = numpy_helper.to_array(item)
-        if array.dtype == np.float32:
-            values[old] = f"{name}/float32"
-            casts.append(helper.make_node("Cast", [name], [values[old]], to=TensorProto.FLOAT))
+        widened[old] = f"{name}/float32"
+        if array.size > LARGE:
+            highest = np.abs(array).max(axis=(1, 2, 3))
+            scale = np.maximum(highest / 127, 1e-12).astype(np.float32)
+            scales.append(numpy_helper.from_array(scale, f"{name}{SCALE_SUFFIX}"))
+            array = np.round(array / scale[:, None, None, None]).astype(np.int8)
+            inputs = [name, f"{name}{SCALE_SUFFIX}"]
+            decoders.append(helper.make_node("DequantizeLinear", inputs, [widened[old]], axis=0))
+        elif array.dtype == np.float32:
             array = array.astype(np.float16)
+            node = helper.make_node("Cast", [name], [widened[old]], to=TensorProto.FLOAT)
+            decoders.append(node)
         else:
-            values[old] = name
+            widened[old] = name
         item.CopyFrom(numpy_helper.from_array(array, name))
     for node in model.graph.node:
         for position, name in enumerate(node.input):
-            node.input[position] = values.get(name, name)
-    nodes = [*casts, *model.graph.node]
+            node.input[position] = widened.get(name, name)
+    nodes = [*decoders, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+    model.graph.initializer.extend(scales)

@@ -19,6 +19,8 @@ from torch.nn import functional as F
 from ..errors import ModelError
 
 STRIDES = (8, 16, 32)
+SCALE_SUFFIX = "/scale"
+"""Follows the name of a parameter that an ONNX file stores as integers."""
 PIXEL_MEAN, PIXEL_STD = 114.0, 58.0
 """Letterbox bars are painted with the mean, so that they reach the network as zeros."""
 
@@ -239,4 +241,9 @@ def _onnx_weights(path: Path) -> dict[str, Tensor]:
         items = onnx.load(path).graph.initializer
     except (OSError, DecodeError) as error:
         raise ModelError(f"{path} cannot be read as an ONNX model: {error}") from None
-    return {item.name: torch.from_numpy(numpy_helper.to_array(item).copy()) for item in items}
+    weights = {item.name: torch.from_numpy(numpy_helper.to_array(item).copy()) for item in items}
+    for name, scale in list(weights.items()):
+        if name.endswith(SCALE_SUFFIX):
+            whole = name.removesuffix(SCALE_SUFFIX)
+            weights[whole] = weights[whole].float() * scale[:, None, None, None]
+    return weights

@@ -245,10 +245,13 @@ def test_checkpoint_onnx_and_network_agree(tmp_path: Path) -> None:
                 value.add_(torch.rand_like(value) * 0.1)
     path = tmp_path / "own.onnx"
     export_detector(detector, (96, 160), path, {"name": "own", "task": "detector"})
-    assert path.stat().st_size < 6e6
+    assert path.stat().st_size < 4.4e6
     read = load_detector(path)
     for name, value in detector.state_dict().items():
-        torch.testing.assert_close(read.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=name)
+        step = float(value.abs().max()) / 127 if value.numel() > 100_000 else 1e-3
+        torch.testing.assert_close(
+            read.state_dict()[name], value, rtol=1e-3, atol=0.6 * step, msg=name
+        )
 
     rng = np.random.default_rng(0)
     runner = open_detector(str(path), threads=1, min_score=0.01)

@@ -36,25 +36,24 @@ def batches(
         sampler=_From(first),
         num_workers=workers,
         prefetch_factor=PREFETCH if workers else None,
-        collate_fn=_as_tensors,
     )
 
 
-class _Canvases(Dataset[tuple[Batch, Answer | None]]):
+class _Canvases(Dataset[tuple[Tensors, Tensors | None]]):
     def __init__(self, store: PhotoStore, config: DetectorTrainConfig, done: Any) -> None:
         self.store, self.config, self.done = store, config, done
         self.until = 0.0 if config.teacher is None else config.teacher.until
         self.teacher = None if config.teacher is None else Teacher(Path(config.teacher.model))
 
-    def __getitem__(self, step: int) -> tuple[Batch, Answer | None]:
+    def __getitem__(self, step: int) -> tuple[Tensors, Tensors | None]:
         cv2.setNumThreads(1)
         fit = self.config.fit
         done = step / fit.steps if fit.steps is not None else self.done.value
         stage = [stage for stage in self.config.stages if stage.begin <= done][-1]
         batch = draw_batch(self.store, stage.canvases, fit.batch, (fit.seed, step))
         if self.teacher is None or done >= self.until:
-            return batch, None
-        return batch, self.teacher(batch[0])
+            return _as_tensors(batch, None)
+        return _as_tensors(batch, self.teacher(batch[0]))
 
 
 class _From(Sampler[int]):
@@ -65,10 +64,10 @@ class _From(Sampler[int]):
         return itertools.count(self.first)
 
 
-def _as_tensors(drawn: tuple[Batch, Answer | None]) -> tuple[Tensors, Tensors | None]:
-    (images, boxes, kinds), answer = drawn
-    batch = (torch.from_numpy(images), torch.from_numpy(boxes), torch.from_numpy(kinds))
+def _as_tensors(drawn: Batch, answer: Answer | None) -> tuple[Tensors, Tensors | None]:
+    images, boxes, kinds = (torch.from_numpy(part) for part in drawn)
     if answer is None:
-        return batch, None
+        return (images, boxes, kinds), None
     told = (answer.features, answer.scores, answer.boxes)
-    return batch, (torch.from_numpy(told[0]), torch.from_numpy(told[1]), torch.from_numpy(told[2]))
+    features, scores, places = (torch.from_numpy(part) for part in told)
+    return (images, boxes, kinds), (features, scores, places)
