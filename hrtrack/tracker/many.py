@@ -172,7 +172,11 @@ def _on_ray(clips: list[str], run_one: RunOne, address: str, cpus: float) -> Ite
             line = " ".join(str(error).split())
             raise BackendError(f"no Ray cluster at {address}: {line}") from None
     try:
-        task = ray.remote(run_one).options(max_retries=ATTEMPTS - 1, num_cpus=cpus)
+
+        def one(clip: str) -> Done:
+            return run_one(clip)
+
+        task = ray.remote(one).options(max_retries=ATTEMPTS - 1, num_cpus=cpus)
         pending = {task.remote(clip): clip for clip in clips}
         while pending:
             (ready,), _ = ray.wait(list(pending), num_returns=1)
