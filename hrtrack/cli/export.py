@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ..export.run import Target
+    from ..models.engine import EnginePrecision
     from ..models.network import Network
 
 CALIBRATION_CROPS = 300
@@ -99,15 +101,14 @@ def export(weights: str, **settings: Any) -> None:
     click.echo(done.path)
 
 
-def _open(path: Path, target: str) -> Network:
-    """Opens an export on the back end that it is for, in full precision."""
+def _open(path: Path, target: Target, precision: EnginePrecision) -> Network:
+    """Opens an export on the back end that it is for; no CPU computes in fp16."""
     from ..tracker.infer import open_network
 
-    engine = target.startswith("tensorrt")
+    if target in ("tensorrt", "tensorrt-rtx"):
+        return open_network(path, backend=target, precision=precision)
     return open_network(
-        path,
-        backend=target if engine else "openvino",  # type: ignore[arg-type]
-        precision="auto" if engine else "fp32",
+        path, backend="openvino", precision="int8" if precision == "int8" else "fp32"
     )
 
 

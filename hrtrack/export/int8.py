@@ -1,8 +1,8 @@
 """8-bit post-training quantisation of the trunk, calibrated on crops of real people.
 
-NNCF looks at the values that flow through the network and inserts quantise-dequantise pairs:
-OpenVINO turns them into 8-bit kernels, TensorRT reads the same ONNX. The decoder, and the
-last layer before it, stay float32.
+NNCF looks at the values that flow through the network and inserts quantise-dequantise pairs,
+which the runtimes turn into 8-bit kernels. The decoder, and the last layer before it, stay
+float32.
 """
 
 from __future__ import annotations
@@ -21,26 +21,21 @@ from .onnx import INPUT
 
 if TYPE_CHECKING:
     import onnx
+    import openvino
 
 FEWEST = 32
 """Fewer crops do not show the range of a network's activations."""
 
 
-def quantise(
-    model: onnx.ModelProto,
-    described: PoseInfo,
-    crops: NDArray[np.uint8],
-    *,
-    for_tensorrt: bool = False,
+def quantise_for_tensorrt(
+    model: onnx.ModelProto, described: PoseInfo, crops: NDArray[np.uint8]
 ) -> onnx.ModelProto:
-    """ONNX with explicit QuantizeLinear and DequantizeLinear nodes around the trunk's layers.
+    """ONNX with explicit QuantizeLinear and DequantizeLinear nodes, symmetric as TensorRT wants.
 
     Args:
         model: from `hrtrack.export.onnx.to_onnx` with folded batch norms.
         described: what the model is; its ``input_hw`` must be the crops'.
         crops: (N, H, W, 3) uint8 RGB calibration crops, at least `FEWEST`.
-        for_tensorrt: symmetric activations, the only ones TensorRT takes; OpenVINO is more
-            accurate with asymmetric ones.
 
     Raises:
         BackendError: NNCF is not installed.
@@ -48,26 +43,56 @@ def quantise(
     """
     nncf = _nncf()
     _require_crops(crops, described)
-    preset, device = nncf.QuantizationPreset, nncf.TargetDevice
     names = [node.name for node in model.graph.node]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         quantised: onnx.ModelProto = nncf.quantize(
             model,
             nncf.Dataset([{INPUT: crop[None]} for crop in crops]),
-            preset=preset.PERFORMANCE if for_tensorrt else preset.MIXED,
-            target_device=device.GPU if for_tensorrt else device.CPU,
+            preset=nncf.QuantizationPreset.PERFORMANCE,
+            target_device=nncf.TargetDevice.GPU,
             subset_size=len(crops),
             ignored_scope=nncf.IgnoredScope(names=_float_part(names), validate=False),
         )
     return quantised
 
 
-def save_openvino(model: onnx.ModelProto, described: PoseInfo, path: Path) -> None:
-    """Writes an ONNX model as OpenVINO's ``.xml`` and ``.bin``, metadata included."""
+def quantise_for_openvino(
+    model: onnx.ModelProto, described: PoseInfo, crops: NDArray[np.uint8]
+) -> openvino.Model:
+    """An OpenVINO model with 8-bit layers; asymmetric activations, which are more accurate.
+
+    Arguments and errors are those of `quantise_for_tensorrt`.
+    """
+    nncf = _nncf()
+    _require_crops(crops, described)
+    network = to_openvino(model)
+    network.reshape({INPUT: [1, *described.input_hw, 3]})
+    names = [operation.get_friendly_name() for operation in network.get_ops()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantised: openvino.Model = nncf.quantize(
+            network,
+            nncf.Dataset([crop[None] for crop in crops]),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(crops),
+            ignored_scope=nncf.IgnoredScope(names=_float_part(names), validate=False),
+        )
+    quantised.reshape({INPUT: [-1, *described.input_hw, 3]})
+    return quantised
+
+
+def to_openvino(model: onnx.ModelProto) -> openvino.Model:
+    """An ONNX model in OpenVINO's own form."""
     import openvino
 
-    network = openvino.Core().read_model(model.SerializeToString())
+    return openvino.Core().read_model(model.SerializeToString())
+
+
+def save_openvino(network: openvino.Model, described: PoseInfo, path: Path) -> None:
+    """Writes ``.xml`` and ``.bin``, metadata included."""
+    import openvino
+
     for key, value in described.metadata().items():
         network.set_rt_info(value, key)
     try:

@@ -26,6 +26,7 @@ from .verify import Keypoints, reference_keypoints, verify
 
 if TYPE_CHECKING:
     import onnx
+    import openvino
 
 Target = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
 Opener = Callable[[Path, Target, EnginePrecision], Network]
@@ -92,14 +93,13 @@ def export_model(
         return _export_engine(
             weights, path, options, network, described, reference, open_network, progress
         )
-    model = _onnx_model(network, described, options)
     # The draft has the right suffix but not the name: a refused export leaves nothing behind.
     draft = path.with_name("draft-" + path.name)
     try:
-        if options.to == "onnx":
-            save_onnx(model, draft)
+        if options.to == "openvino":
+            int8.save_openvino(_openvino_model(network, described, options), described, draft)
         else:
-            int8.save_openvino(model, described, draft)
+            save_onnx(_onnx_model(network, described, options), draft)
         found = open_network(draft, options.to, options.precision)
         precision = "int8" if "int8" in (options.precision, options.store) else options.precision
         precision = "fp16" if options.store == "fp16" else precision
@@ -128,6 +128,14 @@ def _require_sense(path: Path, options: ExportOptions) -> None:
         raise UsageError("--via torch2trt makes fp16 TensorRT engines only")
 
 
+def _openvino_model(network: HRNet, described: PoseInfo, options: ExportOptions) -> openvino.Model:
+    if options.precision != "int8":
+        return int8.to_openvino(_onnx_model(network, described, options))
+    assert options.calibration is not None
+    folded = to_onnx(network, described, folded=True)
+    return int8.quantise_for_openvino(folded, described, options.calibration)
+
+
 def _onnx_model(network: HRNet, described: PoseInfo, options: ExportOptions) -> onnx.ModelProto:
     engine = options.to in ("tensorrt", "tensorrt-rtx")
     batches = options.batches
@@ -135,7 +143,7 @@ def _onnx_model(network: HRNet, described: PoseInfo, options: ExportOptions) -> 
     if options.precision == "int8":
         assert options.calibration is not None
         folded = to_onnx(network, described, folded=True)
-        return int8.quantise(folded, described, options.calibration, for_tensorrt=engine)
+        return int8.quantise_for_tensorrt(folded, described, options.calibration)
     model = to_onnx(network, described, half=options.precision == "fp16", batch=batch)
     store_weights(model, options.store)
     return model

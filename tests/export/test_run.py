@@ -27,8 +27,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def opener(path: Path, target: Target, precision: EnginePrecision) -> PoseNetwork:
     """What the command line passes in."""
-    backend = "openvino" if target in ("onnx", "openvino") else target
-    return open_network(path, backend=backend, precision=precision)
+    if target in ("tensorrt", "tensorrt-rtx"):
+        return open_network(path, backend=target, precision=precision)
+    precision = "int8" if precision == "int8" else "fp32"
+    return open_network(path, backend="openvino", precision=precision)
 
 
 def test_onnx_is_verified_and_small(tmp_path: Path, weights: Path) -> None:
