@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -25,9 +26,20 @@ from hrtrack.geometry import iou
 from hrtrack.poses import Poses
 from hrtrack.skeleton import ACTION13
 from hrtrack.tracker.associate import AssociationOptions, Tracks
-from hrtrack.train.crossings import Clip, Noise, Scene, load_clips, make_scenes, observe
+from hrtrack.tracker.smooth import STRENGTHS, OneEuroOptions, Smoother
+from hrtrack.train.crossings import (
+    FPS,
+    Clip,
+    Noise,
+    Scene,
+    load_clips,
+    make_scene,
+    make_scenes,
+    observe,
+)
 from hrtrack.train.metrics.tracking import Comparison, Frame, compare_boxes, score
 
+Floats = NDArray[np.float64]
 Follow = Callable[[Poses], Poses]
 Heard = list[tuple[Scene, list[Poses]]]
 
@@ -185,6 +197,199 @@ def table(
                 *(f"{value:.3f}" for value in mean[3:6]), f"{mean[6]:.2f}",
             )  # fmt: skip
     Console(width=130).print(rows)
+
+
+KNOBS: dict[str, tuple[float, ...]] = {
+    "pose_weight": (0, 1.5, 3, 6, 12, 24),
+    "pose_spread": (1, 1.5, 2, 3, 4),
+    "pose_time": (0.01, 0.03, 0.05, 0.1, 0.2),
+    "box_noise": (0.01, 0.02, 0.03, 0.05, 0.08),
+    "acceleration": (2, 4, 8, 16, 32),
+    "max_cost": (8, 12, 20, 30),
+    "memory": (0.25, 0.5, 1, 2, 4),
+    "new_iou": (0.3, 0.4, 0.5, 0.6, 0.8),
+}
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--knob", "knobs", multiple=True, default=tuple(KNOBS))
+@click.option("--crossings", default=(20, 60), nargs=2, help="For 2 and for 5 people.")
+@click.option("--seeds", default=1)
+@click.option("--joints", default=2.0, help="Joint noise in sigmas.")
+@click.option("--occlusion", default=0.0)
+@click.pass_obj
+def sweep(
+    labels: Path, out: Path, knobs: tuple[str, ...], crossings: tuple[int, int], seeds: int,
+    joints: float, occlusion: float,
+) -> None:  # fmt: skip
+    """One knob at a time, the others at their defaults, on the train clips."""
+    clips = load_clips(labels, train=True)
+    noise = Noise(keypoints=joints, occlusion=occlusion)
+    heard = {
+        people: [item for seed in range(seeds) for item in listen(clips, people, n, seed, noise)]
+        for people, n in zip((2, 5), crossings, strict=True)
+    }
+    curves: dict[str, dict[int, list[Result]]] = {}
+    for knob in knobs:
+        curves[knob] = {people: [] for people in heard}
+        for value in track(KNOBS[knob], knob):
+            options = replace(AssociationOptions(), **{knob: value})  # type: ignore[arg-type]
+            for people, items in heard.items():
+                curves[knob][people].append(judge(items, ours(options)))
+        for people, results in curves[knob].items():
+            for value, result in zip(KNOBS[knob], results, strict=True):
+                click.echo(
+                    f"{knob} {value:g} people {people} IDSW {result.switches:.2f} "
+                    f"swapped {100 * result.swaps:.1f} % IDF1 {result.idf1:.3f}"
+                )
+    out.mkdir(parents=True, exist_ok=True)
+    _plot_sweep(curves, out / "sweep.png")
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--joints", default=1.0, help="Joint noise in sigmas.")
+@click.option("--people", default=40)
+@click.option("--test", is_flag=True)
+@click.pass_obj
+def smooth(labels: Path, out: Path, joints: float, people: int, test: bool) -> None:
+    """Jitter at rest against lag in fast motion for a grid of One-Euro settings."""
+    clips = load_clips(labels, train=not test)
+    truth, noisy, sizes = _motion(clips, people, joints)
+    raw = _calm(noisy, noisy, truth, sizes)
+    click.echo(f"raw: error {100 * raw[2]:.2f} % of size, jitter 1")
+    grid: dict[float, list[tuple[float, float, float]]] = {}
+    for beta in BETAS:
+        grid[beta] = []
+        for cutoff in CUTOFFS:
+            result = _calm(_smoothed(noisy, OneEuroOptions(cutoff, beta)), noisy, truth, sizes)
+            grid[beta].append(result)
+            click.echo(
+                f"min_cutoff {cutoff:g} beta {beta:g}: jitter {result[0]:.3f} of raw, "
+                f"lag {result[1]:.0f} ms, error {100 * result[2]:.2f} % of size"
+            )
+    chosen = {}
+    for name, options in STRENGTHS.items():
+        chosen[name] = _calm(_smoothed(noisy, options), noisy, truth, sizes)
+        click.echo(
+            f"{name}: jitter {chosen[name][0]:.3f}, lag {chosen[name][1]:.0f} ms, "
+            f"error {100 * chosen[name][2]:.2f} %"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    _plot_smooth(grid, chosen, out / "smooth.png")
+
+
+CUTOFFS = (0.3, 0.5, 0.8, 1.2, 2.0, 3.0, 5.0)
+BETAS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+
+
+def _motion(clips: list[Clip], people: int, joints: float) -> tuple[Floats, list[Poses], Floats]:
+    """Joints in truth (T, P, 13, 2), as heard, and sizes (P,) of people who act on the spot.
+
+    The labels were clicked frame by frame; a mean of three frames takes the clicks' own jitter
+    out of the truth.
+    """
+    rng = np.random.default_rng(7)
+    scene = make_scene(clips, people, 300, rng)
+    kernel = np.full(3, 1 / 3)
+    truth = np.apply_along_axis(np.convolve, 0, scene.keypoints, kernel, "valid")
+    boxes, seen = scene.boxes[1:-1], scene.seen[1:-1]
+    sides = boxes[:, :, 2:] - boxes[:, :, :2]
+    sizes = np.median(sides.mean(axis=2), axis=0)
+    spread = (
+        joints * np.array(ACTION13.sigmas) * np.sqrt(np.median(sides.prod(axis=2), axis=0))[:, None]
+    )
+    found = truth + rng.normal(0, 1, truth.shape) * spread[None, :, :, None]
+    heard = [
+        Poses(
+            t, t / FPS, boxes[t].astype(np.float32), np.ones(people, np.float32),
+            found[t].astype(np.float32), np.where(seen[t], 0.9, 0.5).astype(np.float32),
+            np.arange(1, people + 1),
+        )
+        for t in range(len(truth))
+    ]  # fmt: skip
+    return truth, heard, sizes
+
+
+def _smoothed(heard: list[Poses], options: OneEuroOptions) -> list[Poses]:
+    smoother = Smoother(ACTION13, options)
+    return [smoother.update(poses) for poses in heard]
+
+
+def _calm(
+    smoothed: list[Poses], raw: list[Poses], truth: Floats, sizes: Floats
+) -> tuple[float, float, float]:
+    """Jitter at rest as a share of the raw one, lag in fast motion in ms, error in sizes."""
+    found = np.stack([poses.keypoints for poses in smoothed]).astype(np.float64)
+    noisy = np.stack([poses.keypoints for poses in raw]).astype(np.float64)
+    scale = sizes[None, :, None, None]
+    velocity = np.gradient(truth, 1 / FPS, axis=0) / scale
+    speed = np.linalg.norm(velocity, axis=3)
+    still, fast = speed[1:-1] < 0.25, speed > 1.5
+    shake = [
+        np.linalg.norm(np.diff(points, 2, axis=0) * FPS**2 / scale, axis=3)[still].mean()
+        for points in (found, noisy)
+    ]
+    behind = ((truth - found) / scale * velocity).sum(axis=3)[fast] / speed[fast] ** 2
+    error = np.linalg.norm((found - truth) / scale, axis=3).mean()
+    return float(shake[0] / shake[1]), float(1000 * behind.mean()), float(error)
+
+
+def _plot_sweep(curves: dict[str, dict[int, list[Result]]], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    columns = 4
+    rows = -(-len(curves) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(3.2 * columns, 2.6 * rows), squeeze=False)
+    for axis in axes.flat[len(curves) :]:
+        axis.axis("off")
+    for axis, (knob, each) in zip(axes.flat, curves.items(), strict=False):
+        for people, results in each.items():
+            axis.plot(
+                KNOBS[knob], [r.switches for r in results], "o-", ms=4, label=f"{people} people"
+            )
+        axis.axvline(getattr(AssociationOptions(), knob), color="0.7", lw=1, ls="--")
+        axis.set_xlabel(knob)
+        axis.set_ylim(bottom=0)
+        axis.set_xscale("symlog" if min(KNOBS[knob]) == 0 else "log")
+        axis.set_xticks(KNOBS[knob], [f"{v:g}" for v in KNOBS[knob]])
+        axis.minorticks_off()
+    axes[0, 0].legend(frameon=False)
+    for row in axes:
+        row[0].set_ylabel("ID switches / 1,000 frames")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def _plot_smooth(
+    grid: dict[float, list[tuple[float, float, float]]],
+    chosen: dict[str, tuple[float, float, float]],
+    path: Path,
+) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4))
+    shades = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(grid)))
+    for shade, (beta, results) in zip(shades, grid.items(), strict=True):
+        points = np.array(results)
+        axes[0].plot(points[:, 1], points[:, 0], "o-", ms=3, color=shade, label=f"beta {beta:g}")
+        axes[1].plot(CUTOFFS, 100 * points[:, 2], "o-", ms=3, color=shade)
+    for name, (jitter, lag, _) in chosen.items():
+        axes[0].plot(lag, jitter, "r*", ms=11)
+        axes[0].annotate(name, (lag, jitter), xytext=(6, 6), textcoords="offset points")
+    axes[0].set(xlabel="lag in fast motion, ms", ylabel="jitter at rest, share of raw")
+    axes[0].set_xscale("symlog", linthresh=20)
+    axes[1].set(xlabel="min_cutoff, Hz", ylabel="error, % of person size", xscale="log")
+    axes[0].legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

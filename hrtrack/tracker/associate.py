@@ -14,7 +14,7 @@ from . import motion as kalman
 from .assign import match
 from .duplicates import unique
 from .extent import reaches
-from .likeness import similarities
+from .likeness import certainty, similarities
 from .state import Live, State
 
 Floats = NDArray[np.float64]
@@ -40,9 +40,13 @@ class AssociationOptions:
     memory: float = 2.0
     """How long a person who is not seen may come back and get the ID again; nobody for longer
     than they were seen before."""
-    new_iou: float = 0.5
+    new_iou: float = 0.7
     """Nobody new is seen where a box overlaps more with someone already followed."""
-    pose_weight: float = 6.0
+    beside_iou: float = 0.3
+    """A new person whose box overlaps more with someone followed may be that one seen twice,"""
+    beside_hits: int = 6
+    """and needs so many detector frames."""
+    pose_weight: float = 9.0
     """What the mean OKS exponent of the joints counts against the box's half squared distance."""
     pose_spread: float = 2.0
     """Factor on the skeleton's sigmas: how far joints may be off and still be alike."""
@@ -139,12 +143,12 @@ class Tracks:
         state = self._state
         in_view = state.seen >= previous
         self._predict(state, seconds, in_view)
-        rows, columns = self._associate(poses, in_view)
+        rows, columns, sure = self._associate(poses, in_view)
 
         missing = in_view & (state.ids > 0)
         missing[rows] = False
         self.alarms += int(missing.sum())
-        self._correct(rows, _picked(poses, columns), detected)
+        self._correct(rows, _picked(poses, columns), sure, detected)
         new = poses.person_scores >= options.min_score
         new[columns] = False
         if new.any() and len(columns):
@@ -193,8 +197,10 @@ class Tracks:
         state.shape += shift
         state.motion = moved
 
-    def _associate(self, poses: Poses, in_view: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Rows of the state and the columns of the poses that they match."""
+    def _associate(
+        self, poses: Poses, in_view: Mask
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+        """Rows of the state, the columns of the poses they match, and how sure that is."""
         options = self.options
         similarity = similarities(
             self._state,
@@ -205,34 +211,32 @@ class Tracks:
             pose_weight=options.pose_weight,
             max_cost=options.max_cost,
         )
-        high = np.flatnonzero(poses.person_scores >= options.min_score)
-        rows, columns = match(similarity[:, high])
-        columns = high[columns]
-        left = in_view.copy()
-        left[rows] = False
-        low = np.flatnonzero(poses.person_scores < options.min_score)
-        if not left.any() or len(low) == 0:
-            return rows, columns
-        left_rows = np.flatnonzero(left)
-        more_rows, more_columns = match(similarity[np.ix_(left_rows, low)])
-        return (
-            np.concatenate([rows, left_rows[more_rows]]),
-            np.concatenate([columns, low[more_columns]]),
-        )
+        strong = poses.person_scores >= options.min_score
+        known = self._state.ids > 0
+        free = np.ones(len(poses), bool)
+        rows, columns = _matched(similarity, known, strong)
+        left = known & in_view
+        for people, given in ((left, ~strong), (~known, strong)):
+            people[rows] = False
+            free[columns] = False
+            more = _matched(similarity, people, given & free)
+            rows, columns = np.concatenate([rows, more[0]]), np.concatenate([columns, more[1]])
+        return rows, columns, certainty(similarity, options.max_cost)[rows, columns]
 
-    def _correct(self, rows: NDArray[np.intp], poses: Poses, detected: bool) -> None:
-        """Enters what was measured of the matched people."""
+    def _correct(self, rows: NDArray[np.intp], poses: Poses, sure: Floats, detected: bool) -> None:
+        """Enters what was measured of the matched people, cautiously where it may be another."""
         state, options = self._state, self.options
         if len(rows) == 0:
             return
         boxes = poses.boxes.astype(np.float64)
-        moved = kalman.correct(state.motion[rows], boxes, options.box_noise)
+        moved = kalman.correct(state.motion[rows], boxes, options.box_noise, sure)
         state.motion.position[rows] = moved.position
         state.motion.velocity[rows] = moved.velocity
         state.motion.covariance[rows] = moved.covariance
         state.keypoints[rows] = poses.keypoints
         age = (self._time - state.seen[rows])[:, None, None]
         share = (1.0 - np.exp(-np.maximum(age, 1e-3) / options.pose_time)) * poses.scores[..., None]
+        share = share * sure[:, None, None]
         state.shape[rows] += share * (poses.keypoints - state.shape[rows])
         state.scores[rows] = poses.scores
         state.person_scores[rows] = poses.person_scores
@@ -270,14 +274,31 @@ class Tracks:
         """
         options = self.options
         waiting = (state.ids == 0) & (state.seen >= self._time)
-        fresh = np.zeros(len(state.ids), bool)
-        if not self._first:
-            fresh[len(self._state.ids) :] = True
-        sure = (state.person_scores >= options.sure_score) & ~fresh
-        enough = waiting & (sure | (state.hits >= options.confirm_hits) | self._first)
+        if not waiting.any():
+            return
+        if self._first:
+            enough = waiting
+        else:
+            fresh = np.arange(len(state.ids)) >= len(self._state.ids)
+            boxes = kalman.to_corners(state.motion.position)
+            beside = iou(boxes, boxes[state.ids > 0]).max(axis=1, initial=0.0) > options.beside_iou
+            needed = np.where(beside, options.beside_hits, options.confirm_hits)
+            sure = (state.person_scores >= options.sure_score) & ~fresh & ~beside
+            enough = waiting & (sure | (state.hits >= needed))
         count = int(enough.sum())
         state.ids[enough] = np.arange(self._next_id, self._next_id + count)
         self._next_id += count
+
+
+def _matched(
+    similarity: Floats, people: Mask, given: Mask
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The best matching of some of the people with some of the poses."""
+    if not people.any() or not given.any():
+        return np.zeros(0, np.intp), np.zeros(0, np.intp)
+    some_rows, some_columns = np.flatnonzero(people), np.flatnonzero(given)
+    rows, columns = match(similarity[np.ix_(some_rows, some_columns)])
+    return some_rows[rows], some_columns[columns]
 
 
 def _picked(poses: Poses, index: NDArray[np.intp]) -> Poses:

@@ -16,6 +16,8 @@ LIMB_SPEED = 1.0
 someone who is not seen fades with it."""
 TAIL = 3.0
 """Where a coordinate's half squared distance bends into a logarithm: boxes have heavy tails."""
+LAST_IOU, LAST_RESORT = 0.3, 0.02
+"""A pair that overlaps so much is matched, at so little, where neither finds anyone else."""
 CAP = 4.0
 """One joint costs no more than this: a swapped or lost one must not decide."""
 
@@ -73,4 +75,16 @@ def similarities(
     overlap = iou(kalman.to_corners(state.motion.position), boxes)
     similarity = 1.0 - cost / max_cost
     near = (error[:, :, :2] ** 2).sum(axis=2) < (1.5 * sizes) ** 2
-    return np.where(near | (overlap > 0.1), np.maximum(similarity, 0.0), 0.0)
+    similarity = np.where(near | (overlap > 0.1), np.maximum(similarity, 0.0), 0.0)
+    # Whoever moves out of all expectation is still the only one who can be there.
+    return np.maximum(similarity, np.where(overlap > LAST_IOU, LAST_RESORT * overlap, 0.0))
+
+
+def certainty(similarity: Floats, max_cost: float) -> Floats:
+    """The chance (T, N) that it is this person whom a pose shows, against the other people.
+
+    The posterior of the likelihoods behind ``similarity``, as in probabilistic data association
+    (Bar-Shalom, Tse 1975).
+    """
+    likelihood = np.where(similarity > 0, np.exp((similarity - 1.0) * max_cost), 0.0)
+    return likelihood / np.maximum(likelihood.sum(axis=0), 1e-12)

@@ -87,11 +87,14 @@ def variances(motion: Motion, noise: float) -> Floats:
     return (noise * motion.sizes * _RATIO) ** 2
 
 
-def correct(motion: Motion, boxes: Floats, noise: float) -> Motion:
-    """The filters after boxes (T, 4) were measured with a spread ``noise`` in sizes."""
+def correct(motion: Motion, boxes: Floats, noise: float, sure: Floats) -> Motion:
+    """The filters after boxes (T, 4) were measured with a spread ``noise`` in sizes.
+
+    ``sure`` (T,) is the chance that a box shows this person; the less, the less it corrects.
+    """
     error = to_centres(boxes) - motion.position
     old = motion.covariance
-    variance = variances(motion, noise)
+    variance = variances(motion, noise) / np.maximum(sure, 0.01)[:, None]
     gain = old[:, :, :2] / (old[:, :, :1] + variance[:, :, None])
     covariance = np.empty_like(old)
     covariance[:, :, :2] = (1.0 - gain[:, :, :1]) * old[:, :, :2]

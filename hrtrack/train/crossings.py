@@ -212,8 +212,8 @@ def _placed(
 def _path(
     frames: int, width: float, side: float, turning: float, rng: np.random.Generator
 ) -> Floats:
-    """The walk (T,) of one person from side to side in pixels, at 0.5-1.5 widths a second."""
-    reach = 1.5 * width
+    """The walk (T,) of one person from side to side in pixels, at 0.4-1.2 widths a second."""
+    reach = width
     stops, times = [side * reach * rng.uniform(0.8, 1.2)], [0.0]
     while times[-1] < frames:
         if rng.random() < turning:  # to the middle and back again
@@ -222,7 +222,7 @@ def _path(
             side = -side
             stops.append(side * reach * rng.uniform(0.8, 1.2))
         for stop in range(len(times), len(stops)):
-            speed = rng.uniform(0.5, 1.5) * width / FPS
+            speed = rng.uniform(0.4, 1.2) * width / FPS
             times.append(times[-1] + max(abs(stops[stop] - stops[stop - 1]) / speed, 1.0))
     path = np.interp(np.arange(-6, frames + 6), times, stops)
     return np.convolve(path, np.full(13, 1 / 13), "valid")
