@@ -113,9 +113,10 @@ class Viewer:
         times = self._written
         span = times[-1] - times[0] if len(times) > 1 else 0.0
         arrived = frame.arrived if frame else None
+        source = self._run.source
         latency = None if arrived is None else round((time.monotonic() - arrived) * 1000)
         return {
-            "source": self._run.source.name,
+            "source": source.name if source.is_live else Path(source.name).name,
             "made_by": self._made_by,
             "frame": frame.index if frame else 0,
             "time": round(frame.time, 2) if frame else 0.0,
