@@ -142,16 +142,16 @@ class _Run:
         save_curves(self.folder, self.config.name)
 
     def _steps(self, plan: Plan, logs: Logs | None, log_every: int) -> None:
-        fit, saved = self.config.fit, time.monotonic()
+        fit, saved, kept = self.config.fit, time.monotonic(), self.step
         source = self._source(plan)
-        meter = _Meter(self.seen)
+        meter, epoch = _Meter(self.seen), 0.0
         while (done := plan.share_done(self.step, self.seen)) < 1:
             rate = learning_rate(fit, self.step, done)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             try:
                 loss, gradient, people = self._step(source, meter)
-            except StopIteration:  # the clock ran out while the loader was ahead
+            except StopIteration:  # the loader, which works ahead, saw the clock run out first
                 break
             self.step += 1
             epoch_before, self.seen = self.seen // plan.epoch_size, self.seen + people
@@ -176,9 +176,12 @@ class _Run:
                 self._validate(logs, place)
             late = time.monotonic() - saved >= 60 * fit.save_minutes
             if logs is not None and (passed or ended or late):
-                self.elapsed = plan.elapsed
+                self.elapsed, kept = plan.elapsed, self.step
                 self._save()
                 saved = time.monotonic()
+        if logs is not None and kept != self.step:  # the clock ran out between two looks at it
+            self._validate(logs, {"step": self.step, "epoch": epoch, "seen": self.seen})
+            self._save()
 
     def _source(self, plan: Plan) -> Iterator[Batch]:
         parts = plan.parts(self.step, self.seen)

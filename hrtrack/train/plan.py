@@ -41,6 +41,8 @@ class Plan:
         elapsed: float = 0.0,
     ) -> None:
         fit = config.fit
+        if world > 1 and fit.minutes is not None:
+            raise ConfigError("fit.minutes follows one clock; give fit.epochs to several processes")
         self.stages = fit.stages or (
             StageSection(
                 begin=0, size=config.input.size, batch=fit.batch, sigma=config.target.sigma

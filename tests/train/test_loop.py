@@ -183,6 +183,23 @@ def test_too_many_unreadable_photos_end_the_run(sticks: Path, tmp_path: Path) ->
     assert train_pose(config, tmp_path / "run", device="cpu", quiet=True).is_file()
 
 
+def test_training_by_the_clock_grows_its_crops(sticks: Path, tmp_path: Path) -> None:
+    small = "{begin: 0, size: [32, 32], batch: 8, sigma: 1}"
+    large = "{begin: 0.5, size: [64, 64], batch: 4, sigma: 1.5}"
+    settings = ["fit.minutes=0.1", f"fit.stages=[{small}, {large}]"]
+    config = load_config("tiny", [f"data.root={sticks}", "fit.val_every=1000", *settings])
+    begin = time.monotonic()
+    train_pose(config, tmp_path, device="cpu", quiet=True, log_every=1)
+    assert time.monotonic() - begin < 60
+    rows = _rows(tmp_path / "train.csv")
+    grown = np.diff([0, *(int(row["seen"]) for row in rows)])
+    assert grown[0] == 8
+    assert grown[-1] == 4
+    assert float(rows[-1]["lr"]) < 0.3 * max(float(row["lr"]) for row in rows)
+    assert len(_rows(tmp_path / "val.csv")) == 1
+    assert (tmp_path / "state.pt").is_file()
+
+
 def test_resident_training_learns(sticks: Path, tmp_path: Path) -> None:
     settings = ["data.resident=true", "data.resident_side=96", "fit.steps=30", "fit.batch=8"]
     config = load_config("tiny", [f"data.root={sticks}", "data.val=null", *settings])
