@@ -189,6 +189,47 @@ def test_frames_without_timestamps_get_them_from_their_time(tmp_path: Path) -> N
     assert contents(part)[1] == pytest.approx([0, 0.2, 0.4, 0.6], abs=1e-3)
 
 
+PIPE = """
+import sys
+from hrtrack.poses import Poses
+from hrtrack.skeleton import COCO17
+from hrtrack.tracker.source import open_source
+from hrtrack.tracker.sinks.group import open_sinks
+from hrtrack.tracker.sinks.targets import parse_save
+with open_source(sys.argv[1]) as s, open_sinks(
+    [parse_save("video:-")], source=s, skeleton=COCO17
+) as k:
+    for f in s:
+        if not k.write(f, Poses.empty(f.index, f.time, 17), lambda: f.image):
+            print("stopped", file=sys.stderr)
+            break
+"""
+
+
+def test_video_down_a_pipe(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 60, audio="aac")
+    with (tmp_path / "piped.mp4").open("wb") as out:
+        subprocess.run([sys.executable, "-c", PIPE, str(clip)], stdout=out, check=True, timeout=60)
+    numbers, times, sound = contents(tmp_path / "piped.mp4")
+    assert numbers == list(range(60))
+    assert times == pytest.approx([i / 20 for i in range(60)], abs=1e-3)
+    assert sound == pytest.approx(3.0, abs=0.15)
+
+
+def test_a_reader_that_goes_away_ends_the_run(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 400)
+    run = subprocess.Popen(
+        [sys.executable, "-c", PIPE, str(clip)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert run.stdout is not None
+    run.stdout.read(100)
+    run.stdout.close()
+    assert run.wait(timeout=60) == 0
+    assert run.stderr is not None
+    assert run.stderr.read() == b"stopped\n"
+
+
 FULL = """
 import resource, signal, sys
 from hrtrack.errors import HrtrackError

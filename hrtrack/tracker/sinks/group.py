@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ...errors import HrtrackError
+from ...errors import HrtrackError, SinkError
 from ..stopwatch import Stopwatch
 from .base import Run, Sink
 from .targets import Target, prepare
@@ -102,8 +102,10 @@ def open_sinks(
     """
     targets = list(targets)
     run = Run(source, skeleton, model or {}, overwrite, stopwatch or Stopwatch())
+    if sum(target.to_stdout for target in targets) > 1:
+        raise SinkError("only one output can go to standard output")
     for target in targets:
-        if segment is not None and target.format == "video":
+        if segment is not None and target.format == "video" and not target.to_stdout:
             from .segments import prepare_pieces
 
             prepare_pieces(target, overwrite=overwrite)
@@ -124,7 +126,7 @@ def open_sinks(
 def _open(target: Target, run: Run, stride: int, segment: Limit | None) -> Sink:
     """One file's sink; each format's libraries are loaded only when it is asked for."""
     match target.format:
-        case "video" if segment is not None:
+        case "video" if segment is not None and not target.to_stdout:
             from .segments import SegmentedVideo
 
             return SegmentedVideo(target, run, segment, stride)

@@ -45,6 +45,7 @@ class Target:
 def parse_save(text: str) -> Target:
     """Reads ``path.suffix``, ``format:path`` or ``-`` (JSON lines to standard output).
 
+    ``video:-`` sends the video down the pipe.
     SinkError for a format or suffix that is not known.
     """
     if text == STDOUT:
@@ -56,6 +57,8 @@ def parse_save(text: str) -> Target:
             raise SinkError(f"unknown results format '{name}'; known are {', '.join(SUFFIXES)}")
         if not rest:
             raise SinkError(f"'{text}' names no path; write {name}:PATH")
+        if rest == STDOUT and name in ("image", "openpose", "parquet"):
+            raise SinkError(f"{name} cannot go to standard output; name a path")
         return _checked(Target(name, rest))
     suffix = Path(text).suffix.lower()
     for form, suffixes in SUFFIXES.items():

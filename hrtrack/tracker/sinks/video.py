@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import struct
+import sys
 import threading
 import time
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +22,7 @@ from ..pyav import av
 from ..source_base import Source, why
 from ..stopwatch import Stopwatch
 from .audio import Sound
-from .targets import Target, write_error
+from .targets import STDOUT, Target, write_error
 
 if TYPE_CHECKING:
     from ...poses import Poses
@@ -60,13 +62,17 @@ class Encoder:
         rate: Fraction | None = None,
     ) -> None:
         self.part = part
+        self.pipe_closed = False
         self.seconds = 0.0
         self.frames = 0
         self._stopwatch = stopwatch
-        form = FORMATS[part.suffix.lower()]
+        form = FORMATS.get(part.suffix.lower(), "mp4")
         options = CLUSTERS if form == "matroska" else FRAGMENTS
+        self._pipe = _standard_output() if str(part) == STDOUT else None
         try:
-            self._out = av.open(str(part), "w", format=form, container_options=options)
+            self._out = av.open(
+                self._pipe or str(part), "w", format=form, container_options=options
+            )
         except OSError as error:
             raise write_error(part, error) from None
         width, height = source.size
@@ -143,6 +149,7 @@ class Encoder:
         self.frames += 1
 
     def _fail(self, error: Exception) -> None:
+        self.pipe_closed = isinstance(error, BrokenPipeError)
         kept = f"{self.part} plays up to {self.seconds:.1f} s"
         reason = why(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         self._error = SinkError(f"writing the video stopped: {reason}; {kept}")
@@ -150,14 +157,15 @@ class Encoder:
             self._out.close()
         except OSError as closing:
             LOG.debug("closing %s: %s", self.part, closing)
-        if self.part.suffix.lower() != ".mkv" and self.part.exists():
+        if self._pipe is None and self.part.suffix.lower() != ".mkv" and self.part.exists():
             trim(self.part)
 
 
 class Video:
     """The annotated video: ``NAME.part.mp4`` while it grows, ``NAME.mp4`` when it is done.
 
-    ``origin`` is the instant on the source's clock at which it begins: the asked start.
+    ``origin`` is the instant on the source's clock at which it begins: the asked start. A video
+    to standard output is an MP4 in fragments, which a pipe can carry.
     """
 
     def __init__(
@@ -166,20 +174,37 @@ class Video:
         self._path = Path(target.path)
         rate = run.source.fps / stride if run.source.fps else None
         origin = Fraction(run.source.start or 0) if origin is None else origin
+        self._to_stdout = target.to_stdout
         self._encoder = Encoder(
-            target.part, run.source, origin, _metadata(run), run.stopwatch, rate
+            Path(STDOUT) if target.to_stdout else target.part,
+            run.source,
+            origin,
+            _metadata(run),
+            run.stopwatch,
+            rate,
         )
         self._until = None if run.source.end is None else run.source.end - float(origin)
 
     def write(self, frame: Frame, poses: Poses, picture: Picture) -> bool:
-        """Queues the drawn frame."""
-        self._encoder.write(picture(), frame)
+        """Queues the drawn frame; False when nobody reads the pipe any more."""
+        try:
+            self._encoder.write(picture(), frame)
+        except SinkError:
+            if not self._encoder.pipe_closed:
+                raise
+            return False
         return True
 
     def close(self, *, complete: bool) -> None:
         """Ends the file, gives it its index and its name."""
         everything = float("inf") if self._until is None else self._until
-        self._encoder.finish(everything if complete else None)
+        try:
+            self._encoder.finish(everything if complete else None)
+        except SinkError:
+            if not self._encoder.pipe_closed:
+                raise
+        if self._to_stdout:
+            return
         if self._encoder.frames:
             finalise(self._encoder.part, self._path)
         else:
@@ -234,6 +259,11 @@ def trim(part: Path) -> None:
             if kind in (b"moov", b"mdat", b"mfra"):
                 whole = at
         file.truncate(whole)
+
+
+def _standard_output() -> IO[bytes]:
+    sys.stdout.flush()
+    return open(os.dup(sys.stdout.fileno()), "wb", buffering=0)
 
 
 def _metadata(run: Run) -> dict[str, str]:
