@@ -115,19 +115,23 @@ def _detector(
     config: str, overrides: tuple[str, ...], output: Path, settings: dict[str, Any]
 ) -> None:
     from ..configs.person_fast_schema import load_detector_config
+    from ..export.detector import export_detector
     from ..models.zoo import resolve
     from ..train.detector.fit import train_detector
 
     name = "person_fast" if settings["init"] == "bundled" else settings["init"]
     device = "cpu" if settings["device"] == "auto" else settings["device"]
-    train_detector(
-        load_detector_config(config, overrides),
+    checked = load_detector_config(config, overrides)
+    detector = train_detector(
+        checked,
         output,
         init=None if name is None else resolve(name),
         device=device,
         quiet=settings["quiet"],
     )
-    click.echo(output / "final.pt")
+    model = output / f"{checked.name}.onnx"
+    export_detector(detector, checked.model.size, model, {"name": checked.name, "task": "detector"})
+    click.echo(model)
 
 
 def _action(

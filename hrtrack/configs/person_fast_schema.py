@@ -152,7 +152,7 @@ def load_detector_config(source: str | Path, overrides: Sequence[str] = ()) -> D
         ConfigError: no such file or name, not YAML, or a key or value that does not fit; the
             message names the key.
     """
-    path = Path(__file__).with_name(f"{source}.yaml")
+    path = Path(__file__).parent / f"{source}.yaml"
     values = _read(path if path.is_file() else source)
     for override in overrides:
         _override(values, override)

@@ -12,7 +12,13 @@ import numpy as np
 import torch
 
 from ..errors import ModelError
-from ..models.detector import SCALE_SUFFIX, DetectorGraph, PersonDetector
+from ..models.detector import (
+    CONFIG_KEY,
+    SCALE_SUFFIX,
+    DetectorGraph,
+    PersonDetector,
+    config_text,
+)
 from .onnx import OPSET, save_onnx
 
 if TYPE_CHECKING:
@@ -43,7 +49,7 @@ def export_detector(
 
     if any(side % 32 for side in input_hw):
         raise ModelError(f"detector input {input_hw}: both sides must be multiples of 32")
-    graph = DetectorGraph(detector, *input_hw).eval()
+    graph = DetectorGraph(detector.cpu(), *input_hw).eval()
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -61,7 +67,7 @@ def export_detector(
     model = onnx.load_model_from_string(buffer.getvalue())
     _store_small(model)
     model.producer_name = "hrtrack"
-    for key, value in metadata.items():
+    for key, value in {**metadata, CONFIG_KEY: config_text(detector.config)}.items():
         model.metadata_props.add(key=key, value=value)
     save_onnx(model, path)
 

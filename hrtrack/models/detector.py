@@ -8,6 +8,8 @@ convolutions, max pooling, nearest up-sampling, ReLU and softplus, so every runt
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from torch.nn import functional as F
 from ..errors import ModelError
 
 STRIDES = (8, 16, 32)
+CONFIG_KEY = "detector_config"
 SCALE_SUFFIX = "/scale"
 """Follows the name of a parameter that an ONNX file stores as integers."""
 PIXEL_MEAN, PIXEL_STD = 114.0, 58.0
@@ -197,14 +200,14 @@ class DetectorGraph(nn.Module):
 def load_detector(path: Path, detector: PersonDetector | None = None) -> PersonDetector:
     """Fills a detector from a training checkpoint or from an ONNX file of ours.
 
-    Without ``detector`` one of the default configuration is made.
+    Without ``detector`` one of the configuration that the file names is made.
 
     Raises:
         ModelError: the file cannot be read or does not fit; the message names the first
             parameters that differ.
     """
-    detector = PersonDetector() if detector is None else detector
-    weights = _onnx_weights(path) if path.suffix == ".onnx" else _checkpoint_weights(path)
+    weights, config = _onnx_weights(path) if path.suffix == ".onnx" else _checkpoint_weights(path)
+    detector = PersonDetector(config) if detector is None else detector
     wanted = detector.state_dict()
     wrong = [
         name
@@ -222,28 +225,43 @@ def load_detector(path: Path, detector: PersonDetector | None = None) -> PersonD
     return detector
 
 
-def _checkpoint_weights(path: Path) -> dict[str, Tensor]:
+def config_text(config: DetectorConfig) -> str:
+    """A configuration as it stands in files."""
+    return json.dumps(dataclasses.asdict(config))
+
+
+def _config(text: str | None) -> DetectorConfig | None:
+    if text is None:
+        return None
+    fields = json.loads(text)
+    return DetectorConfig(tuple(fields["widths"]), tuple(fields["blocks"]), fields["pyramid"])
+
+
+def _checkpoint_weights(path: Path) -> tuple[dict[str, Tensor], DetectorConfig | None]:
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        weights: dict[str, Tensor] = saved["ema"]
-        return weights
+        return saved["ema"], _config(saved.get("config"))
     except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelError(f"{path} is not a detector checkpoint of hrtrack: {reason}") from None
 
 
-def _onnx_weights(path: Path) -> dict[str, Tensor]:
+def _onnx_weights(path: Path) -> tuple[dict[str, Tensor], DetectorConfig | None]:
     import onnx
     from google.protobuf.message import DecodeError
     from onnx import numpy_helper
 
     try:
-        items = onnx.load(path).graph.initializer
+        model = onnx.load(path)
     except (OSError, DecodeError) as error:
         raise ModelError(f"{path} cannot be read as an ONNX model: {error}") from None
-    weights = {item.name: torch.from_numpy(numpy_helper.to_array(item).copy()) for item in items}
+    weights = {
+        item.name: torch.from_numpy(numpy_helper.to_array(item).copy())
+        for item in model.graph.initializer
+    }
     for name, scale in list(weights.items()):
         if name.endswith(SCALE_SUFFIX):
             whole = name.removesuffix(SCALE_SUFFIX)
             weights[whole] = weights[whole].float() * scale[:, None, None, None]
-    return weights
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    return weights, _config(metadata.get(CONFIG_KEY))

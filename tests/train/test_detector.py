@@ -199,6 +199,7 @@ def test_training_finds_the_ellipses(tmp_path: Path) -> None:
     detect = as_function(mean, (64, 96))
     result = evaluate_detectors({"tiny": detect}, data, tmp_path / "set")["tiny"]
     assert result.ap50["all"] > 0.8
+    assert load_detector(tmp_path / "out/final.pt").config == mean.config
     rows = list(csv.DictReader((tmp_path / "out/log.csv").open()))
     assert [int(row["step"]) for row in rows] == [20, 40, 60, 80]
     assert float(rows[-1]["loss"]) < 0.6 * float(rows[0]["loss"])
@@ -312,7 +313,7 @@ def test_foreign_weights_are_refused(tmp_path: Path) -> None:
 
 
 def test_configuration_errors_name_the_key(tmp_path: Path) -> None:
-    assert load_detector_config("person_fast").model.size == (320, 512)
+    assert load_detector_config("person_fast").model.size == (256, 416)
     with pytest.raises(ConfigError, match=r"unknown key 'fit.learning_rate'"):
         load_detector_config("person_fast", ["fit.learning_rate=1"])
     with pytest.raises(ConfigError, match="either minutes or steps"):

@@ -120,10 +120,12 @@ def draw_canvas(
             photo = store.draw(rng)
             h, w = photo.image.shape[:2]
             fit, cover = min((x1 - x0) / w, (y1 - y0) / h), max((x1 - x0) / w, (y1 - y0) / h)
-            if columns * rows == 1 and rng.random() < 0.3:
+            single = columns * rows == 1
+            if single and rng.random() < 0.3:
                 zoom = fit  # as at inference
             else:
-                zoom = np.exp(rng.uniform(np.log(fit * 0.8), np.log(cover * 1.4)))
+                closest = cover * (1.8 if single else 1.4)
+                zoom = np.exp(rng.uniform(np.log(fit * 0.8), np.log(closest)))
             stretch = np.exp(rng.uniform(-0.1, 0.1))
             b, k = place(
                 canvas,

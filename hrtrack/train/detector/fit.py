@@ -21,7 +21,13 @@ from ...configs.person_fast_schema import (
     FitSection,
 )
 from ...errors import ModelError
-from ...models.detector import DetectorConfig, PersonDetector, cell_centres, load_detector
+from ...models.detector import (
+    DetectorConfig,
+    PersonDetector,
+    cell_centres,
+    config_text,
+    load_detector,
+)
 from .batches import Tensors, batches
 from .loss import AssignConfig, detector_loss
 from .photos import PhotoStore, build_store
@@ -47,6 +53,7 @@ class _State:
         torch.save(
             {
                 "net": self.net.state_dict(),
+                "config": config_text(self.net.config),
                 "ema": self.mean.state_dict(),
                 "pupil": self.pupil.state_dict(),
                 "opt": self.optimizer.state_dict(),
