@@ -110,3 +110,32 @@ def test_the_readme_snippet_runs(
     (tmp_path / "clip.mp4").write_bytes(clip.read_bytes())
     for snippet in snippets:
         exec(compile(snippet, "README.md", "exec"), {})
+
+
+def test_jobs_go_on_where_they_were_broken_off(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "clips", tmp_path / "out"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(clip.read_bytes())
+    (folder / "b.mp4").write_bytes(b"no video at all")
+    job = ("--source", str(folder), "--output", str(out), "--jobs", "2")
+    assert run(*job) == 1
+    assert "b.mp4" in capsys.readouterr().err
+    assert count_frames(out / "a_pose.mp4") == FRAMES
+    before = (out / "a_pose.mp4").stat().st_mtime_ns
+    (folder / "b.mp4").write_bytes(clip.read_bytes())
+    assert run(*job) == 0
+    assert count_frames(out / "b_pose.mp4") == FRAMES
+    assert (out / "a_pose.mp4").stat().st_mtime_ns == before
+
+
+def test_clips_that_would_share_an_output_are_refused(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.mp4").write_bytes(clip.read_bytes())
+    code = run("--source", str(tmp_path / "*" / "x.mp4"), "--output", str(tmp_path / "out"))
+    assert code == 2
+    assert "would both be written" in capsys.readouterr().err

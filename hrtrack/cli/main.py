@@ -108,6 +108,23 @@ class Reconnect(click.ParamType):
     help="Cut the video into pieces of 90s, 10m, 500MB, ...",
 )
 @option(OUTPUT, "--overwrite", is_flag=True, help="Replace outputs that exist.")
+@option(
+    OUTPUT,
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Run N clips of a folder at a time; a broken-off job goes on where it was.",
+)
+@option(
+    OUTPUT,
+    "--ray",
+    is_flag=False,
+    flag_value="auto",
+    metavar="[ADDRESS]",
+    help="Run the clips on a Ray cluster: auto, local, or its address.",
+)
 @option(OUTPUT, "--quiet", "-q", is_flag=True, help="No progress bar, no summary.")
 @option(
     OUTPUT,

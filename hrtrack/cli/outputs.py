@@ -59,6 +59,8 @@ class TrackSettings:
     segment: str | None
     serve: str | None
     token: str | None
+    jobs: int
+    ray: str | None
 
     def live(self) -> LiveOptions:
         """How cameras and streams are opened."""
@@ -112,6 +114,19 @@ def targets_of(settings: TrackSettings, name: str, *, many: bool) -> list[Target
             target = Target(target.format, str(Path(target.path) / f"{stem}{suffix}"))
         targets.append(target)
     return targets
+
+
+def require_own_places(targets: dict[str, list[Target]]) -> None:
+    """UsageError when two sources would be written to the same file."""
+    taken: dict[str, str] = {}
+    for name, places in targets.items():
+        for place in places:
+            other = taken.setdefault(place.path, name)
+            if other != name:
+                raise UsageError(
+                    f"{other} and {name} would both be written to {place.path}; "
+                    "run them apart or rename one"
+                )
 
 
 def others_of(

@@ -21,7 +21,14 @@ from ..tracker.sinks.segments import parse_limit
 from ..tracker.sinks.targets import Target
 from ..tracker.source import expand_sources, open_source
 from ..tracker.stopwatch import Stopwatch
-from .outputs import TrackSettings, others_of, painter, targets_of, wants_window
+from .outputs import (
+    TrackSettings,
+    others_of,
+    painter,
+    require_own_places,
+    targets_of,
+    wants_window,
+)
 
 log = logging.getLogger("hrtrack")
 
@@ -44,15 +51,20 @@ def track(settings: TrackSettings) -> int:
     sources = expand_sources(settings.source)
     show = wants_window(settings, sources)
     targets = {name: targets_of(settings, name, many=len(sources) > 1) for name in sources}
+    require_own_places(targets)
+    if settings.jobs > 1 or settings.ray is not None:
+        from .jobs import track_many
+
+        return track_many(settings, sources)
     if settings.redraw is not None and len(sources) > 1:
         raise UsageError("--redraw takes one source: its results belong to one clip")
     with ExitStack() as stack:
         stopwatch = Stopwatch()
-        loaded = _Once(lambda: stack.enter_context(_tracker(settings, stopwatch)))
+        loaded = Once(lambda: stack.enter_context(make_tracker(settings, stopwatch)))
         outcomes = []
         for name in sources:
             try:
-                outcome = _one(settings, name, targets[name], loaded, layers, show, stopwatch)
+                outcome = run_source(settings, name, targets[name], loaded, layers, show, stopwatch)
             except HrtrackError as error:
                 if len(sources) == 1:
                     raise
@@ -67,7 +79,7 @@ def track(settings: TrackSettings) -> int:
     return min(codes, default=0)
 
 
-class _Once:
+class Once:
     """Loads the networks when the first source has opened: a wrong path fails at once."""
 
     def __init__(self, make: Callable[[], Tracker]) -> None:
@@ -80,7 +92,8 @@ class _Once:
         return self._made
 
 
-def _tracker(settings: TrackSettings, stopwatch: Stopwatch) -> Tracker:
+def make_tracker(settings: TrackSettings, stopwatch: Stopwatch) -> Tracker:
+    """Loads the networks that the options ask for."""
     tracker = Tracker(
         settings.model,
         settings.detector,
@@ -101,11 +114,11 @@ def _tracker(settings: TrackSettings, stopwatch: Stopwatch) -> Tracker:
     return tracker
 
 
-def _one(
+def run_source(
     settings: TrackSettings,
     name: str,
     targets: list[Target],
-    loaded: _Once,
+    loaded: Once,
     layers: DrawOptions,
     show: bool,
     stopwatch: Stopwatch,

@@ -35,8 +35,9 @@ class Estimator:
     ) -> Poses:
         """Runs the network on boxes (N, 4) with their person scores (N,).
 
-        The person score of the result is the box score times the mean score of the
-        keypoints above `SEEN`, as in the official HRNet evaluation. With ``keep_heatmaps``
+        The person score of the result is the geometric mean of the box score and the mean
+        score of the keypoints above `SEEN`: the order of the official HRNet evaluation,
+        which multiplies the two, on the scale of either. With ``keep_heatmaps``
         the maps of the last frame stand in `heatmaps` and their crops' maps to the image
         in `affines`, for drawing.
         """
@@ -55,7 +56,7 @@ class Estimator:
             frame=frame.index,
             time=frame.time,
             boxes=np.asarray(boxes, np.float32),
-            person_scores=(scores * person_confidence(joint_scores)).astype(np.float32),
+            person_scores=np.sqrt(scores * person_confidence(joint_scores)).astype(np.float32),
             keypoints=geometry.transform(keypoints_NK3[..., :2], to_image).astype(np.float32),
             scores=np.clip(joint_scores, 0, 1).astype(np.float32),
             ids=np.full(len(boxes), -1, np.int64),

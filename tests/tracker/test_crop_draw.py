@@ -63,7 +63,7 @@ def test_estimates_are_in_image_pixels() -> None:
     boxes = np.array([[50, 40, 110, 120], [150, 60, 210, 140]], np.float32)
     poses = estimate(frame, boxes, np.array([0.8, 0.4], np.float32))
     np.testing.assert_allclose(poses.keypoints[:, 3], [[80, 80], [180, 100]], atol=1e-4)
-    np.testing.assert_allclose(poses.person_scores, [0.4, 0.2])
+    np.testing.assert_allclose(poses.person_scores, np.sqrt([0.4, 0.2]), rtol=1e-6)
     assert (poses.frame, poses.time) == (7, 0.25)
     assert estimate.heatmaps is not None
     assert len(estimate(frame, boxes[:0], np.zeros(0, np.float32))) == 0

@@ -1,0 +1,83 @@
+"""Many clips at once: `--jobs N` on this machine, `--ray` over a cluster."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from ..errors import HrtrackError, UsageError
+from ..tracker.draw import DrawOptions
+from ..tracker.many import Done, run_many, run_on_ray
+from ..tracker.stopwatch import Stopwatch
+from .outputs import TrackSettings, targets_of
+from .track import Once, make_tracker, run_source
+
+
+def track_many(settings: TrackSettings, sources: list[str]) -> int:
+    """Runs every clip that is not done yet; returns the exit code.
+
+    The summary that lets a broken-off job go on stands in the folder of the outputs.
+    """
+    if settings.output is None:
+        raise UsageError("--jobs and --ray need --output FOLDER: their summary stands there")
+    if settings.show or settings.serve or settings.redraw:
+        raise UsageError("--jobs and --ray cannot --show, --serve or --redraw")
+    folder = Path(settings.output)
+    share = max(1, (os.cpu_count() or 1) // settings.jobs)
+    quiet = replace(
+        settings, quiet=True, overwrite=True, show=False, threads=settings.threads or share
+    )
+    run_one = functools.partial(_run_clip, quiet)
+    told = functools.partial(_tell, settings.quiet)
+    if settings.ray is not None:
+        done = run_on_ray(sources, run_one, address=settings.ray, folder=folder, on_done=told)
+    else:
+        done = run_many(sources, run_one, jobs=settings.jobs, folder=folder, on_done=told)
+    failed = [one for one in done if one.error is not None]
+    if not settings.quiet:
+        frames = sum(one.frames for one in done)
+        click.echo(
+            f"hrtrack: {len(done)} sources, {frames} frames, {len(failed)} with errors", err=True
+        )
+    return min((one.code for one in failed), default=0)
+
+
+def _tell(quiet: bool, done: Done) -> None:
+    if done.error is not None:
+        click.echo(f"hrtrack: {done.source}: {done.error}", err=True)
+    elif not quiet:
+        speed = done.frames / max(done.seconds, 1e-6)
+        click.echo(
+            f"hrtrack: {done.source}: {done.frames} frames, {done.people} people, {speed:.1f} FPS",
+            err=True,
+        )
+
+
+@functools.cache
+def _loaded(settings: TrackSettings) -> tuple[Once, Stopwatch]:
+    """The networks of this process: loaded by its first clip, kept for the next."""
+    stopwatch = Stopwatch()
+    return Once(lambda: make_tracker(settings, stopwatch)), stopwatch
+
+
+def _run_clip(settings: TrackSettings, name: str) -> Done:
+    loaded, stopwatch = _loaded(settings)
+    try:
+        layers = DrawOptions.parse(settings.draw, min_score=0.3)
+        targets = targets_of(settings, name, many=True)
+        outcome = run_source(settings, name, targets, loaded, layers, False, stopwatch)
+    except HrtrackError as error:
+        return Done(name, error=" ".join(str(error).split()), code=error.exit_code)
+    error_text = None if outcome.error is None else " ".join(str(outcome.error).split())
+    return Done(
+        name,
+        frames=outcome.frames,
+        people=outcome.ids,
+        seconds=outcome.frames / max(outcome.fps, 1e-6),
+        error=error_text,
+        code=0 if outcome.error is None else outcome.error.exit_code,
+    )
