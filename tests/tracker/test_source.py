@@ -239,3 +239,14 @@ def test_no_camera_fails_at_once() -> None:
 def test_passwords_are_not_shown() -> None:
     assert without_password("rtsp://me:secret@cam/1") == "rtsp://me:***@cam/1"
     assert without_password("rtsp://cam:554/1") == "rtsp://cam:554/1"
+
+
+def test_only_one_module_loads_pyav() -> None:
+    package = Path(__file__).parents[2] / "hrtrack"
+    loading = {
+        path.name
+        for path in package.rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.strip().startswith(("import av", "from av"))
+    }
+    assert loading == {"pyav.py"}
