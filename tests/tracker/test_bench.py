@@ -1,0 +1,97 @@
+"""The bench runs the real loop and adds its times up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hrtrack.errors import SourceError
+from hrtrack.poses import Poses
+from hrtrack.skeleton import COCO17
+from hrtrack.tracker import bench
+from hrtrack.tracker.associate import Tracks
+from hrtrack.tracker.boxes import People
+from hrtrack.tracker.draw import DrawOptions
+from hrtrack.tracker.estimate import Estimator
+from hrtrack.tracker.frame import Frame
+from hrtrack.tracker.loop import Pipeline
+from hrtrack.tracker.smooth import Smoother
+from hrtrack.tracker.stopwatch import Stopwatch
+
+from ..clips import moving_portrait
+
+BOX = np.array([[40, 20, 120, 180]], np.float32)
+
+
+class Anatomy:
+    """A network that finds a standing figure in every crop."""
+
+    input_hw = (256, 192)
+
+    def __call__(self, crops: np.ndarray, *, heatmaps: bool = False) -> dict[str, np.ndarray]:
+        rows = np.linspace(40, 220, 17, dtype=np.float32)
+        figure = np.stack([np.full(17, 96, np.float32), rows, np.full(17, 0.9, np.float32)], axis=1)
+        return {"keypoints": np.tile(figure, (len(crops), 1, 1))}
+
+    def close(self) -> None: ...
+
+
+def pipeline() -> Pipeline:
+    watch = Stopwatch()
+    return Pipeline(
+        people=People(lambda image: (BOX, np.array([0.9], np.float32)), every=1),
+        estimate=Estimator(Anatomy(), 17, watch),
+        tracks=Tracks(COCO17),
+        smoother=Smoother(COCO17, "light"),
+        stopwatch=watch,
+    )
+
+
+def frames(count: int = 30) -> list[Frame]:
+    return [Frame(i, i / 25, np.zeros((200, 320, 3), np.uint8)) for i in range(count)]
+
+
+def test_stages_add_up_to_the_loop() -> None:
+    report = bench.bench_pipeline(
+        "anatomy", pipeline(), COCO17, frames(), drawing=DrawOptions({"skeleton"})
+    )
+    stages = {stage.stage: stage for stage in report.stages}
+    assert list(stages) == ["detect", "crop", "infer", "associate", "draw"]
+    assert report.people == pytest.approx(1, abs=0.2)
+    loop_ms = 1e3 / report.fps
+    assert sum(stage.per_frame for stage in report.stages) <= loop_ms
+    networks = stages["detect"].per_frame + stages["infer"].per_frame
+    assert report.own_ms == pytest.approx(loop_ms - networks, rel=0.01)
+    assert stages["crop"].p50 <= stages["crop"].p95 <= stages["crop"].p99
+    assert report.to_json()["frames"] == 30
+
+
+def test_tiled_people_keep_the_detector_running() -> None:
+    calls = []
+    tiled = bench.TiledPeople(lambda image: calls.append(1) or (BOX, BOX[:, 0]), [BOX[0]], 4, 5)
+    tracks = Tracks(COCO17)
+    for frame in frames(10):
+        boxes, scores, _ = tiled.boxes(frame, tracks)
+        assert boxes.shape == (4, 4)
+        assert scores.shape == (4,)
+        np.testing.assert_allclose(boxes[:, 2] - boxes[:, 0], 80)
+        assert boxes[0, 0] == pytest.approx(0)
+        assert boxes[-1, 2] == pytest.approx(320)
+    assert len(calls) == 2
+
+
+def test_a_recorded_box_needs_a_person() -> None:
+    with pytest.raises(SourceError, match="nobody was found"):
+        bench.record_box([Poses.empty(0, 0.0, 17)])
+
+
+def test_a_whole_clip_is_annotated_and_its_parts_timed(tmp_path: Path) -> None:
+    clip = moving_portrait(tmp_path / "clip.mp4", 12)
+    report = bench.bench_clip(str(clip), pipeline(), COCO17, DrawOptions({"boxes"}), 12)
+    stages = {stage.stage for stage in report.stages}
+    assert {"decode", "detect", "infer", "draw", "encode"} <= stages
+    assert report.fps > 0
+    assert report.decode_alone_ms > 0
+    assert report.encode_alone_ms > 0
