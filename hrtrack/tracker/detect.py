@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BackendError, ModelError
-from ..models.letterbox import FILL, fill_input, fitted_hw, nms
+from ..models.letterbox import FILL, fill_input, fitted_hw, nms, vote
 from ..models.zoo import resolve
 from .detect_formats import Format, Port, recognise
 
@@ -61,7 +61,9 @@ class OpenVinoDetector:
         boxes, scores = boxes[order], scores[order]
         if self._format.nms_iou is not None:
             kept = nms(boxes, scores, self._format.nms_iou)
-            boxes, scores = boxes[kept], scores[kept]
+            voted = self._format.vote_iou
+            boxes = boxes[kept] if voted is None else vote(boxes, scores, kept, voted)
+            scores = scores[kept]
         if self._format.size_input is None:
             boxes = boxes / scale
         np.clip(boxes, 0, (width, height, width, height), out=boxes)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
+from ..models.letterbox import OWN_NMS_IOU, OWN_VOTE_IOU
 
 Floats = NDArray[np.float32]
 Decode = Callable[[dict[str, Any], tuple[int, int]], tuple[Floats, Floats]]
@@ -57,6 +58,7 @@ class Format:
     std: tuple[float, float, float] | None = None
     size_input: str | None = None
     nms_iou: float | None = None
+    vote_iou: float | None = None
 
 
 def recognise(inputs: list[Port], outputs: list[Port], slices_input: bool, source: str) -> Format:
@@ -79,7 +81,8 @@ def recognise(inputs: list[Port], outputs: list[Port], slices_input: bool, sourc
                 (image.shape[1], image.shape[2]),
                 _decode_plain,
                 channels_last=True,
-                nms_iou=0.6,
+                nms_iou=OWN_NMS_IOU,
+                vote_iou=OWN_VOTE_IOU,
             )
         if image.shape[1] == 3:
             hw = _sides(image.shape[2:])

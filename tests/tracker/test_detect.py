@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hrtrack.errors import ModelError
-from hrtrack.models.letterbox import nms
+from hrtrack.models.letterbox import nms, vote
 from hrtrack.tracker.detect import OpenVinoDetector, open_detector
 from hrtrack.tracker.detect_formats import EXPECTED, Port, recognise
 
@@ -171,6 +171,20 @@ def test_nms_against_every_pair() -> None:
             expected.append(int(i))
     assert kept.tolist() == expected
     assert 1 < len(kept) < 60
+
+
+def test_votes_bring_a_box_nearer_the_truth() -> None:
+    rng = np.random.default_rng(1)
+    truth = np.array([20, 30, 60, 130], np.float32)
+    boxes = (truth + rng.normal(0, 4, (9, 4))).astype(np.float32)
+    boxes = np.concatenate([boxes, [[200, 30, 240, 130]]]).astype(np.float32)
+    scores = np.linspace(0.9, 0.5, 10).astype(np.float32)
+    kept = nms(boxes, scores, 0.5)
+    assert kept.tolist() == [0, 9]
+    voted = vote(boxes, scores, kept, 0.5)
+    assert np.abs(voted[0] - truth).mean() < 0.5 * np.abs(boxes[0] - truth).mean()
+    np.testing.assert_allclose(voted[1], boxes[9])
+    assert vote(boxes[:0], scores[:0], kept[:0], 0.5).shape == (0, 4)
 
 
 @pytest.mark.shared

@@ -7,10 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from ...models.detector import DetectorGraph, PersonDetector
-from ...models.letterbox import FILL, fill_input, fitted_hw, nms
+from ...models.letterbox import FILL, OWN_NMS_IOU, OWN_VOTE_IOU, fill_input, fitted_hw, nms, vote
 from ..metrics.detection import Detect
-
-NMS_IOU = 0.6
 
 
 def as_function(
@@ -29,7 +27,7 @@ def as_function(
         boxes, scores = boxes_1P4[0].numpy(), scores_1P[0].numpy()
         likely = scores >= min_score
         boxes, scores = boxes[likely], scores[likely]
-        kept = nms(boxes, scores, NMS_IOU)
-        return boxes[kept] / scale, scores[kept]
+        kept = nms(boxes, scores, OWN_NMS_IOU)
+        return vote(boxes, scores, kept, OWN_VOTE_IOU) / scale, scores[kept]
 
     return detect
