@@ -206,3 +206,12 @@ def test_resident_training_learns(sticks: Path, tmp_path: Path) -> None:
     train_pose(config, tmp_path, device="cpu", quiet=True, log_every=5)
     losses = [float(row["loss"]) for row in _rows(tmp_path / "train.csv")]
     assert losses[-1] < losses[0] - 0.3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("resident", ["true", "false"])
+def test_training_on_a_gpu(sticks: Path, tmp_path: Path, resident: str) -> None:
+    settings = [f"data.resident={resident}", "fit.steps=40", "fit.precision=bf16"]
+    config = load_config("tiny", [f"data.root={sticks}", "fit.val_every=100", *settings])
+    train_pose(config, tmp_path, device="cuda", quiet=True)
+    assert float(_rows(tmp_path / "val.csv")[-1]["oks"]) > STATED_OKS
