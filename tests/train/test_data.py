@@ -102,9 +102,7 @@ def test_a_zip_serves_as_a_folder(sticks: Path, tmp_path: Path) -> None:
 @pytest.mark.shared
 def test_lspet_labels_are_weighted(shared: Path) -> None:
     lspet = shared / "data" / "lspet"
-    people = read_coco(
-        _spec(pseudo_weight=0.5, weight=2.0), lspet / "val.json", lspet / "images"
-    )
+    people = read_coco(_spec(pseudo_weight=0.5, weight=2.0), lspet / "val.json", lspet / "images")
     assert people.skeleton is COCO17
     assert set(np.unique(people.weights)) == {0.0, 1.0, 2.0}
     real = read_coco(_spec(), lspet / "val.json", lspet / "images")

@@ -54,9 +54,7 @@ def test_a_joint_outside_the_crop(kind: Kind, weight: float) -> None:
 def test_cross_entropy_is_least_at_its_target_and_teaches_absence() -> None:
     point = torch.tensor([[[40.0, 40.0], [0.0, 0.0]]])
     gone = torch.tensor([[False, True]])
-    targets, weights = heatmap_targets(
-        point, torch.ones(1, 2), gone, (16, 16), 1.5, "distribution"
-    )
+    targets, weights = heatmap_targets(point, torch.ones(1, 2), gone, (16, 16), 1.5, "distribution")
     logits = torch.zeros(1, 2, 16, 16, requires_grad=True)
     optimizer = torch.optim.Adam([logits], lr=0.5)
     for _ in range(200):
