@@ -212,3 +212,8 @@ def _chart(path: Path, reports: list[Any], peers: list[dict[str, Any]]) -> None:
     axes.set_xlabel("frames per second")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
+
+
+from .bench_model import model  # noqa: E402
+
+bench.add_command(model)

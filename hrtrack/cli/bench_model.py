@@ -55,7 +55,10 @@ def model(models: tuple[str, ...], **settings: Any) -> None:
             ceiling=ceilings(candidates),
             progress=status.update,
         )
-    Console().print(times_table(rows, "networks alone"))
+    # Wide enough for the names where the output is a pipe.
+    plain = Console()
+    plain = plain if plain.is_terminal else Console(width=120)
+    plain.print(times_table(rows, "networks alone"))
     for line in dict.fromkeys(row.about for row in rows):
         console.print(line, highlight=False)
     found = {"machine": gather()["machine"], "models": [row.to_json() for row in rows]}

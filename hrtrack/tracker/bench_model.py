@@ -1,0 +1,240 @@
+"""The networks alone under a stopwatch: latency and crops a second by batch and back end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import BackendError, ModelError
+from ..models.agreement import drawn_crops
+from .infer import Backend, Precision, open_network
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+ROUNDS_AT_LEAST = 5
+WARM_UP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One model on one back end; ``onnxruntime`` is there to compare with, not to track with."""
+
+    model: str
+    backend: Backend | str
+    precision: Precision = "auto"
+
+    @property
+    def name(self) -> str:
+        """A short name for tables."""
+        return f"{Path(self.model).stem} {self.backend} {self.precision}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTime:
+    """One candidate at one batch size, in milliseconds a call.
+
+    ``share`` is the part of the device's ceiling that was reached, None where none is known.
+    """
+
+    name: str
+    about: str
+    batch: int
+    fastest: float
+    p50: float
+    p95: float
+    crops_per_second: float
+    share: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as plain data."""
+        return asdict(self)
+
+
+def bench_models(
+    candidates: Sequence[Candidate],
+    batches: Sequence[int],
+    *,
+    seconds: float = 3.0,
+    device: str | None = None,
+    threads: int | None = None,
+    ceiling: Callable[[Candidate, int], float | None] = lambda candidate, batch: None,
+    progress: Callable[[str], None] = lambda name: None,
+) -> list[ModelTime]:
+    """Times every candidate at every batch size, all of them in turn, round by round.
+
+    Taking turns spreads whatever else the machine does over all of them alike.
+
+    Args:
+        candidates: what to time.
+        batches: crops a call.
+        seconds: time to spend on each candidate and batch size, at least five rounds.
+        device: the back ends' device.
+        threads: CPU threads.
+        ceiling: the least possible seconds for a call, where they are known.
+        progress: told what is being opened or timed.
+
+    Raises:
+        BackendError, ModelError: as in `hrtrack.tracker.infer.open_network`.
+    """
+    found = []
+    for batch in batches:
+        calls: list[Callable[[], object]] = []
+        about = []
+        networks = []
+        for candidate in candidates:
+            progress(f"{candidate.name}, batch {batch}")
+            network = _open(candidate, batch, device, threads)
+            crops = np.ascontiguousarray(np.resize(
+                drawn_crops(network.input_hw, min(batch, 8)), (batch, *network.input_hw, 3)
+            ))  # fmt: skip
+            networks.append(network)
+            calls.append(_call(network, crops))
+            about.append(network.describe())
+        times = _in_turn(calls, seconds)
+        for candidate, line, taken in zip(candidates, about, times, strict=True):
+            p50 = float(np.percentile(taken, 50))
+            least = ceiling(candidate, batch)
+            found.append(
+                ModelTime(
+                    candidate.name, line, batch, min(taken) * 1e3, p50 * 1e3,
+                    float(np.percentile(taken, 95)) * 1e3, batch / p50,
+                    None if least is None else least / p50,
+                )
+            )  # fmt: skip
+        for network in networks:
+            network.close()
+    return found
+
+
+def _open(candidate: Candidate, batch: int, device: str | None, threads: int | None) -> Any:
+    if candidate.backend == "onnxruntime":
+        return OnnxRuntimeNetwork(Path(candidate.model), threads)
+    return open_network(
+        candidate.model,
+        backend=candidate.backend,  # type: ignore[arg-type]
+        device=device,
+        threads=threads,
+        precision=candidate.precision,
+        batches=(batch,),
+    )
+
+
+def _call(network: Any, crops: NDArray[np.uint8]) -> Callable[[], object]:
+    """One timed call: arrays on a CPU; on CUDA tensors that are there already, and waits."""
+    on_cuda = getattr(getattr(network, "device", None), "type", "cpu") == "cuda"
+    if not on_cuda:
+        return lambda: network(crops)
+    import torch
+
+    there = torch.from_numpy(crops).to(network.device)
+
+    def call() -> None:
+        network.on_device(there)
+        torch.cuda.synchronize(network.device)
+
+    return call
+
+
+def _in_turn(calls: Sequence[Callable[[], object]], seconds: float) -> list[list[float]]:
+    for call in calls:
+        for _ in range(WARM_UP):
+            call()
+    times: list[list[float]] = [[] for _ in calls]
+    started = time.perf_counter()
+    while len(times[0]) < ROUNDS_AT_LEAST or time.perf_counter() - started < seconds * len(calls):
+        for call, taken in zip(calls, times, strict=True):
+            before = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - before)
+    return times
+
+
+class OnnxRuntimeNetwork:
+    """Our ONNX on ONNX Runtime's CPU provider."""
+
+    def __init__(self, path: Path, threads: int | None) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise BackendError("onnxruntime is not installed: pip install onnxruntime") from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        options.log_severity_level = 3
+        self._session: Any = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        shape = self._session.get_inputs()[0].shape
+        if len(shape) != 4 or shape[3] != 3:
+            raise ModelError(f"{path} takes {shape}; expected uint8 crops, N x H x W x 3")
+        self.input_hw = (int(shape[1]), int(shape[2]))
+        self._name = f"{path.stem} on ONNX Runtime {onnxruntime.__version__}, CPU, fp32"
+
+    def __call__(
+        self, crops_NHW3: NDArray[np.uint8], *, heatmaps: bool = False
+    ) -> dict[str, NDArray[np.float32]]:
+        """Crops (N, H, W, 3) -> ``keypoints``, on request ``heatmaps``."""
+        names = ["keypoints", "heatmaps"] if heatmaps else ["keypoints"]
+        crops = {self._session.get_inputs()[0].name: crops_NHW3}
+        return dict(zip(names, self._session.run(names, crops), strict=True))
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return self._name
+
+    def close(self) -> None:
+        """Frees the session."""
+        self._session = None
+
+
+def gpu_ceilings(device: int = 0) -> tuple[float, float]:
+    """What this GPU reaches with large float16 products and copies, measured now.
+
+    Returns multiply-accumulates and bytes (read plus written) per second.
+    """
+    import torch
+
+    with torch.inference_mode(), torch.cuda.device(device):
+        size = 8192
+        left = torch.randn(size, size, device="cuda", dtype=torch.float16)
+        right = torch.randn(size, size, device="cuda", dtype=torch.float16)
+        product = _fastest_on_gpu(lambda: torch.mm(left, right))
+        source = torch.empty(1 << 28, device="cuda", dtype=torch.float32)
+        target = torch.empty_like(source)
+        copied = _fastest_on_gpu(lambda: target.copy_(source))
+    return size**3 / product, 2 * source.numel() * 4 / copied
+
+
+def _fastest_on_gpu(step: Callable[[], object], repeats: int = 20) -> float:
+    import torch
+
+    times = []
+    for _ in range(repeats):
+        torch.cuda.synchronize()
+        before = time.perf_counter()
+        step()
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - before)
+    return min(times)
+
+
+def times_table(rows: Sequence[ModelTime], title: str) -> Table:
+    """The measurements for the terminal."""
+    from rich.table import Table
+
+    table = Table(title=title)
+    headings = ("model, back end, precision", "batch", "min ms", "p50 ms", "p95 ms", "crops/s")
+    for heading in (*headings, "of ceiling"):
+        table.add_column(heading, justify="left" if heading == headings[0] else "right")
+    for row in rows:
+        table.add_row(
+            row.name, str(row.batch), f"{row.fastest:.2f}", f"{row.p50:.2f}", f"{row.p95:.2f}",
+            f"{row.crops_per_second:.1f}", "" if row.share is None else f"{row.share:.0%}",
+        )  # fmt: skip
+    return table
