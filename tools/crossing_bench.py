@@ -200,12 +200,12 @@ def table(
 
 
 KNOBS: dict[str, tuple[float, ...]] = {
-    "pose_weight": (0, 1.5, 3, 6, 12, 24),
-    "pose_spread": (1, 1.5, 2, 3, 4),
+    "pose_weight": (0, 3, 6, 9, 15, 24),
+    "pose_spread": (1.5, 2, 2.5, 3, 4),
     "pose_time": (0.01, 0.03, 0.05, 0.1, 0.2),
     "box_noise": (0.01, 0.02, 0.03, 0.05, 0.08),
     "acceleration": (2, 4, 8, 16, 32),
-    "max_cost": (8, 12, 20, 30),
+    "max_cost": (8, 12, 16, 24),
     "memory": (0.25, 0.5, 1, 2, 4),
     "new_iou": (0.3, 0.4, 0.5, 0.6, 0.8),
 }

@@ -48,11 +48,11 @@ class AssociationOptions:
     """and needs so many detector frames."""
     pose_weight: float = 9.0
     """What the mean OKS exponent of the joints counts against the box's half squared distance."""
-    pose_spread: float = 2.0
+    pose_spread: float = 2.5
     """Factor on the skeleton's sigmas: how far joints may be off and still be alike."""
     pose_time: float = 0.05
     """Time constant with which the remembered pose follows the measured one."""
-    max_cost: float = 20.0
+    max_cost: float = 16.0
     """Pairs that cost more than this are out of the question."""
     box_noise: float = 0.03
     """Spread of the centre of a measured box."""
