@@ -93,6 +93,24 @@ def test_the_index_stands_in_front(tmp_path: Path) -> None:
     assert b"moof" not in data
 
 
+def test_sound_and_picture_do_not_drift_apart(tmp_path: Path) -> None:
+    # A frame every 1.001 seconds for two minutes: a rate that rounding would betray.
+    times = [i * 1.001 for i in range(120)]
+    clip = make_clip(tmp_path / "long.mp4", 120, times=times, size=(48, 32), audio="aac")
+    copy(clip, tmp_path / "out.mp4")
+
+    def stamps(path: Path, kind: str) -> list[Fraction]:
+        with av.open(str(path)) as container:
+            stream = container.streams.best(kind)
+            packets = container.demux(stream)
+            return [p.pts * p.time_base for p in packets if p.pts is not None]
+
+    assert stamps(tmp_path / "out.mp4", "video") == stamps(clip, "video")
+    original = [time for time in stamps(clip, "audio") if time >= 0]
+    assert stamps(tmp_path / "out.mp4", "audio") == original
+    assert original[-1] > 118
+
+
 def test_a_codec_that_mp4_does_not_take_becomes_aac(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mkv", 40, audio="pcm_s16le")
     copy(clip, tmp_path / "out.mp4")
