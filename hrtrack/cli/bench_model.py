@@ -80,8 +80,8 @@ def _candidates(files: list[str], runs: tuple[str, ...]) -> list[Candidate]:
         for backend, _, precision in chosen:
             if backend not in known or (precision or "auto") not in get_args(Precision):
                 raise UsageError(f"--on {backend}:{precision}; back ends are {', '.join(known)}")
-            # A quantised OpenVINO model is for OpenVINO, and has one precision.
-            if file.endswith(".xml") and (backend != "openvino" or precision == "fp32"):
+            # OpenVINO's own files are often quantised, and then have one precision.
+            if file.endswith(".xml") and (backend != "openvino" or precision in ("fp32", "bf16")):
                 continue
             found.append(Candidate(file, backend, precision or "auto"))  # type: ignore[arg-type]
     if not found:
