@@ -59,10 +59,11 @@ def plot_ablation(runs: Sequence[Run], scope: str, path: Path) -> None:
 
 
 def _together(panel: Any, runs: Sequence[Run], variant: str, colour: str) -> None:
-    length = min(len(run.pckh) for run in runs)
-    if length == 0:
+    begun = [run.pckh for run in runs if run.pckh]
+    if not begun:
         return
-    scores = np.array([run.pckh[:length] for run in runs])
+    length = min(len(scores) for scores in begun)
+    scores = np.array([each[:length] for each in begun])
     epochs = np.arange(1, length + 1)
     panel.plot(epochs, scores.mean(axis=0), color=colour, marker="o", ms=3, label=variant)
     panel.fill_between(epochs, scores.min(axis=0), scores.max(axis=0), color=colour, alpha=0.2)
