@@ -16,7 +16,7 @@ from .associate import AssociationOptions, Tracks
 from .boxes import People
 from .detect import open_detector
 from .draw import DrawOptions, draw
-from .estimate import Estimator
+from .estimate import open_estimator
 from .frame import Frame
 from .infer import Backend, Precision, open_network
 from .loop import Pipeline, Tagger
@@ -109,7 +109,7 @@ class Tracker:
                 max_people=self._max_people,
                 background=live,
             ),
-            estimate=Estimator(
+            estimate=open_estimator(
                 self.network, len(self.skeleton), self.stopwatch, keep_heatmaps=keep_heatmaps
             ),
             tracks=Tracks(self.skeleton, AssociationOptions(min_score=self._min_score)),

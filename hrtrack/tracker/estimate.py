@@ -51,16 +51,44 @@ class Estimator:
         keypoints_NK3 = found["keypoints"]
         if self._keep_heatmaps:
             self.heatmaps, self.affines = found["heatmaps"], to_image
-        joint_scores = keypoints_NK3[..., 2]
-        return Poses(
-            frame=frame.index,
-            time=frame.time,
-            boxes=np.asarray(boxes, np.float32),
-            person_scores=np.sqrt(scores * person_confidence(joint_scores)).astype(np.float32),
-            keypoints=geometry.transform(keypoints_NK3[..., :2], to_image).astype(np.float32),
-            scores=np.clip(joint_scores, 0, 1).astype(np.float32),
-            ids=np.full(len(boxes), -1, np.int64),
-        )
+        return to_poses(frame, boxes, scores, keypoints_NK3, to_image)
+
+
+def open_estimator(
+    network: Network, joints: int, stopwatch: Stopwatch, *, keep_heatmaps: bool = False
+) -> Estimator:
+    """The estimator that keeps crops where the network is: on its GPU, or in memory."""
+    device = getattr(network, "device", None)
+    if getattr(device, "type", "cpu") == "cpu":
+        return Estimator(network, joints, stopwatch, keep_heatmaps=keep_heatmaps)
+    from .estimate_gpu import GpuEstimator
+
+    return GpuEstimator(
+        network,  # type: ignore[arg-type]  # a network with a device takes tensors too
+        joints,
+        stopwatch,
+        keep_heatmaps=keep_heatmaps,
+    )
+
+
+def to_poses(
+    frame: Frame,
+    boxes: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    keypoints_NK3: NDArray[np.floating],
+    to_image: NDArray[np.floating],
+) -> Poses:
+    """Keypoints in crop pixels, carried to the image by maps (N, 2, 3), as a frame's poses."""
+    joint_scores = keypoints_NK3[..., 2]
+    return Poses(
+        frame=frame.index,
+        time=frame.time,
+        boxes=np.asarray(boxes, np.float32),
+        person_scores=np.sqrt(scores * person_confidence(joint_scores)).astype(np.float32),
+        keypoints=geometry.transform(keypoints_NK3[..., :2], to_image).astype(np.float32),
+        scores=np.clip(joint_scores, 0, 1).astype(np.float32),
+        ids=np.full(len(boxes), -1, np.int64),
+    )
 
 
 def person_confidence(scores: NDArray[np.floating]) -> NDArray[np.floating]:
