@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,6 +43,8 @@ CLUSTERS = {"cluster_time_limit": "250", "flush_packets": "1"}
 CODEC = {"preset": "superfast", "crf": "20", "tune": "zerolatency"}
 """Fast enough for two cores; no frame is held back, so none is lost when the run is killed."""
 KEYFRAME_SECONDS = 2
+BT601, BT709 = 6, 1
+"""Colour tags (ITU-T H.273): the matrix of the conversion, the primaries and curve of sRGB."""
 
 
 class Encoder:
@@ -86,8 +89,9 @@ class Encoder:
         self._stream.pix_fmt = "yuv420p"
         self._stream.time_base = self._stream.codec_context.time_base = self._base
         self._stream.codec_context.gop_size = max(1, round(self._rate * KEYFRAME_SECONDS))
-        for tag in ("colorspace", "color_primaries", "color_trc"):
-            setattr(self._stream.codec_context, tag, int(av.video.reformatter.Colorspace.ITU709))
+        context = self._stream.codec_context
+        context.colorspace, context.color_range = BT601, av.video.reformatter.ColorRange.MPEG
+        context.color_primaries = context.color_trc = BT709
         self._sound = Sound(source, self._out, form, origin)
         self._queue: queue.Queue[tuple[NDArray[np.uint8], int] | None] = queue.Queue(QUEUED)
         self._error: SinkError | None = None
@@ -133,12 +137,9 @@ class Encoder:
     def _encode(self, image_HW3: NDArray[np.uint8], pts: int) -> None:
         pts = max(pts, 0 if self._last is None else self._last + 1)
         self._last = pts
-        picture = av.VideoFrame.from_ndarray(_fitted(image_HW3, self._size), format="rgb24")
-        picture = picture.reformat(
-            format="yuv420p",
-            dst_colorspace=av.video.reformatter.Colorspace.ITU709,
-            dst_color_range=av.video.reformatter.ColorRange.MPEG,
-        )
+        # OpenCV's conversion takes a fifth of FFmpeg's time; its matrix is BT.601's.
+        planes = cv2.cvtColor(_fitted(image_HW3, self._size), cv2.COLOR_RGB2YUV_I420)
+        picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         picture.pts, picture.time_base = pts, self._base
         step = max(1, round(1 / (self._rate * self._base)))
         picture.duration = step
@@ -151,7 +152,7 @@ class Encoder:
     def _fail(self, error: Exception) -> None:
         self.pipe_closed = isinstance(error, BrokenPipeError)
         kept = f"{self.part} plays up to {self.seconds:.1f} s"
-        reason = why(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        reason = why(error) if isinstance(error, OSError) else " ".join(str(error).split())
         self._error = SinkError(f"writing the video stopped: {reason}; {kept}")
         try:
             self._out.close()
@@ -277,8 +278,6 @@ def _fitted(image_HW3: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.u
         return image_HW3
     down, right = size[1] - height, size[0] - width
     if not (0 <= down <= 1 and 0 <= right <= 1):
-        import cv2
-
         scale = min(size[0] / width, size[1] / height)
         inner = max(1, round(width * scale)), max(1, round(height * scale))
         image_HW3 = cv2.resize(image_HW3, inner, interpolation=cv2.INTER_AREA)
