@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from ..errors import UsageError
+from .export import build_engine
 
 
 @click.group()
@@ -103,6 +104,7 @@ def _tracker(model: str, settings: dict[str, Any]) -> Any:
         device=settings["device"],
         precision=settings["precision"],
         threads=settings["threads"],
+        build_engine=build_engine,
     )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..export.run import Target
-    from ..models.engine import EnginePrecision
+    from ..models.engine import EnginePrecision, Identity
     from ..models.network import Network
 
 CALIBRATION_CROPS = 300
@@ -110,6 +110,16 @@ def _open(path: Path, target: Target, precision: EnginePrecision) -> Network:
     return open_network(
         path, backend="openvino", precision="int8" if precision == "int8" else "fp32"
     )
+
+
+def build_engine(source: Path, engine: Path, wanted: Identity) -> None:
+    """Makes the TensorRT engine that a back end asks for, with a line while it takes its time."""
+    from rich.console import Console
+
+    from ..export import run
+
+    with Console(stderr=True).status(f"building a {wanted.package} engine of {source.name}"):
+        run.build_engine(source, engine, wanted, _open)
 
 
 def _crops(folder: Path, weights: str) -> NDArray[np.uint8]:

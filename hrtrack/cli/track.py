@@ -21,6 +21,7 @@ from ..tracker.sinks.segments import parse_limit
 from ..tracker.sinks.targets import Target
 from ..tracker.source import expand_sources, open_source
 from ..tracker.stopwatch import Stopwatch
+from .export import build_engine
 from .outputs import (
     TrackSettings,
     others_of,
@@ -107,6 +108,7 @@ def make_tracker(settings: TrackSettings, stopwatch: Stopwatch) -> Tracker:
         smooth=settings.smooth,
         action=settings.action,
         stopwatch=stopwatch,
+        build_engine=build_engine,
     )
     if not settings.quiet:
         click.echo(f"hrtrack: pose {tracker.network.describe()}", err=True)

@@ -18,7 +18,7 @@ from .detect import open_detector
 from .draw import DrawOptions, draw
 from .estimate import open_estimator
 from .frame import Frame
-from .infer import Backend, Precision, open_network
+from .infer import Backend, EngineBuilder, Precision, open_network
 from .loop import Pipeline, Tagger
 from .smooth import Smoother
 from .source import LiveOptions, open_source
@@ -49,6 +49,8 @@ class Tracker:
         smooth: strength of the One-Euro filter.
         action: name or path of an action model; None leaves actions out.
         stopwatch: where the time of each stage is entered; a new one by default.
+        build_engine: makes a missing TensorRT engine, as the command line does; without it a
+            missing engine is an error that names the command.
 
     Raises:
         ModelError: a model is unknown or does not fit.
@@ -70,9 +72,15 @@ class Tracker:
         smooth: Smoothing = "light",
         action: str | Path | None = None,
         stopwatch: Stopwatch | None = None,
+        build_engine: EngineBuilder | None = None,
     ) -> None:
         self.network = open_network(
-            model, backend=backend, device=device, precision=precision, threads=threads
+            model,
+            backend=backend,
+            device=device,
+            precision=precision,
+            threads=threads,
+            build_engine=build_engine,
         )
         self.skeleton: Skeleton = self.network.skeleton
         self.detector = open_detector(str(detector), threads=threads)
