@@ -65,7 +65,7 @@ def compare_boxes(truth: Iterable[Frame], found: Iterable[Frame]) -> Comparison:
     return Comparison(
         [a.ids for a, _ in pairs],
         [b.ids for _, b in pairs],
-        [iou(a.boxes.reshape(-1, 4), b.boxes.reshape(-1, 4)) for a, b in pairs],
+        [iou(a.boxes, b.boxes).astype(np.float64) for a, b in pairs],
     )
 
 
