@@ -61,6 +61,7 @@ class FileSource(Source):
     def __post_init__(self) -> None:
         self._tally = Tally(1 / float(self.fps or 25), is_constant(self.stream))
         self._index = 0
+        self._is_mp4 = self.container.format.name.startswith("mov")
         self._seeked = False
         self._queue: queue.Queue[Frame | BaseException | None] = queue.Queue(QUEUED)
         self._stop = threading.Event()
@@ -210,6 +211,11 @@ class FileSource(Source):
     def _nothing_there(self) -> SourceError:
         if self.start and self._tally.until:
             return SourceError(f"{self.name} ends before {self.start:g} s; nothing to track")
+        if self.pipe and self._is_mp4:
+            return SourceError(
+                "this MP4 has its index at its end, which cannot be reached through a pipe; "
+                "name the file, or send MPEG-TS or Matroska"
+            )
         return SourceError(f"{self.name} holds no frame that can be decoded")
 
 
