@@ -185,7 +185,7 @@ def test_standard_input(tmp_path: Path) -> None:
         )
     assert done.stdout.strip() == "file standard input 12"
     assert not done.stderr
-    large = make_clip(tmp_path / "large.mp4", 40, size=(640, 480), codec="mpeg4")
+    large = make_clip(tmp_path / "large.mp4", 40, size=(640, 480), codec="mjpeg", pixels="yuvj420p")
     assert large.stat().st_size > 100_000
     piped = subprocess.run(
         [sys.executable, "-c", script], input=large.read_bytes(),
