@@ -46,7 +46,7 @@ def load_weights(path: str | Path) -> tuple[Weights, dict[str, str]]:
     elif path.suffix == ".onnx":
         weights, metadata = _read_onnx(path)
     else:
-        weights, metadata = _read_checkpoint(path), {}
+        weights, metadata = _read_checkpoint(path)
     renamed = {official_name(name): value for name, value in weights.items()}
     floats = {
         name: value.float() if value.is_floating_point() else value
@@ -73,7 +73,8 @@ def official_name(name: str) -> str:
         name = name[len(prefix) :]
 
 
-def _read_checkpoint(path: Path) -> Weights:
+def _read_checkpoint(path: Path) -> tuple[Weights, dict[str, str]]:
+    """Named tensors, and the ``hrtrack`` entry that a checkpoint of ours has beside them."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it says about odd pickles, the error says better
@@ -84,12 +85,14 @@ def _read_checkpoint(path: Path) -> Weights:
         raise ModelError(f"refused {path}: only plain tensors are loaded, and {found}") from None
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile):
         raise ModelError(f"{path} is not a PyTorch checkpoint, or it is damaged") from None
+    said = content.get(info.KEY) if isinstance(content, dict) else None
+    metadata = {info.KEY: said} if isinstance(said, str) else {}
     for key in ("state_dict", "model", "best_state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping):
         raise ModelError(f"{path} holds a {type(content).__name__}, expected named tensors")
-    return {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    return {str(k): v for k, v in content.items() if isinstance(v, Tensor)}, metadata
 
 
 def _read_safetensors(path: Path) -> tuple[Weights, dict[str, str]]:

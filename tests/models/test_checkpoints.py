@@ -120,6 +120,13 @@ def test_safetensors_round_trip(tmp_path: Path, small: HRNet, half: bool) -> Non
     assert difference == 0 if not half else 0 < difference < 1e-3
 
 
+def test_a_checkpoint_may_carry_metadata(tmp_path: Path, small: HRNet) -> None:
+    said = info.PoseInfo(COCO17, (128, 96), config={"heatmaps": "softmax"})
+    torch.save({"state_dict": small.state_dict(), **said.metadata()}, tmp_path / "a.pth")
+    loaded, described = checkpoints.load_hrnet(tmp_path / "a.pth")
+    assert (loaded.config, described.input_hw) == (SMALL, (128, 96))
+
+
 @pytest.mark.parametrize("scope", ["stem", "blocks", "all"])
 def test_missing_norms_are_seen(scope) -> None:
     config = HRNetConfig(width=16, modules=(1, 1, 1), blocks=1, norm="none", scope=scope)
