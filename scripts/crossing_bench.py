@@ -1,8 +1,8 @@
 """Identities and smoothing on scenes of people who cross (see docs/tracking.md).
 
-    python tools/crossing_bench.py LABELS table
-    python tools/crossing_bench.py LABELS sweep --out docs/tracking
-    python tools/crossing_bench.py LABELS smooth --out docs/tracking
+    python -m scripts.crossing_bench LABELS table
+    python -m scripts.crossing_bench LABELS sweep --out docs/tracking
+    python -m scripts.crossing_bench LABELS smooth --out docs/tracking
 
 LABELS is the folder of Penn Action's ``*.mat`` files. Knobs are swept on the train clips, the
 table is of the test clips.
@@ -187,7 +187,13 @@ def table(
             noise = Noise(keypoints=sigma, occlusion=hidden)
             heard = listen(clips, count, crossings, seed, noise)
             for name, start in TRACKERS.items():
-                results[name].append(judge(heard, start))
+                one = judge(heard, start)
+                results[name].append(one)
+                click.echo(
+                    f"{count} people, noise {sigma:g}, hidden {hidden:g}, seed {seed}: "
+                    f"{name} {one.switches:.2f} IDSW/1k, HOTA {one.hota:.3f}",
+                    err=True,
+                )
         for name, each in results.items():
             columns = np.array([list(vars(result).values()) for result in each])
             mean, spread = columns.mean(axis=0), columns.std(axis=0)
@@ -214,7 +220,7 @@ KNOBS: dict[str, tuple[float, ...]] = {
 @main.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--knob", "knobs", multiple=True, default=tuple(KNOBS))
-@click.option("--crossings", default=(20, 60), nargs=2, help="For 2 and for 5 people.")
+@click.option("--crossings", default=(20, 60), nargs=2, help="For 2 and for 5 people; 0: none.")
 @click.option("--seeds", default=1)
 @click.option("--joints", default=2.0, help="Joint noise in sigmas.")
 @click.option("--occlusion", default=0.0)
@@ -229,6 +235,7 @@ def sweep(
     heard = {
         people: [item for seed in range(seeds) for item in listen(clips, people, n, seed, noise)]
         for people, n in zip((2, 5), crossings, strict=True)
+        if n
     }
     curves: dict[str, dict[int, list[Result]]] = {}
     for knob in knobs:
