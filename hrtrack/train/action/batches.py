@@ -61,6 +61,10 @@ def unknowns(
     # Far people are small, and their joints shake more than an athlete's.
     shaky = (rng.uniform(0.0, 1.5, count) * (rng.random(count) < 0.6)).astype(np.float32)
     out[..., :2] += keypoint_noise(rng, (count, window.samples), shaky)
+    # Known actions often fill only the end of a window; were these always whole, a person who
+    # has just come into view could never be unknown.
+    for i in np.flatnonzero(rng.random(count) < 0.5):
+        out[i, : int(rng.uniform(0.0, 0.85) * window.samples)] = 0.0
     for i in np.flatnonzero(kinds):
         a = int(rng.integers(len(known)))
         if kinds[i] == 1:
@@ -71,9 +75,10 @@ def unknowns(
             out[i] = known[a]
             out[i][:, LEGS] = known[b][:, LEGS]
         elif kinds[i] == 2:
-            out[i] = known[a, int(rng.integers(window.samples))]
-            if not (out[i, 0, :, 2] > 0).any():
-                out[i] = in_units(bystanders(rng, 1, window.samples, window.step))[0]
+            moment = known[a, int(rng.integers(window.samples))]
+            # An unseen moment shows nothing to freeze: the bystander stays.
+            if (moment[:, 2] > 0).any():
+                out[i] = moment * (out[i].any((1, 2))[:, None, None])
         else:
             parts = np.array_split(known[a], int(rng.integers(4, 9)))
             out[i] = np.concatenate([parts[k] for k in rng.permutation(len(parts))])
