@@ -119,6 +119,14 @@ class Tracks:
             state.rows,
         )
 
+    def lost(self, time: float) -> Floats:
+        """Boxes (M, 4) in which people who are remembered but not in view would be by now."""
+        state = self._state[self._state.seen < self._time]
+        seconds = float(np.clip(time - self._time, 0.0, 1.0)) if len(state.ids) else 0.0
+        options = self.options
+        moved = kalman.predict(state.motion, seconds, options.acceleration, options.damping)
+        return kalman.to_corners(moved.position)
+
     def update(self, poses: Poses, detected: bool) -> Poses:
         """Gives the people of the next frame their IDs.
 

@@ -95,7 +95,7 @@ class People:
             boxes, scores, old = followed[inside], scores[inside], confirmed[inside]
         else:
             boxes, scores, old = self._merge(
-                found, followed[inside], scores[inside], confirmed[inside]
+                found, followed[inside], scores[inside], confirmed[inside], tracks.lost(frame.time)
             )
         if self._max_people is not None and len(boxes) > self._max_people:
             first = np.lexsort((-scores, ~old))[: self._max_people]
@@ -141,21 +141,32 @@ class People:
         return result
 
     def _merge(
-        self, found: Found, followed: Floats, scores: Floats, confirmed: NDArray[np.bool_]
+        self,
+        found: Found,
+        followed: Floats,
+        scores: Floats,
+        confirmed: NDArray[np.bool_],
+        lost: Floats,
     ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-        """Detections and followed boxes as one list; a detection renews the box it belongs to."""
+        """Detections and followed boxes as one list; a detection renews the box it belongs to.
+
+        A detection where someone ``lost`` would be by now belongs to nobody in view: it must not
+        pull the box of whoever stands in front.
+        """
         options = self.options
         boxes = np.asarray(found[0], np.float64).reshape(-1, 4)
         marks = np.asarray(found[1], np.float64).reshape(-1)
         boxes, marks = boxes[marks >= options.min_score], marks[marks >= options.min_score]
-        overlap = iou(followed, boxes)
+        overlap = iou(np.concatenate([followed, lost]), boxes)
         rows, columns = match(np.where(overlap >= options.same_iou, overlap, 0.0))
+        new = marks >= options.new_score
+        new[columns] = False
+        new[columns[rows >= len(followed)]] = True
+        rows, columns = rows[rows < len(followed)], columns[rows < len(followed)]
         kept, scores = followed.copy(), scores * options.missed
         share = options.detection_weight
         kept[rows] = share * boxes[columns] + (1 - share) * followed[rows]
         scores[rows] = marks[columns]
-        new = marks >= options.new_score
-        new[columns] = False
         return (
             np.concatenate([kept, boxes[new]]),
             np.concatenate([scores, marks[new]]),

@@ -9,7 +9,7 @@ from hrtrack.geometry import iou
 from hrtrack.poses import Poses
 from hrtrack.skeleton import ACTION13, COCO17, MPII16
 from hrtrack.tracker.associate import Tracks
-from hrtrack.tracker.boxes import People
+from hrtrack.tracker.boxes import BoxOptions, People
 from hrtrack.tracker.extent import person_boxes, reaches
 from hrtrack.tracker.frame import Frame
 
@@ -99,6 +99,20 @@ def test_someone_who_leaves_is_let_go() -> None:
     poses = scene.run(People(scene.detect, every=5), Tracks(COCO17), 40)
     assert poses[15].ids.tolist() == [1]
     assert len(poses[-1]) == 0
+
+
+def test_someone_lost_may_come_back_with_a_weak_detection() -> None:
+    scene = Scene(lambda i: [(100, 20)] if not 20 <= i < 30 else [])
+    plain = scene.detect
+
+    def weak(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        boxes, scores = plain(image)
+        return boxes, scores * (1.0 if scene.index < 20 else 0.4)
+
+    options = BoxOptions(new_score=0.5)
+    poses = scene.run(People(weak, every=1, options=options), Tracks(COCO17), 40)
+    assert len(poses[25]) == 0
+    assert poses[35].ids.tolist() == [1]
 
 
 def test_max_people_keeps_those_it_follows() -> None:
