@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -254,6 +255,6 @@ def test_only_one_module_loads_pyav() -> None:
         path.name
         for path in package.rglob("*.py")
         for line in path.read_text(encoding="utf-8").splitlines()
-        if line.strip().startswith(("import av", "from av"))
+        if re.match(r"\s*(import|from) av\b", line)
     }
     assert loading == {"pyav.py"}

@@ -38,21 +38,22 @@ def test_a_slow_tracker_sees_the_newest_frame_and_every_drop_is_counted(camera: 
         assert source.is_live
         assert source.size == (96, 64)
         for frame in source:
+            # The frame's age when the inference begins; what that takes comes on top.
+            got = time.monotonic()
             time.sleep(INFERENCE)
-            shown = time.monotonic()
             assert frame.arrived is not None
-            ages.append(shown - frame.arrived)
-            rows.append((frame.index, number_of(frame.image), frame.dropped, frame.time, shown))
+            ages.append(got - frame.arrived)
+            rows.append((frame.index, number_of(frame.image), frame.dropped, frame.time, got))
             if len(rows) == 25:
                 break
         sent = camera.sent()
-    latencies = [shown - sent[number] for _, number, _, _, shown in rows[5:] if number in sent]
+    latencies = [got - sent[number] for _, number, _, _, got in rows[5:] if number in sent]
     for before, after in pairwise(rows):
         assert after[0] - before[0] == after[1] - before[1], "a frame was lost uncounted"
         assert after[2] - before[2] == after[0] - before[0] - 1
         assert after[3] > before[3]
     assert rows[-1][2] > 25
-    limit = 2 / FPS + INFERENCE
+    limit = 2 / FPS
     assert np.median(ages[5:]) < limit
     # A transport stream's parser gives a frame out when it sees the next one begin.
     parser = 2 / FPS if camera.kind == "ts" else 0
