@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -230,23 +231,29 @@ def test_a_folder_that_is_missing_is_made(tmp_path: Path) -> None:
     assert (tmp_path / "deep/er/out.jsonl").is_file()
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """A file-size limit stands in for a full disk: the system refuses to write on."""
+    """A file-size limit stands in for a full disk: the system refuses to write on.
+
+    Not a fixture: between set-up and test pytest writes its own report, which may be a file.
+    """
     import signal
 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_leaves_whole_lines(tmp_path: Path, small_files: None) -> None:
+def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "walk.mp4", 40)
     count = 0
     with (  # noqa: PT012
+        small_files(),
         pytest.raises(SinkError, match="what was written so far is good") as failure,
         open_source(str(clip)) as source,
         open_sinks([parse_save(f"{tmp_path}/o.jsonl")], source=source, skeleton=COCO17) as sinks,
