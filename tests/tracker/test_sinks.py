@@ -267,10 +267,11 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
     assert count > 5
 
 
-def test_one_failing_output_does_not_cost_the_others(tmp_path: Path, small_files: None) -> None:
+def test_one_failing_output_does_not_cost_the_others(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "walk.mp4", 40)
     saves = [parse_save(f"{tmp_path}/{name}") for name in ("o.jsonl", "o.txt", "o.json")]
     with (  # noqa: PT012
+        small_files(),
         pytest.raises(HrtrackError),
         open_source(str(clip)) as source,
         open_sinks(saves, source=source, skeleton=COCO17) as sinks,
