@@ -109,7 +109,7 @@ def _read_safetensors(path: Path) -> tuple[Weights, dict[str, str]]:
 def _read_onnx(path: Path) -> tuple[Weights, dict[str, str]]:
     """Initialisers by name; 8-bit ones are multiplied with their per-channel scales."""
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
     from onnx import numpy_helper
 
     try:

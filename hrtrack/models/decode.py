@@ -130,4 +130,4 @@ def flip_average(
     heatmaps: Floats, of_mirrored: Floats, mirror: tuple[int, ...], shift: bool = True
 ) -> Floats:
     """The flip test: the mean of a crop's maps and its mirror image's maps, turned back."""
-    return (heatmaps + flip_back(of_mirrored, mirror, shift)) / 2
+    return ((heatmaps + flip_back(of_mirrored, mirror, shift)) / 2).astype(np.float32)

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,6 +22,7 @@ from hrtrack.models.hrnet import HRNet, HRNetConfig
 from hrtrack.models.info import PoseInfo
 from hrtrack.skeleton import COCO17
 from hrtrack.tracker.infer import open_network
+from hrtrack.tracker.infer import tensorrt as loading
 
 from .networks import INFO, small_network
 
@@ -171,6 +173,35 @@ def test_identity_round_trip(tmp_path: Path) -> None:
     assert engines.cached_path(tmp_path, HERE) != engines.cached_path(
         tmp_path, dataclasses.replace(HERE, precision="fp32")
     )
+
+
+class LoadedEngine:
+    """An engine that runs on no GPU: it gives a prepared answer."""
+
+    skeleton, input_hw = INFO.skeleton, INFO.input_hw
+
+    def __init__(self, identity: Identity, answer: np.ndarray) -> None:
+        self.identity, self._answer, self.closed = identity, answer, False
+
+    def __call__(self, crops: np.ndarray) -> dict[str, np.ndarray]:
+        return {"keypoints": self._answer[: len(crops)]}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_an_engine_built_elsewhere_is_compared_once(tmp_path: Path) -> None:
+    reference = np.full((8, 17, 3), 30.0, np.float32)
+    reference[..., 2] = 0.9
+    built = dataclasses.replace(HERE, reference=reference.tolist())
+    engines.write_engine(b"plan", built, tmp_path / "a.engine")
+    good = LoadedEngine(built, reference + np.array([0.01, 0, 0], np.float32))
+    assert loading._checked(good, tmp_path / "a.engine") is good
+    assert engines.read_identity(tmp_path / "a.engine").verified
+    bad = LoadedEngine(built, reference + np.float32(5))
+    with pytest.raises(BackendError, match=r"differs from PyTorch by .* rebuild it"):
+        loading._checked(bad, tmp_path / "a.engine")
+    assert bad.closed
 
 
 def test_batch_ranges() -> None:

@@ -132,6 +132,7 @@ def test_cuda_without_a_gpu(files) -> None:
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.shared
 def test_models_that_are_none(tmp_path, files, shared) -> None:
     (tmp_path / "text.onnx").write_text("hello")
     with pytest.raises(ModelError, match=r"not an ONNX|damaged"):
