@@ -30,7 +30,7 @@ def export_action(net: ActionNet, info: ActionInfo, path: str | Path) -> None:
         torch.onnx.export(
             net,
             (joints,),
-            buffer,
+            buffer,  # type: ignore[arg-type]
             dynamo=False,
             input_names=[INPUT],
             output_names=[OUTPUT],

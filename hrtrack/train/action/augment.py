@@ -70,7 +70,7 @@ def augment(rng: np.random.Generator, windows: Floats) -> Floats:
     _swap_sides(rng, out)
     out[..., :2] = _other_view(rng, out[..., :2])
     noisy = rng.random(n) < 0.8
-    level = (rng.uniform(0.0, 1.6, n) * noisy).astype(np.float32)
+    level = np.asarray(rng.uniform(0.0, 1.6, n) * noisy, np.float32)
     out[..., :2] += keypoint_noise(rng, (n, t), level)
     _lag(rng, out)
     _lose(rng, out)
@@ -127,10 +127,10 @@ def _lag(rng: np.random.Generator, out: Floats) -> None:
 def _lose(rng: np.random.Generator, out: Floats) -> None:
     """Joints lost for moments or for good, legs out of the picture, lost frames, odd scores."""
     n, t = out.shape[:2]
-    rate = rng.uniform(0.0, 0.45, n) * (rng.random(n) < 0.6)
-    lost = gaps(rng, (n, t), rate.astype(np.float32), run=4.0)
+    rate = np.asarray(rng.uniform(0.0, 0.45, n) * (rng.random(n) < 0.6), np.float32)
+    lost = gaps(rng, (n, t), rate, run=4.0)
     lost |= (rng.random((n, 1, 13)) < 0.15) & (rng.random((n, 1, 1)) < 0.3)
-    legs = rng.random(n) < 0.1
+    legs = np.flatnonzero(rng.random(n) < 0.1)
     lost[np.ix_(legs, np.arange(t), LEGS[2:])] = True
     lost |= (rng.random((n, t, 1)) < 0.3) & (rng.random((n, 1, 1)) < 0.2)
     graded = rng.random((n, 1, 1)) < 0.6

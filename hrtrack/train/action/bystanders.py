@@ -19,7 +19,7 @@ THIGH, SHANK, UPPER_ARM, FOREARM = 0.245, 0.245, 0.17, 0.15
 
 def bystanders(rng: np.random.Generator, count: int, samples: int, step: float) -> Floats:
     """Windows (count, samples, 13, 3): x, y down in body heights, score 1; ``step`` in seconds."""
-    time = step * np.arange(samples)[None, :]
+    time: Angles = np.arange(samples, dtype=np.float64)[None, :] * step
 
     def each(low: float, high: float) -> Angles:
         return rng.uniform(low, high, (count, 1))
@@ -56,7 +56,7 @@ def bystanders(rng: np.random.Generator, count: int, samples: int, step: float) 
         lift = rng.normal(0.08, 0.06, (count, 1)) + 0.5 * lively * _wander(rng, time, count, 1.0)
         lift = np.where(dance, _beat(rng, beat, each(0.0, 1.4), 0.6), np.abs(lift))
         arms.append((pitch, np.clip(elbow, 0.0, 2.5), lift))
-    lean = rng.normal(0.05, 0.06, (count, 1)) + _wander(rng, time, count, 0.04)
+    lean: Angles = rng.normal(0.05, 0.06, (count, 1)) + _wander(rng, time, count, 0.04)
     lean = lean + np.where(dance, _beat(rng, beat, each(-0.1, 0.3), 0.2), 0.0)
     body = _body(rng, legs, arms, lean)
     speed = pace * 4 * (THIGH + SHANK) * np.sin(reach)

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from .distort import tracker_like
 from .predict import predict, run, softmax, windows_of
 
 Floats = NDArray[np.float32]
+
+# An action that is not likelier than everything else together is not named.
+MAJORITY = 0.5
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,9 @@ def fit(
     steps = max(1, math.ceil(settings.epochs * len(clips) / settings.batch))
     decayed = [p for p in net.parameters() if p.ndim > 1]
     plain = [p for p in net.parameters() if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(
-        [{"params": decayed}, {"params": plain, "weight_decay": 0.0}],
+        groups,
         lr=settings.lr,
         weight_decay=settings.weight_decay,
     )
@@ -126,7 +131,7 @@ def calibrate(
 
     The temperature minimises the negative log-likelihood of their windows (Guo et al., "On
     Calibration of Modern Neural Networks", 2017); above the threshold lies the share
-    ``keep`` of the windows that are answered rightly.
+    ``keep`` of the windows that are answered rightly, but it is at least `MAJORITY`.
     """
     rng = np.random.default_rng(seed)
     clips = [clip for clip in clips if clip.label in labels]
@@ -146,7 +151,7 @@ def calibrate(
     known = softmax(logits, temperature)[:, : len(labels)]
     right = known.argmax(1) == targets
     sure = known.max(1)[right] if right.any() else known.max(1)
-    return temperature, float(np.quantile(sure, 1.0 - keep))
+    return temperature, max(MAJORITY, float(np.quantile(sure, 1.0 - keep)))
 
 
 def _follow(mean: nn.Module, net: nn.Module, decay: float) -> None:
