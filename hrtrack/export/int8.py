@@ -112,7 +112,7 @@ def _nncf() -> Any:
     try:
         import nncf
     except ImportError:
-        raise BackendError("int8 export needs NNCF: pip install nncf") from None
+        raise BackendError("int8 export needs NNCF: pip install 'hrtrack[int8]'") from None
     nncf.set_log_level("ERROR")
     return nncf
 
