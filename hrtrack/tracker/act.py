@@ -39,7 +39,7 @@ class Voting:
     """
 
     every: float = 0.2
-    warm_up: float = 0.6
+    warm_up: float = 1.0
     memory: float = 0.6
     stay: float = 0.8
     min_score: float = 0.2

@@ -75,7 +75,7 @@ def test_each_person_gets_their_own_answer_in_one_batch() -> None:
 
 
 def test_nothing_is_said_before_enough_was_seen() -> None:
-    tagger, network = _tagger()
+    tagger, _ = _tagger(Voting(warm_up=0.6))
     said = [_labels(tagger, _poses(i, i / 10, {1: _person(1.0)}))[0] for i in range(10)]
     assert said[:6] == [None] * 6
     assert said[6:] == ["hands_up"] * 4
