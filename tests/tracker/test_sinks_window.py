@@ -72,7 +72,7 @@ def xdotool(*arguments: str) -> str:
 
 
 def wait_for_window() -> str:
-    for _ in range(100):
+    for _ in range(300):
         if found := xdotool("search", "--name", "hrtrack - ").splitlines():
             return found[0]
         time.sleep(0.2)

