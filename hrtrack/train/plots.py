@@ -50,7 +50,7 @@ def plot_ablation(runs: Sequence[Run], scope: str, path: Path) -> None:
         _together(panels[-1], chosen, variant, colour)
     panels[-1].set_title("all together", fontsize=10)
     for panel in panels:
-        panel.set(xlabel="epoch", ylim=(0, 1.08 * highest))
+        panel.set(xlabel="epoch", ylim=(0, 1.4 * highest))
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8, loc="upper left")
     panels[0].set_ylabel("validation PCKh@0.5, mean (%)")
