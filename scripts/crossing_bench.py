@@ -254,7 +254,7 @@ def _plot_sweep(curves: dict[str, dict[int, list[Result]]], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    columns = 4
+    columns = min(4, len(curves))
     rows = -(-len(curves) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(3.2 * columns, 2.6 * rows), squeeze=False)
     for axis in axes.flat[len(curves) :]:
