@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -124,6 +125,8 @@ def batches(
             num_workers=workers,
             prefetch_factor=4 if workers else None,
             worker_init_fn=_quiet_worker if workers else None,
+            # Forked copies of a process in which other libraries run threads can crash.
+            multiprocessing_context="forkserver" if workers and os.name == "posix" else None,
             pin_memory=pin,
         )
     )
