@@ -112,7 +112,7 @@ def make_tracker(settings: TrackSettings, stopwatch: Stopwatch) -> Tracker:
     )
     if not settings.quiet:
         click.echo(f"hrtrack: pose {tracker.network.describe()}", err=True)
-        click.echo(f"hrtrack: people {tracker.detector.name} on OpenVINO CPU", err=True)
+        click.echo(f"hrtrack: people {tracker.detector.describe()}", err=True)
     return tracker
 
 

@@ -13,6 +13,7 @@ import json
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -139,7 +140,7 @@ class PersonDetector(nn.Module):
     def features(self, images_NHW3: Tensor) -> list[Tensor]:
         """The pyramid's three levels (N, C, H/s, W/s), finest first."""
         x = (images_NHW3.permute(0, 3, 1, 2).float() - PIXEL_MEAN) / PIXEL_STD
-        x = self.stem(x)
+        x = self.stem(x.to(next(self.parameters()).dtype))
         levels = []
         for stage in self.stages:
             x = stage(x)
@@ -225,6 +226,14 @@ def load_detector(path: Path, detector: PersonDetector | None = None) -> PersonD
     return detector
 
 
+def onnx_input_hw(path: Path) -> tuple[int, int]:
+    """Height and width of the pictures that an exported detector takes; ModelError otherwise."""
+    shape = [side.dim_value for side in _onnx(path).graph.input[0].type.tensor_type.shape.dim]
+    if len(shape) != 4 or shape[3] != 3:
+        raise ModelError(f"{path} takes {shape}; expected uint8 pictures 1 x H x W x 3")
+    return shape[1], shape[2]
+
+
 def config_text(config: DetectorConfig) -> str:
     """A configuration as it stands in files."""
     return json.dumps(dataclasses.asdict(config))
@@ -246,15 +255,20 @@ def _checkpoint_weights(path: Path) -> tuple[dict[str, Tensor], DetectorConfig |
         raise ModelError(f"{path} is not a detector checkpoint of hrtrack: {reason}") from None
 
 
-def _onnx_weights(path: Path) -> tuple[dict[str, Tensor], DetectorConfig | None]:
+def _onnx(path: Path) -> Any:
     import onnx
     from google.protobuf.message import DecodeError
-    from onnx import numpy_helper
 
     try:
-        model = onnx.load(path)
+        return onnx.load(path)
     except (OSError, DecodeError) as error:
         raise ModelError(f"{path} cannot be read as an ONNX model: {error}") from None
+
+
+def _onnx_weights(path: Path) -> tuple[dict[str, Tensor], DetectorConfig | None]:
+    from onnx import numpy_helper
+
+    model = _onnx(path)
     weights = {
         item.name: torch.from_numpy(numpy_helper.to_array(item).copy())
         for item in model.graph.initializer

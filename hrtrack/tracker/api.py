@@ -83,7 +83,9 @@ class Tracker:
             build_engine=build_engine,
         )
         self.skeleton: Skeleton = self.network.skeleton
-        self.detector = open_detector(str(detector), threads=threads)
+        # On a GPU both networks look at one upload of the frame.
+        device = getattr(self.network, "device", None)
+        self.detector = open_detector(str(detector), threads=threads, device=device)
         self.stopwatch = stopwatch or Stopwatch()
         self._detect_every = detect_every
         self._max_people = max_people
@@ -118,7 +120,11 @@ class Tracker:
                 background=live,
             ),
             estimate=open_estimator(
-                self.network, len(self.skeleton), self.stopwatch, keep_heatmaps=keep_heatmaps
+                self.network,
+                len(self.skeleton),
+                self.stopwatch,
+                keep_heatmaps=keep_heatmaps,
+                upload=getattr(self.detector, "upload", None),
             ),
             tracks=Tracks(self.skeleton, AssociationOptions(min_score=self._min_score)),
             smoother=Smoother(self.skeleton, self._smooth),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from ..errors import BackendError, ModelError
 from ..models.letterbox import FILL, fill_input, fitted_hw, nms, vote
 from ..models.zoo import resolve
 from .detect_formats import Format, Port, recognise
+
+if TYPE_CHECKING:
+    import torch
 
 MIN_SCORE = 0.1
 """Low enough for the association's second band of weak boxes."""
@@ -32,14 +35,21 @@ class Detector(Protocol):
         """
         ...
 
+    def describe(self) -> str:
+        """One line for the log: where it runs."""
+        ...
+
     def close(self) -> None: ...
 
 
 class OpenVinoDetector:
     """A detector on OpenVINO's CPU plug-in; ``kind`` names the recognised format."""
 
-    def __init__(self, path: Path, name: str, threads: int | None, min_score: float) -> None:
+    def __init__(
+        self, path: Path, name: str, threads: int | None, min_score: float, why: str = ""
+    ) -> None:
         self.name = name
+        self._why = why
         self.min_score = min_score
         self._core, self._model = _read(path)
         self._threads = threads
@@ -55,19 +65,16 @@ class OpenVinoDetector:
         runner = self._runner(portrait=height > width)
         scale = runner.load(image_rgb)
         boxes, scores = self._format.decode(runner.infer(width, height), runner.input_hw)
-        keep = scores >= self.min_score
-        boxes, scores = boxes[keep].astype(np.float32), scores[keep].astype(np.float32)
-        order = np.argsort(-scores, kind="stable")[:MOST]
-        boxes, scores = boxes[order], scores[order]
-        if self._format.nms_iou is not None:
-            kept = nms(boxes, scores, self._format.nms_iou)
-            voted = self._format.vote_iou
-            boxes = boxes[kept] if voted is None else vote(boxes, scores, kept, voted)
-            scores = scores[kept]
+        form = self._format
+        boxes, scores = distinct(boxes, scores, self.min_score, form.nms_iou, form.vote_iou)
         if self._format.size_input is None:
             boxes = boxes / scale
         np.clip(boxes, 0, (width, height, width, height), out=boxes)
         return boxes, scores
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return f"{self.name} on OpenVINO CPU{f' ({self._why})' if self._why else ''}"
 
     def close(self) -> None:
         self._runners.clear()
@@ -125,15 +132,47 @@ class _Runner:
 
 
 def open_detector(
-    name_or_path: str, threads: int | None = None, min_score: float = MIN_SCORE
+    name_or_path: str,
+    threads: int | None = None,
+    min_score: float = MIN_SCORE,
+    device: torch.device | None = None,
 ) -> Detector:
-    """Opens a bundled, downloaded or own ONNX person detector on OpenVINO's CPU plug-in.
+    """Opens a bundled, downloaded or own ONNX person detector.
+
+    It runs on OpenVINO's CPU plug-in, or, if it is of our own kind, on the CUDA ``device`` that
+    the pose network is on.
 
     Raises:
         ModelError: unknown name, missing or unreadable file, or a graph of another kind.
         BackendError: OpenVINO is not installed.
     """
-    return OpenVinoDetector(resolve(name_or_path), Path(name_or_path).stem, threads, min_score)
+    path, name, why = resolve(name_or_path), Path(name_or_path).stem, ""
+    if device is not None and device.type == "cuda":
+        from .detect_torch import TorchDetector, is_ours
+
+        if is_ours(path):
+            return TorchDetector(path, name, device, min_score)
+        why = "only hrtrack's own detector runs on the GPU"
+    return OpenVinoDetector(path, name, threads, min_score, why)
+
+
+def distinct(
+    boxes: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    min_score: float,
+    nms_iou: float | None,
+    vote_iou: float | None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The likely ones of boxes (N, 4) and scores (N,), best first, each person once."""
+    keep = scores >= min_score
+    boxes, scores = boxes[keep].astype(np.float32), scores[keep].astype(np.float32)
+    order = np.argsort(-scores, kind="stable")[:MOST]
+    boxes, scores = boxes[order], scores[order]
+    if nms_iou is None:
+        return boxes, scores
+    kept = nms(boxes, scores, nms_iou)
+    boxes = boxes[kept] if vote_iou is None else vote(boxes, scores, kept, vote_iou)
+    return boxes, scores[kept]
 
 
 def _read(path: Path) -> tuple[Any, Any]:

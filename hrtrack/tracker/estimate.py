@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,9 @@ from ..poses import Poses
 from .crop import Cropper
 from .frame import Frame
 from .stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from .upload import Upload
 
 SEEN = 0.2
 """Keypoints below this score do not count towards a person's score (HRNet's COCO rule)."""
@@ -55,9 +60,17 @@ class Estimator:
 
 
 def open_estimator(
-    network: Network, joints: int, stopwatch: Stopwatch, *, keep_heatmaps: bool = False
+    network: Network,
+    joints: int,
+    stopwatch: Stopwatch,
+    *,
+    keep_heatmaps: bool = False,
+    upload: Upload | None = None,
 ) -> Estimator:
-    """The estimator that keeps crops where the network is: on its GPU, or in memory."""
+    """The estimator that keeps crops where the network is: on its GPU, or in memory.
+
+    ``upload`` is where a detector on the same GPU leaves the frames it has seen.
+    """
     device = getattr(network, "device", None)
     if getattr(device, "type", "cpu") == "cpu":
         return Estimator(network, joints, stopwatch, keep_heatmaps=keep_heatmaps)
@@ -68,6 +81,7 @@ def open_estimator(
         joints,
         stopwatch,
         keep_heatmaps=keep_heatmaps,
+        upload=upload,
     )
 
 

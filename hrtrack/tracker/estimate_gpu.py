@@ -1,6 +1,7 @@
 """Top-down estimation that stays on the GPU: one upload a frame, one sample for all crops.
 
-Only the keypoints come back. The same arithmetic runs on torch's CPU device, where it is
+The frame is the one that the detector has uploaded, where that runs there too. Only the
+keypoints come back. The same arithmetic runs on torch's CPU device, where it is
 compared with the OpenCV crops.
 """
 
@@ -20,6 +21,7 @@ from ..poses import Poses
 from .estimate import Estimator, to_poses
 from .frame import Frame
 from .stopwatch import Stopwatch
+from .upload import Upload
 
 
 class DeviceNetwork(Network, Protocol):
@@ -40,10 +42,11 @@ class GpuEstimator(Estimator):
         stopwatch: Stopwatch,
         *,
         keep_heatmaps: bool = False,
+        upload: Upload | None = None,
     ) -> None:
         super().__init__(network, joints, stopwatch, keep_heatmaps=keep_heatmaps)
         self._there = network
-        self._upload = Upload(network.device)
+        self._upload = upload or Upload(network.device)
 
     def __call__(
         self, frame: Frame, boxes: NDArray[np.floating], scores: NDArray[np.floating]
@@ -51,43 +54,20 @@ class GpuEstimator(Estimator):
         """Poses, still without identities, for boxes (N, 4) with person scores (N,)."""
         self.heatmaps = self.affines = None
         if len(boxes) == 0:
+            self._upload.forget()
             return Poses.empty(frame.index, frame.time, self.joints)
         with self._stopwatch.stage("crop"):
             height, width = self.network.input_hw
             windows = geometry.crop_boxes(boxes, width / height)
             affines = geometry.crop_affines(windows, self.network.input_hw)
             to_image = geometry.invert(affines).astype(np.float64)
-            crops = sample_crops(self._upload(frame.image), to_image, self.network.input_hw)
+            crops = sample_crops(self._upload.take(frame.image), to_image, self.network.input_hw)
         with self._stopwatch.stage("infer"):
             found = self._there.on_device(crops, heatmaps=self._keep_heatmaps)
             keypoints_NK3 = found["keypoints"].cpu().numpy()
         if self._keep_heatmaps:
             self.heatmaps, self.affines = found["heatmaps"].cpu().numpy(), to_image
         return to_poses(frame, boxes, scores, keypoints_NK3, to_image)
-
-
-class Upload:
-    """Carries frames to the device through one reused page-locked buffer."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._pinned = torch.empty(0, dtype=torch.uint8)
-        self._done: torch.cuda.Event | None = None
-
-    def __call__(self, image_HW3: NDArray[np.uint8]) -> Tensor:
-        """A frame (H, W, 3) uint8 as a tensor on the device; the copy is queued, not awaited."""
-        image = np.ascontiguousarray(image_HW3)
-        if self._device.type != "cuda":
-            return torch.from_numpy(image).to(self._device)
-        if self._pinned.shape != image.shape:
-            self._pinned = torch.empty(image.shape, dtype=torch.uint8, pin_memory=True)
-        if self._done is not None:
-            self._done.synchronize()  # the last copy may still be reading the buffer
-        self._pinned.numpy()[:] = image
-        there = self._pinned.to(self._device, non_blocking=True)
-        self._done = torch.cuda.Event()
-        self._done.record(torch.cuda.current_stream(self._device))
-        return there
 
 
 @torch.inference_mode()

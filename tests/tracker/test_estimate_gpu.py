@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from hrtrack import geometry
 from hrtrack.export.onnx import export_onnx
 from hrtrack.tracker.crop import Cropper
-from hrtrack.tracker.estimate import Estimator
 from hrtrack.tracker.estimate_gpu import GpuEstimator, sample_crops
 from hrtrack.tracker.frame import Frame
 from hrtrack.tracker.infer import open_network
@@ -47,9 +47,12 @@ def test_one_sample_cuts_what_opencv_cuts(image: np.ndarray) -> None:
 
 
 def both(model: Path, image: np.ndarray, device: str) -> tuple[np.ndarray, np.ndarray]:
-    """Scores by OpenCV crops on the CPU, and by sampled crops on ``device``."""
+    """Scores of the same crops by the network alone on the CPU, and on ``device``."""
     frame = Frame(0, 0.0, image)
-    plain = Estimator(open_network(model, backend="torch", device="cpu"), 17, Stopwatch())
+    plain = open_network(model, backend="torch", device="cpu")
+    windows = geometry.crop_boxes(BOXES, INFO.input_hw[1] / INFO.input_hw[0])
+    maps = geometry.invert(geometry.crop_affines(windows, INFO.input_hw)).astype(np.float64)
+    crops = sample_crops(torch.from_numpy(image), maps, INFO.input_hw).numpy()
     network = open_network(model, backend="torch", device=device, precision="fp32")
     there = GpuEstimator(network, 17, Stopwatch(), keep_heatmaps=True)
     poses = there(frame, BOXES, SCORES)
@@ -57,7 +60,8 @@ def both(model: Path, image: np.ndarray, device: str) -> tuple[np.ndarray, np.nd
     assert there.heatmaps.shape == (3, 17, 16, 16)
     assert poses.keypoints.shape == (3, 17, 2)
     assert len(there(frame, BOXES[:0], SCORES[:0])) == 0
-    return plain(frame, BOXES, SCORES).scores, poses.scores
+    assert geometry.iou(poses.boxes, BOXES.astype(np.float32)).diagonal().min() > 0.999
+    return plain(crops)["keypoints"][..., 2], poses.scores
 
 
 def test_the_same_poses_on_the_cpu(model: Path, image: np.ndarray) -> None:
