@@ -42,14 +42,21 @@ def oks(a: Floats, b: Floats, areas: Floats, sigmas: Floats, valid: Floats | Non
     Returns:
         (N, M) similarities in [0, 1]; 0 where no joint counts.
     """
-    squared = ((a[:, None] - b[None]) ** 2).sum(axis=3)
+    return aligned_oks(a[:, None], b[None], areas[None], sigmas, valid)
+
+
+def aligned_oks(
+    a: Floats, b: Floats, areas: Floats, sigmas: Floats, valid: Floats | None = None
+) -> Floats:
+    """The same of poses that stand side by side: ``a`` and ``b`` (..., K, 2), ``areas`` (...)."""
+    squared = ((a - b) ** 2).sum(axis=-1)
     variance = (2 * np.asarray(sigmas)) ** 2
-    similar = np.exp(-squared / (2 * np.maximum(areas, 1.0)[None, :, None] * variance))
+    similar = np.exp(-squared / (2 * np.maximum(areas, 1.0)[..., None] * variance))
     if valid is None:
-        return similar.mean(axis=2)
+        return similar.mean(axis=-1)
     weights = np.broadcast_to(valid, similar.shape)
-    total = weights.sum(axis=2)
-    return np.where(total > 0, (similar * weights).sum(axis=2) / np.maximum(total, 1e-9), 0.0)
+    total = weights.sum(axis=-1)
+    return np.where(total > 0, (similar * weights).sum(axis=-1) / np.maximum(total, 1e-9), 0.0)
 
 
 def crop_boxes(boxes: Floats, aspect: float, padding: float = PADDING) -> Floats:

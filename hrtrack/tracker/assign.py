@@ -25,16 +25,44 @@ def match(similarity: NDArray[np.floating]) -> Pairs:
     # Where no two rows want the same column, each row's maximum is the optimum.
     if len(set(columns.tolist())) == len(columns):
         return rows, columns
-    if similarity.shape[0] <= similarity.shape[1]:
-        chosen = _hungarian((-np.maximum(similarity, 0.0)).tolist())
-        rows, columns = np.arange(len(chosen)), np.array(chosen)
+    pairs: list[tuple[int, int]] = []
+    for some_rows, some_columns in _islands(similarity):
+        pairs += _best(similarity, some_rows, some_columns)
+    pairs.sort()
+    found = np.array(pairs, np.intp).reshape(-1, 2)
+    return found[:, 0], found[:, 1]
+
+
+def _islands(similarity: NDArray[np.floating]) -> list[tuple[list[int], list[int]]]:
+    """Rows and columns that hang together by values > 0; each island has an optimum of its own."""
+    islands: list[tuple[list[int], list[int]]] = []
+    wanted = [np.flatnonzero(row).tolist() for row in similarity > 0]
+    place: dict[int, int] = {}  # the island of each column
+    for row, columns in enumerate(wanted):
+        touched = sorted({place[column] for column in columns if column in place})
+        rows, mine = [row], [column for column in columns if column not in place]
+        for island in touched:
+            rows, mine = islands[island][0] + rows, islands[island][1] + mine
+            islands[island] = [], []
+        if columns:
+            place.update(dict.fromkeys(mine, len(islands)))
+            islands.append((rows, mine))
+    return [island for island in islands if island[0]]
+
+
+def _best(
+    similarity: NDArray[np.floating], rows: list[int], columns: list[int]
+) -> list[tuple[int, int]]:
+    """The pairs of one island with the greatest total."""
+    part = np.maximum(similarity[np.ix_(rows, columns)], 0.0)
+    if len(rows) == 1 or len(columns) == 1:
+        row, column = np.unravel_index(int(part.argmax()), part.shape)
+        return [(rows[int(row)], columns[int(column)])]
+    if len(rows) <= len(columns):
+        chosen = list(enumerate(_hungarian((-part).tolist())))
     else:
-        chosen = _hungarian((-np.maximum(similarity.T, 0.0)).tolist())
-        rows, columns = np.array(chosen), np.arange(len(chosen))
-    keep = similarity[rows, columns] > 0
-    rows, columns = rows[keep], columns[keep]
-    order = np.argsort(rows)
-    return rows[order], columns[order]
+        chosen = [(row, column) for column, row in enumerate(_hungarian((-part.T).tolist()))]
+    return [(rows[row], columns[column]) for row, column in chosen if part[row, column] > 0]
 
 
 def _hungarian(cost: list[list[float]]) -> list[int]:

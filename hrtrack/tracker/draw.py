@@ -15,6 +15,7 @@ from ..skeleton import Colour, Skeleton
 LAYERS = ("skeleton", "boxes", "ids", "heatmaps")
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 SUBPIXEL_BITS = 3
+WHITE: Colour = (255, 255, 255)
 PALETTE: tuple[Colour, ...] = (
     (78, 205, 196), (255, 107, 107), (255, 217, 61), (162, 155, 254), (107, 203, 119),
     (255, 159, 243), (84, 160, 255), (254, 202, 87), (29, 209, 161), (200, 214, 229),
@@ -47,47 +48,54 @@ def draw(
     Line width follows each person's size, so that far people stay readable.
     """
     height = image_HW3.shape[0]
-    for i in range(len(poses)):
-        x0, y0, x1, y1 = poses.boxes[i]
-        width = int(np.clip(round(max(x1 - x0, y1 - y0) / 110), 1, max(2, height // 180)))
-        colour = PALETTE[int(poses.ids[i]) % len(PALETTE)]
-        if "boxes" in options.layers:
-            corners = (round(float(x0)), round(float(y0))), (round(float(x1)), round(float(y1)))
-            cv2.rectangle(image_HW3, *corners, colour, width)
-        if "skeleton" in options.layers:
-            _skeleton(
-                image_HW3, poses.keypoints[i], poses.scores[i], skeleton, options.min_score, width
-            )
+    sides = poses.boxes[:, 2:] - poses.boxes[:, :2]
+    thickest = max(2, height // 180)
+    widths = np.clip(np.rint(sides.max(axis=1) / 110), 1, thickest).astype(int).tolist()
+    colours = [PALETTE[number % len(PALETTE)] for number in poses.ids.tolist()]
+    # The clip keeps far-off points inside OpenCV's 16-bit range.
+    boxes = np.clip(np.rint(poses.boxes), -4000, 30000).astype(int).tolist()
+    if "boxes" in options.layers:
+        for box, colour, width in zip(boxes, colours, widths, strict=True):
+            _frame(image_HW3, box, colour, width)
+    if "skeleton" in options.layers:
+        _skeletons(image_HW3, poses, skeleton, options.min_score, widths)
+    for i, (box, colour) in enumerate(zip(boxes, colours, strict=True)):
         label = _label(poses, i, with_id="ids" in options.layers)
         if label:
-            _tag(image_HW3, label, (float(x0), float(y0)), colour, height)
+            _tag(image_HW3, label, box, colour)
     return image_HW3
 
 
-def _skeleton(
+def _frame(image_HW3: NDArray[np.uint8], box: list[int], colour: Colour, width: int) -> None:
+    """Four filled bars, which OpenCV paints in half the time of a rectangle with thick lines."""
+    x0, y0, x1, y1 = box
+    a, b = width // 2, width - width // 2 - 1
+    for corners in (
+        ((x0 - a, y0 - a), (x1 + b, y0 + b)), ((x0 - a, y1 - a), (x1 + b, y1 + b)),
+        ((x0 - a, y0 - a), (x0 + b, y1 + b)), ((x1 - a, y0 - a), (x1 + b, y1 + b)),
+    ):  # fmt: skip
+        cv2.rectangle(image_HW3, *corners, colour, cv2.FILLED)
+
+
+def _skeletons(
     image_HW3: NDArray[np.uint8],
-    keypoints_K2: NDArray[np.float32],
-    scores_K: NDArray[np.float32],
+    poses: Poses,
     skeleton: Skeleton,
     min_score: float,
-    width: int,
+    widths: list[int],
 ) -> None:
-    seen = scores_K >= min_score
-    # Fixed-point coordinates; the clip keeps far-off points inside OpenCV's 16-bit range.
-    points = np.clip(keypoints_K2, -4000, 4000) * (1 << SUBPIXEL_BITS)
-    fixed = [(int(x), int(y)) for x, y in points]
-    for limb in skeleton.limbs:
-        a, b = limb
-        if seen[a] and seen[b]:
-            cv2.line(
-                image_HW3, fixed[a], fixed[b], skeleton.limb_colour(limb), width,
-                cv2.LINE_AA, SUBPIXEL_BITS,
-            )  # fmt: skip
-    radius = (width + 1) << SUBPIXEL_BITS
-    for joint in np.flatnonzero(seen):
-        cv2.circle(
-            image_HW3, fixed[joint], radius, (255, 255, 255), cv2.FILLED, cv2.LINE_8, SUBPIXEL_BITS
-        )
+    limbs = [(a, b, skeleton.limb_colour((a, b))) for a, b in skeleton.limbs]
+    places = np.clip(poses.keypoints, -4000, 4000)
+    fixed = (places * (1 << SUBPIXEL_BITS)).astype(int).tolist()
+    whole = np.rint(places).astype(int).tolist()
+    seen = (poses.scores >= min_score).tolist()
+    for points, dots, shown, width in zip(fixed, whole, seen, widths, strict=True):
+        for a, b, colour in limbs:
+            if shown[a] and shown[b]:
+                cv2.line(image_HW3, points[a], points[b], colour, width, cv2.LINE_AA, SUBPIXEL_BITS)
+        for dot, is_seen in zip(dots, shown, strict=True):
+            if is_seen:
+                cv2.circle(image_HW3, dot, width + 1, WHITE, cv2.FILLED)
 
 
 def _label(poses: Poses, i: int, *, with_id: bool) -> str:
@@ -98,17 +106,12 @@ def _label(poses: Poses, i: int, *, with_id: bool) -> str:
     return "  ".join(parts)
 
 
-def _tag(
-    image_HW3: NDArray[np.uint8],
-    text: str,
-    corner: tuple[float, float],
-    colour: Colour,
-    height: int,
-) -> None:
-    scale = max(0.4, height / 1300)
+def _tag(image_HW3: NDArray[np.uint8], text: str, box: list[int], colour: Colour) -> None:
+    image_height, image_width = image_HW3.shape[:2]
+    scale = max(0.4, image_height / 1300)
     (wide, tall), base = cv2.getTextSize(text, FONT, scale, 1)
-    x = int(np.clip(corner[0], 0, max(0, image_HW3.shape[1] - wide - 6)))
-    y = int(max(corner[1], tall + base + 4))
+    x = max(0, min(box[0], image_width - wide - 6))
+    y = max(box[1], tall + base + 4)
     cv2.rectangle(image_HW3, (x, y - tall - base - 4), (x + wide + 6, y), colour, cv2.FILLED)
     cv2.putText(image_HW3, text, (x + 3, y - base - 1), FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import area, iou, oks
+from ..geometry import aligned_oks, area, iou
 from ..poses import Poses
 
 Floats = NDArray[np.float64]
@@ -22,18 +22,21 @@ def unique(poses: Poses, sigmas: Floats, threshold: float) -> NDArray[np.intp]:
     count = len(poses)
     if count < 2:
         return np.arange(count)
-    overlap = iou(poses.boxes, poses.boxes)
-    np.fill_diagonal(overlap, 0.0)
-    if overlap.max() < MIN_IOU:
+    first, second = np.nonzero(np.triu(iou(poses.boxes, poses.boxes) >= MIN_IOU, 1))
+    if len(first) == 0:
         return np.arange(count)
     areas = area(poses.boxes)
     keypoints = poses.keypoints.astype(np.float64)
-    weights = np.minimum(poses.scores[:, None], poses.scores[None]).astype(np.float64)
-    similarity = oks(keypoints, keypoints, areas, sigmas, weights)
-    alike = np.maximum(similarity, similarity.T) > threshold
-    np.fill_diagonal(alike, False)
-    if not alike.any():
+    weights = np.minimum(poses.scores[first], poses.scores[second]).astype(np.float64)
+    similarity = aligned_oks(
+        keypoints[first], keypoints[second], np.maximum(areas[first], areas[second]), sigmas,
+        weights,
+    )  # fmt: skip
+    same = similarity > threshold
+    if not same.any():
         return np.arange(count)
+    alike = np.zeros((count, count), bool)
+    alike[first[same], second[same]] = alike[second[same], first[same]] = True
     order = np.lexsort((-poses.scores.mean(axis=1), -poses.person_scores))
     kept: list[int] = []
     for person in order.tolist():

@@ -62,22 +62,34 @@ def similarities(
     cost = (TAIL * np.log1p(squared / (2 * TAIL))).sum(axis=2)
     cost += 0.5 * np.log(variance / noise)[:, :2].sum(axis=1)[:, None]
 
-    gap = poses.keypoints[None].astype(np.float64) - state.shape[:, None]
-    unseen = (now - state.seen)[:, None]
-    spread = 2.0 * ((2.0 * sigmas) ** 2 + (LIMB_SPEED * unseen) ** 2) * sizes**2
-    exponent = np.minimum((gap**2).sum(axis=3) / spread[:, None], CAP)
-    weight = state.scores[:, None] * poses.scores[None]
-    total = weight.sum(axis=2)
-    joints = (exponent * weight).sum(axis=2) / np.maximum(total, 1e-9)
-    # Where no joint was seen in common, what a typical match would cost.
-    cost += pose_weight * np.where(total > 0, joints, 0.5)
-
     overlap = iou(kalman.to_corners(state.motion.position), boxes)
-    similarity = 1.0 - cost / max_cost
     near = (error[:, :, :2] ** 2).sum(axis=2) < (1.5 * sizes) ** 2
-    similarity = np.where(near | (overlap > 0.1), np.maximum(similarity, 0.0), 0.0)
+    who, what = np.nonzero(near | (overlap > 0.1))
+    fit = cost[who, what] + pose_weight * _joints(state, poses, who, what, now, sigmas)
+    similarity = np.zeros_like(cost)
+    similarity[who, what] = np.maximum(1.0 - fit / max_cost, 0.0)
     # Whoever moves out of all expectation is still the only one who can be there.
     return np.maximum(similarity, np.where(overlap > LAST_IOU, LAST_RESORT * overlap, 0.0))
+
+
+def _joints(
+    state: State,
+    poses: Poses,
+    who: NDArray[np.intp],
+    what: NDArray[np.intp],
+    now: float,
+    sigmas: Floats,
+) -> Floats:
+    """The mean OKS exponent (P,) of pairs of a person and a pose, over joints both have seen."""
+    unseen = (now - state.seen)[:, None]
+    spread = 2.0 * ((2.0 * sigmas) ** 2 + (LIMB_SPEED * unseen) ** 2) * state.motion.sizes**2
+    gap = poses.keypoints[what].astype(np.float64) - state.shape[who]
+    exponent = np.minimum((gap**2).sum(axis=2) / spread[who], CAP)
+    weight = state.scores[who] * poses.scores[what]
+    total = weight.sum(axis=1)
+    mean = (exponent * weight).sum(axis=1) / np.maximum(total, 1e-9)
+    # Where no joint was seen in common, what a typical match would cost.
+    return np.where(total > 0, mean, 0.5)
 
 
 def certainty(similarity: Floats, max_cost: float) -> Floats:
