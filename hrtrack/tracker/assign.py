@@ -26,43 +26,42 @@ def match(similarity: NDArray[np.floating]) -> Pairs:
     if len(set(columns.tolist())) == len(columns):
         return rows, columns
     pairs: list[tuple[int, int]] = []
-    for some_rows, some_columns in _islands(similarity):
-        pairs += _best(similarity, some_rows, some_columns)
+    values = np.maximum(similarity, 0.0).tolist()
+    for some_rows, some_columns in _islands(values):
+        pairs += _best(values, some_rows, some_columns)
     pairs.sort()
     found = np.array(pairs, np.intp).reshape(-1, 2)
     return found[:, 0], found[:, 1]
 
 
-def _islands(similarity: NDArray[np.floating]) -> list[tuple[list[int], list[int]]]:
+def _islands(values: list[list[float]]) -> list[tuple[list[int], list[int]]]:
     """Rows and columns that hang together by values > 0; each island has an optimum of its own."""
     islands: list[tuple[list[int], list[int]]] = []
-    wanted = [np.flatnonzero(row).tolist() for row in similarity > 0]
     place: dict[int, int] = {}  # the island of each column
-    for row, columns in enumerate(wanted):
-        touched = sorted({place[column] for column in columns if column in place})
+    for row, similar in enumerate(values):
+        columns = [column for column, value in enumerate(similar) if value > 0]
+        if not columns:
+            continue
         rows, mine = [row], [column for column in columns if column not in place]
-        for island in touched:
+        for island in sorted({place[column] for column in columns if column in place}):
             rows, mine = islands[island][0] + rows, islands[island][1] + mine
             islands[island] = [], []
-        if columns:
-            place.update(dict.fromkeys(mine, len(islands)))
-            islands.append((rows, mine))
+        place.update(dict.fromkeys(mine, len(islands)))
+        islands.append((rows, mine))
     return [island for island in islands if island[0]]
 
 
-def _best(
-    similarity: NDArray[np.floating], rows: list[int], columns: list[int]
-) -> list[tuple[int, int]]:
+def _best(values: list[list[float]], rows: list[int], columns: list[int]) -> list[tuple[int, int]]:
     """The pairs of one island with the greatest total."""
-    part = np.maximum(similarity[np.ix_(rows, columns)], 0.0)
     if len(rows) == 1 or len(columns) == 1:
-        row, column = np.unravel_index(int(part.argmax()), part.shape)
-        return [(rows[int(row)], columns[int(column)])]
+        return [max(((r, c) for r in rows for c in columns), key=lambda at: values[at[0]][at[1]])]
     if len(rows) <= len(columns):
-        chosen = list(enumerate(_hungarian((-part).tolist())))
+        chosen = _hungarian([[-values[row][column] for column in columns] for row in rows])
+        pairs = [(rows[i], columns[j]) for i, j in enumerate(chosen)]
     else:
-        chosen = [(row, column) for column, row in enumerate(_hungarian((-part.T).tolist()))]
-    return [(rows[row], columns[column]) for row, column in chosen if part[row, column] > 0]
+        chosen = _hungarian([[-values[row][column] for row in rows] for column in columns])
+        pairs = [(rows[i], columns[j]) for j, i in enumerate(chosen)]
+    return [(row, column) for row, column in pairs if values[row][column] > 0]
 
 
 def _hungarian(cost: list[list[float]]) -> list[int]:
