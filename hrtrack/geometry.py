@@ -118,19 +118,3 @@ def invert(affines: Floats) -> Floats:
 def transform(points: Floats, affines: Floats) -> Floats:
     """Points (N, K, 2) through maps (N, 2, 3), or (K, 2) through one (2, 3)."""
     return points @ np.swapaxes(affines[..., :2], -1, -2) + affines[..., None, :, 2]
-
-
-def pose_boxes(
-    keypoints: Floats, scores: Floats, min_score: float
-) -> tuple[Floats, NDArray[np.bool_]]:
-    """Tight boxes (N, 4) around the joints with ``scores >= min_score``.
-
-    Returns the boxes and a mask (N,) of people with at least two such joints; boxes of the
-    others are zero.
-    """
-    seen = (scores >= min_score)[..., None]
-    low = np.where(seen, keypoints, np.inf).min(axis=1)
-    high = np.where(seen, keypoints, -np.inf).max(axis=1)
-    enough = seen[..., 0].sum(axis=1) >= 2
-    boxes = np.concatenate([low, high], axis=1)
-    return np.where(enough[:, None], boxes, 0.0), enough

@@ -62,12 +62,14 @@ def test_rotation_turns_about_the_centre() -> None:
     )
 
 
-def test_pose_boxes_need_two_joints() -> None:
-    keypoints = np.array([[[0, 0], [10, 20], [99, 99]], [[1, 1], [2, 2], [3, 3]]], np.float32)
-    scores = np.array([[0.9, 0.8, 0.1], [0.9, 0.1, 0.1]], np.float32)
-    boxes, enough = geometry.pose_boxes(keypoints, scores, 0.3)
-    np.testing.assert_array_equal(enough, [True, False])
-    np.testing.assert_array_equal(boxes, [[0, 0, 10, 20], [0, 0, 0, 0]])
+def test_aligned_oks_is_the_diagonal() -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.uniform(0, 50, (2, 4, 5, 2))
+    areas, sigmas, weights = rng.uniform(90, 900, 4), rng.uniform(0.05, 0.1, 5), rng.random((4, 5))
+    every = geometry.oks(a, b, areas, sigmas, weights[None])
+    np.testing.assert_allclose(
+        geometry.aligned_oks(a, b, areas, sigmas, weights), every.diagonal(), rtol=1e-12
+    )
 
 
 @pytest.mark.shared

@@ -24,9 +24,6 @@ Bools = NDArray[np.bool_]
 
 MPII_HEAD_FACTOR = 0.6
 LIMB_GROUPS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-# Pelvis and thorax are left out, and the upper neck counts only in the mean, as in the
-# official evaluation.
-MPII_UNCOUNTED = ("pelvis", "thorax")
 
 
 def mpii_head_sizes(head_boxes: Floats) -> Floats:
@@ -48,7 +45,8 @@ def joint_groups(skeleton: Skeleton) -> dict[str, tuple[int, ...]]:
     """The rows of a PCKh table: for each group the joints (both sides) it averages.
 
     ``mean`` comes first and holds every joint that counts: the 12 limb joints, with the head
-    top and upper neck where the skeleton has them.
+    top and upper neck where the skeleton has them. Pelvis and thorax do not count, as in the
+    official evaluation of MPII.
     """
     groups = {
         name: (skeleton.index(f"left_{name}"), skeleton.index(f"right_{name}"))
