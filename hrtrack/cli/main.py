@@ -81,6 +81,14 @@ class Reconnect(click.ParamType):
 )
 @option(
     SOURCE,
+    "--decode",
+    default="cpu",
+    show_default=True,
+    type=click.Choice(["cpu", "cuda"]),
+    help="What decodes video files; cuda is not yet proven on a GPU.",
+)
+@option(
+    SOURCE,
     "--redraw",
     type=click.Path(dir_okay=False),
     metavar="RESULTS.jsonl",

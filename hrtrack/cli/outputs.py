@@ -32,6 +32,7 @@ class TrackSettings:
     start: float | None
     end: float | None
     stride: int
+    decode: Any
     redraw: str | None
     output: str | None
     save: tuple[str, ...]

@@ -133,6 +133,7 @@ def run_source(
         stride=settings.stride,
         live=settings.live(),
         stopwatch=stopwatch,
+        decode=settings.decode,
     )
     error: HrtrackError | None = None
     with source as frames:

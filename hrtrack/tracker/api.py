@@ -22,6 +22,7 @@ from .infer import Backend, EngineBuilder, Precision, open_network
 from .loop import Pipeline, Tagger
 from .smooth import Smoother
 from .source import LiveOptions, open_source
+from .source_base import Decode
 from .stopwatch import Stopwatch
 
 Smoothing = Literal["off", "light", "strong"]
@@ -147,6 +148,7 @@ class Tracker:
         end: float | None = None,
         stride: int = 1,
         live: LiveOptions | None = None,
+        decode: Decode = "cpu",
     ) -> Iterator[tuple[Frame, Poses]]:
         """Follows the people of a video, camera or stream.
 
@@ -156,6 +158,7 @@ class Tracker:
             end: seconds up to which frames are used.
             stride: use every so many frames.
             live: camera and stream settings.
+            decode: ``cuda`` decodes files on an NVIDIA GPU.
 
         Yields:
             Each frame with its people. ``poses.boxes`` (N, 4), ``poses.keypoints``
@@ -163,9 +166,16 @@ class Tracker:
 
         Raises:
             SourceError: the source cannot be read.
+            BackendError: there is no GPU to decode on.
         """
         frames = open_source(
-            str(source), start=start, end=end, stride=stride, live=live, stopwatch=self.stopwatch
+            str(source),
+            start=start,
+            end=end,
+            stride=stride,
+            live=live,
+            stopwatch=self.stopwatch,
+            decode=decode,
         )
         with frames:
             pipeline = self.pipeline(live=frames.is_live)

@@ -61,7 +61,7 @@ class GpuEstimator(Estimator):
             windows = geometry.crop_boxes(boxes, width / height)
             affines = geometry.crop_affines(windows, self.network.input_hw)
             to_image = geometry.invert(affines).astype(np.float64)
-            crops = sample_crops(self._upload.take(frame.image), to_image, self.network.input_hw)
+            crops = sample_crops(self._upload.take(frame), to_image, self.network.input_hw)
         with self._stopwatch.stage("infer"):
             found = self._there.on_device(crops, heatmaps=self._keep_heatmaps)
             keypoints_NK3 = found["keypoints"].cpu().numpy()

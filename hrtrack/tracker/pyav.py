@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import cv2  # noqa: F401  isort: skip
 import av
+import av.codec.hwaccel
 import av.container
 import av.device
 import av.error

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import SourceError, UsageError
 from .pyav import av
-from .source_base import OPEN_TIMEOUT, LiveOptions, Source, unreadable, without_password
+from .source_base import OPEN_TIMEOUT, Decode, LiveOptions, Source, unreadable, without_password
 from .source_camera import Camera, camera_input, camera_number, list_cameras
 from .source_file import from_container, open_file
 from .source_image import SUFFIXES as IMAGE_SUFFIXES
@@ -68,32 +68,39 @@ def open_source(
     stride: int = 1,
     live: LiveOptions | None = None,
     stopwatch: Stopwatch | None = None,
+    decode: Decode = "cpu",
 ) -> Source:
     """Opens a camera, stream, file or picture and decodes its first frame.
 
     ``source`` is ``webcam``, ``webcam:N``, a number, a device, a file, a URL (http, rtsp, udp,
     tcp...), ``lavfi:GRAPH`` for a synthetic live source, or ``-`` for standard input.
     ``start`` and ``end`` are in seconds from the source's beginning; of the frames between,
-    those whose index is a multiple of ``stride`` are delivered.
+    those whose index is a multiple of ``stride`` are delivered. Videos in files can be decoded
+    on an NVIDIA GPU by ``decode="cuda"``.
 
-    SourceError when it cannot be read. A TruncatedSourceError comes out of the iteration after
-    the last frame of a file that is shorter than its header says.
+    SourceError when it cannot be read, BackendError when there is no such GPU. A
+    TruncatedSourceError comes out of the iteration after the last frame of a file that is
+    shorter than its header says.
     """
     _check_range(start, end, stride)
     # The library reports in its own words what is reported here in one line.
     av.logging.set_level(None)
     live = live or LiveOptions()
     scheme = source.split("://")[0].lower() if URL.match(source) else None
-    if source.startswith("lavfi:") or scheme not in (None, *BUFFERED, "file"):
-        return _open_live(source, start, end, stride, live, stopwatch)
-    if camera_number(source) is not None or source.startswith("/dev/video"):
+    is_camera = camera_number(source) is not None or source.startswith("/dev/video")
+    is_live = source.startswith("lavfi:") or scheme not in (None, *BUFFERED, "file") or is_camera
+    if decode == "cuda" and (is_live or scheme in BUFFERED):
+        raise UsageError(f"--decode cuda is for files; {without_password(source)} is none")
+    if is_live:
         return _open_live(source, start, end, stride, live, stopwatch)
     if scheme in BUFFERED:
         return _open_http(source, start, end, stride, live, stopwatch)
     source = source.removeprefix("file://")
     if source != "-" and Path(source).suffix.lower() in IMAGE_SUFFIXES and "%" not in source:
         return open_image(source)
-    return open_file(source, start=start, end=end, stride=stride, stopwatch=stopwatch)
+    return open_file(
+        source, start=start, end=end, stride=stride, stopwatch=stopwatch, decode=decode
+    )
 
 
 def expand_sources(text: str) -> list[str]:

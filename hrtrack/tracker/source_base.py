@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Kind = Literal["file", "image", "live"]
+Decode = Literal["cpu", "cuda"]
+"""Where a file is decoded; on CUDA by FFmpeg, or not at all."""
 
 OPEN_TIMEOUT = 10.0
 """Seconds that a network source may take to answer."""

@@ -15,7 +15,8 @@ from typing import IO
 from ..errors import HrtrackError, SourceError, TruncatedSourceError
 from .frame import Frame
 from .pyav import av
-from .source_base import OPEN_TIMEOUT, Source, unreadable, upright_rgb, video_stream, why
+from .source_base import OPEN_TIMEOUT, Decode, Source, unreadable, upright_rgb, video_stream, why
+from .source_cuda import cuda_decoder, nv12_of
 from .source_length import Tally, declared_duration, is_constant
 from .stopwatch import Stopwatch
 
@@ -57,6 +58,7 @@ class FileSource(Source):
     container: av.container.InputContainer = field(kw_only=True)
     stream: av.VideoStream = field(kw_only=True)
     pipe: IO[bytes] | None = None
+    decode: Decode = "cpu"
 
     def __post_init__(self) -> None:
         self._tally = Tally(1 / float(self.fps or 25), is_constant(self.stream))
@@ -151,9 +153,10 @@ class FileSource(Source):
             if (self.start is not None and seconds < self.start) or index % self.stride:
                 continue
             image = upright_rgb(picture)
+            nv12 = nv12_of(picture) if self.decode == "cuda" else None
             if self.stopwatch:
                 self.stopwatch.add("decode", time.perf_counter() - began)
-            yield Frame(index, seconds, image, pts, time_base)
+            yield Frame(index, seconds, image, pts, time_base, nv12=nv12)
             began = time.perf_counter()
 
     def _pictures(self) -> Iterator[av.VideoFrame]:
@@ -216,7 +219,8 @@ class FileSource(Source):
                 "this MP4 has its index at its end, which cannot be reached through a pipe; "
                 "name the file, or send MPEG-TS or Matroska"
             )
-        return SourceError(f"{self.name} holds no frame that can be decoded")
+        where = " by this GPU; use --decode cpu" if self.decode == "cuda" else ""
+        return SourceError(f"{self.name} holds no frame that can be decoded{where}")
 
 
 def open_file(
@@ -226,22 +230,30 @@ def open_file(
     end: float | None,
     stride: int,
     stopwatch: Stopwatch | None,
+    decode: Decode = "cpu",
 ) -> FileSource:
     """Opens a file, ``-`` for standard input, or a URL with a known length."""
     pipe = open(0, "rb", buffering=0, closefd=False) if source == "-" else None  # noqa: SIM115
     local = pipe is None and "://" not in source
     name = "standard input" if pipe else source
+    accelerator = cuda_decoder() if decode == "cuda" else None
     if local and Path(source).is_dir():
         raise SourceError(f"{source} is a folder; a video or a picture was expected")
     try:
         container = av.open(
-            pipe or source, "r", timeout=None if pipe else OPEN_TIMEOUT, metadata_errors="replace"
+            pipe or source,
+            "r",
+            timeout=None if pipe else OPEN_TIMEOUT,
+            metadata_errors="replace",
+            hwaccel=accelerator,
         )
+    except RuntimeError:
+        raise SourceError(f"{name}: FFmpeg has no CUDA decoder for it; use --decode cpu") from None
     except (av.error.FFmpegError, OSError) as error:
         raise unreadable(name, error) from None
     try:
         return from_container(
-            container, name, source if local else None, pipe, start, end, stride, stopwatch
+            container, name, source if local else None, pipe, start, end, stride, stopwatch, decode
         )
     except av.error.FFmpegError as error:
         container.close()
@@ -260,6 +272,7 @@ def from_container(
     end: float | None,
     stride: int,
     stopwatch: Stopwatch | None,
+    decode: Decode = "cpu",
 ) -> FileSource:
     """A source over a container that is open already."""
     stream = video_stream(container, name)
@@ -278,6 +291,7 @@ def from_container(
         container=container,
         stream=stream,
         pipe=pipe,
+        decode=decode,
     )
 
 

@@ -14,6 +14,7 @@ from hrtrack.models.letterbox import FILL, fitted_hw
 from hrtrack.models.zoo import bundled_path
 from hrtrack.tracker.detect import OpenVinoDetector, open_detector
 from hrtrack.tracker.detect_torch import Letterbox, TorchDetector, is_ours
+from hrtrack.tracker.frame import Frame
 from hrtrack.tracker.upload import Upload
 
 from ..clips import portrait
@@ -102,15 +103,15 @@ def test_a_kept_frame_is_taken_over_once() -> None:
     upload, image = Upload(CPU), np.zeros((4, 6, 3), np.uint8)
     there = upload.keep(image)
     image += 1
-    assert upload.take(image) is there
+    assert upload.take(Frame(0, 0.0, image)) is there
     # Nobody kept it since: the array is read again.
-    assert (upload.take(image) == 1).all()
+    assert (upload.take(Frame(0, 0.0, image)) == 1).all()
     upload.keep(image)
-    assert upload.take(image.copy()) is not there
+    assert upload.take(Frame(0, 0.0, image.copy())) is not there
     upload.keep(image)
     image += 1
     upload.forget()
-    assert (upload.take(image) == 2).all()
+    assert (upload.take(Frame(0, 0.0, image)) == 2).all()
 
 
 @pytest.mark.gpu
