@@ -42,7 +42,7 @@ def nv12_of(picture: av.VideoFrame) -> Nv12 | None:
     if picture.format.name != "nv12" or picture.rotation or not known or not even:
         return None
     luma, chroma = (
-        np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[  # type: ignore[arg-type]
+        np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
             : plane.height, : picture.width
         ]
         for plane in picture.planes
