@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--precision", default="auto", show_default=True)
 @click.option("--json", "json_path", type=FILE, help="Write the figures here.")
 @click.option("--worst", type=FILE, help="Draw the 16 worst people here (.png).")
+@click.option(
+    "--skeletons", type=FILE, help="Draw typical and worst people without photos here (.png)."
+)
 @click.option("--quiet", "-q", is_flag=True)
 @click.pass_context
 def evaluate(ctx: click.Context, **settings: Any) -> None:
@@ -59,12 +63,13 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
     from ..train.evaluate import results_table, write_json
     from ..train.predict import Protocol
 
-    names = settings["names"] or ("body_fast",)
+    names = tuple(dict.fromkeys(settings["names"])) or ("body_fast",)
+    titles = short_names(names)
     backends: tuple[Any, ...] = settings["backends"] or ("auto",)
     with ExitStack() as stack:
         networks = {}
         for name in names:
-            for backend in backends:
+            for backend in dict.fromkeys(backends):
                 network = open_network(
                     name,
                     backend=backend,
@@ -72,7 +77,7 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
                     precision=settings["precision"],
                 )
                 stack.callback(network.close)
-                title = Path(name).stem if len(backends) == 1 else f"{Path(name).stem} {backend}"
+                title = titles[name] if len(backends) == 1 else f"{titles[name]} {backend}"
                 networks[title] = network
         detector = None
         if settings["boxes"] == "detector":
@@ -86,12 +91,33 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
             detector=detector,
             protocol=Protocol(decoder=settings["decoder"], flip=settings["flip"]),
             worst=settings["worst"],
+            skeletons=settings["skeletons"],
             quiet=settings["quiet"],
         )
     if not settings["quiet"]:
         Console(width=None if Console().is_terminal else 200).print(results_table(results))
     if settings["json_path"]:
         write_json(results, settings["json_path"])
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """For each model's name or path the shortest end of it that no other shares.
+
+    ``a/best.safetensors`` and ``b/best.safetensors`` become ``a/best`` and ``b/best``;
+    ``best.onnx`` and ``best.safetensors`` in one folder keep their suffixes.
+    """
+    for whole in (False, True):
+        parts = {name: _parts(name, whole) for name in names}
+        for length in range(1, max(map(len, parts.values())) + 1):
+            found = {name: "/".join(own[-length:]) for name, own in parts.items()}
+            if len(set(found.values())) == len(found):
+                return found
+    return {name: name for name in names}
+
+
+def _parts(name: str, whole: bool) -> tuple[str, ...]:
+    path = Path(name)
+    return path.parts if whole else (*path.parts[:-1], path.stem)
 
 
 @evaluate.command("action")

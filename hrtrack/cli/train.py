@@ -23,6 +23,11 @@ DETECTOR, ACTION, POSE = "detector", "action", "pose"
 @click.option("--data", type=FOLDER, help="action: Penn Action, or a folder of ACTION/*.jsonl.")
 @click.option("--seed", type=int, default=0, show_default=True, help="action: the run's seed.")
 @click.option(
+    "--throughput",
+    is_flag=True,
+    help="Only measure images/s: loader alone, network alone, training; writes nothing.",
+)
+@click.option(
     "--ablate", is_flag=True, help="Run the study without batch norm and without activation."
 )
 @click.option(
@@ -43,6 +48,7 @@ def train(config: str | None, overrides: tuple[str, ...], **settings: Any) -> No
     \b
     hrtrack train body_fast_256x192 data.root=photos
     hrtrack train mine.yaml --init bundled fit.epochs=40
+    hrtrack train mine.yaml --throughput
     hrtrack train person_fast data.root=photos
     hrtrack train action --data penn_action
     torchrun --nproc-per-node 4 -m hrtrack train mpii_w32_256x256
@@ -52,7 +58,11 @@ def train(config: str | None, overrides: tuple[str, ...], **settings: Any) -> No
         return
     kind = task_of(config)
     output = settings["output"] or Path("runs") / Path(config).stem
-    if settings["ablate"]:
+    if settings["throughput"]:
+        if kind != POSE:
+            raise UsageError("--throughput is for pose networks")
+        _throughput(config, overrides, settings)
+    elif settings["ablate"]:
         if kind != POSE:
             raise UsageError("--ablate is for pose networks")
         _ablate(config, overrides, output, settings)
@@ -105,6 +115,13 @@ def _pose(config: str, overrides: tuple[str, ...], output: Path, settings: dict[
         quiet=settings["quiet"],
     )
     click.echo(final)
+
+
+def _throughput(config: str, overrides: tuple[str, ...], settings: dict[str, Any]) -> None:
+    from ..configs.schema import load_config
+    from ..train.throughput import measure_throughput
+
+    click.echo(measure_throughput(load_config(config, overrides), device=settings["device"]))
 
 
 def _init(name: str | None) -> str | None:

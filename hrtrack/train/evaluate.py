@@ -8,6 +8,7 @@ person whose box overlaps best; without an IoU of at least 0.3 all joints are mi
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,7 @@ def evaluate(
     protocol: Protocol | None = None,
     sigmas: Sequence[float] | None = None,
     worst: Path | None = None,
+    skeletons: Path | None = None,
     quiet: bool = False,
 ) -> list[EvalResult]:
     """Measures every network on the same crops.
@@ -86,6 +88,7 @@ def evaluate(
         protocol: how crops are cut and read.
         sigmas: OKS constants of the joints instead of the skeleton's own.
         worst: where to draw the 16 worst people; with several networks the name gets theirs.
+        skeletons: likewise typical and worst people as skeletons only, without any photo.
         quiet: no progress bar.
 
     Raises:
@@ -108,11 +111,15 @@ def evaluate(
                 name, *_pckh(matched, labels), _oks(poses, scores, boxes, labels, kept, sigmas)
             )
         )
+        own = "" if len(found) == 1 else re.sub(r"[^\w.-]+", "_", f"-{name}")
         if worst is not None:
             from .worst import draw_worst
 
-            path = worst if len(found) == 1 else worst.with_stem(f"{worst.stem}-{Path(name).stem}")
-            draw_worst(matched, labels, path)
+            draw_worst(matched, labels, worst.with_stem(worst.stem + own))
+        if skeletons is not None:
+            from .skeletons import draw_skeletons
+
+            draw_skeletons(matched, labels, skeletons.with_stem(skeletons.stem + own))
     return results
 
 

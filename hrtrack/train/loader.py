@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -19,6 +18,7 @@ from ..skeleton import Skeleton
 from .augment import training_crop
 from .data.people import People
 from .plan import Draw
+from .workers import worker_context
 
 UPPER_WORDS = (
     "nose", "eye", "ear", "head", "neck", "mouth", "thorax", "shoulder", "elbow", "wrist", "hand",
@@ -125,8 +125,7 @@ def batches(
             num_workers=workers,
             prefetch_factor=4 if workers else None,
             worker_init_fn=_quiet_worker if workers else None,
-            # Forked copies of a process in which other libraries run threads can crash.
-            multiprocessing_context="forkserver" if workers and os.name == "posix" else None,
+            multiprocessing_context=worker_context() if workers else None,
             pin_memory=pin,
         )
     )

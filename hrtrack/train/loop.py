@@ -29,7 +29,7 @@ from .pictures import save_batch, save_curves
 from .plan import Plan
 from .resident import Resident
 from .state import BEST, STATE, WEIGHTS, RunState, load_state, save_average, save_state
-from .step import batch_loss
+from .step import batch_loss, require_sound
 from .validate import validate
 
 LOG = logging.getLogger(__name__)
@@ -81,6 +81,7 @@ def train_pose(
         )
     folder.mkdir(parents=True, exist_ok=True)
     with team(device) as members:
+        require_sound(config, members.device)
         run = _Run(config, people, val, folder, members, init)
         if resume:
             run.restore(load_state(folder, config.model_dump(mode="json")))

@@ -6,9 +6,27 @@ import torch
 from torch import Tensor, nn
 
 from ..configs.schema import TrainConfig
+from ..errors import ConfigError
 from .loader import Batch
 from .loss import cross_entropy, squared_error
 from .targets import heatmap_targets
+
+
+def require_sound(config: TrainConfig, device: torch.device) -> None:
+    """ConfigError where PyTorch is known to compute wrong maps.
+
+    On CPUs its bfloat16 convolutions of stride 2 are wrong where 2 columns become 1 and several
+    rows remain (PyTorch 2.13 with oneDNN on AMX: results that change from call to call, NaN
+    among them), as they do in the deepest branch of a crop 32 pixels wide.
+    """
+    sizes = [config.input.size, *(stage.size for stage in config.fit.stages)]
+    narrow = [(height, width) for height, width in sizes if width == 32 < height]
+    if device.type == "cpu" and config.fit.precision == "bf16" and narrow:
+        height, width = narrow[0]
+        raise ConfigError(
+            f"fit.precision=bf16 on a CPU miscomputes crops of {height}x{width} in PyTorch: "
+            "take crops 64 or more wide, or fit.precision=fp32"
+        )
 
 
 def batch_loss(

@@ -18,17 +18,36 @@ from .optim import make_optimizer
 from .parallel import team
 from .plan import Plan
 from .resident import Resident
-from .step import batch_loss
+from .step import batch_loss, require_sound
 
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
     """Images per second: ``loader`` only makes batches, ``model`` trains on one batch again and
-    again, ``real`` does both as a training does."""
+    again, ``real`` does both as a training does. ``size`` is the crops' height and width."""
 
     loader: float
     model: float
     real: float
+    size: tuple[int, int]
+    batch: int
+    device: str
+
+    @property
+    def kept(self) -> float:
+        """The share of the slower part's rate that the training reaches; 1 means that loading
+        and learning run side by side and neither costs the other anything."""
+        return self.real / min(self.loader, self.model)
+
+    def __str__(self) -> str:
+        height, width = self.size
+        slower = "the network" if self.model < self.loader else "the data"
+        return (
+            f"crops of {height}x{width}, {self.batch} at a time, on {self.device}\n"
+            f"loader alone   {self.loader:9.1f} images/s\n"
+            f"network alone  {self.model:9.1f} images/s\n"
+            f"training       {self.real:9.1f} images/s, {self.kept:.0%} of what {slower} allows"
+        )
 
 
 def measure_throughput(
@@ -36,12 +55,17 @@ def measure_throughput(
 ) -> Throughput:
     """Runs each of the three for about ``seconds`` on a network that is thrown away.
 
+    Of a training in stages the last is measured. One process only: its share of the batch is
+    the whole.
+
     Raises:
         HrtrackError: as for `hrtrack.train.loop.train_pose`.
     """
     people = open_people(config.data, config.data.train)
+    config = _endless(config)
     with team(device) as members:
         place = members.device
+        require_sound(config, place)
         network = new_network(config, people.skeleton, None).to(place)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = make_optimizer(network, config.fit)
@@ -50,10 +74,7 @@ def measure_throughput(
         resident = Resident(people, config, place) if config.data.resident else None
 
         def source() -> Iterator[Batch]:
-            forever = Plan(
-                config.model_copy(update={"fit": config.fit.model_copy(update={"minutes": 1e6})}),
-                people.repeats,
-            ).parts(0, 0)
+            forever = Plan(config, people.repeats).parts(0, 0)
             if resident is not None:
                 return resident.batches(forever)
             return batches(people, config, forever, pin=place.type == "cuda")
@@ -69,7 +90,25 @@ def measure_throughput(
             loader=_rate(source(), lambda batch: None, seconds, place),
             model=_rate(itertools.repeat(one), learn, seconds, place),
             real=_rate(source(), learn, seconds, place),
+            size=config.input.size,
+            batch=config.fit.batch // config.fit.accumulate,
+            device=str(place),
         )
+
+
+def _endless(config: TrainConfig) -> TrainConfig:
+    """The last stage alone, for as long as one likes to watch."""
+    fit = {"minutes": 1e6, "stages": ()}
+    if not config.fit.stages:
+        return config.model_copy(update={"fit": config.fit.model_copy(update=fit)})
+    last = config.fit.stages[-1]
+    return config.model_copy(
+        update={
+            "fit": config.fit.model_copy(update={**fit, "batch": last.batch}),
+            "input": config.input.model_copy(update={"size": last.size}),
+            "target": config.target.model_copy(update={"sigma": last.sigma}),
+        }
+    )
 
 
 def _rate(

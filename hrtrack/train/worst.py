@@ -17,6 +17,8 @@ COUNT, COLUMNS = 16, 4
 TILE = 320
 CAPTION = 20
 PADDING = 1.5
+FAR = 0.1
+"""A joint further off than this share of the diagonal is marked."""
 LABEL_COLOUR = (255, 255, 255)
 MISSED = (230, 40, 40)
 
@@ -31,21 +33,38 @@ def draw_worst(poses: Floats, labels: Labels, path: Path) -> None:
     import cv2
 
     people = labels.people
-    diagonals = np.linalg.norm(people.boxes[:, 2:] - people.boxes[:, :2], axis=1)
-    distance = np.linalg.norm(poses[..., :2] - people.keypoints, axis=2) / diagonals[:, None]
-    off = np.where(labels.labelled, distance, 0.0)
-    badness = off.sum(axis=1) / np.maximum(labels.labelled.sum(axis=1), 1)
-    order = np.argsort(-np.where(np.isnan(badness), np.inf, badness), kind="stable")[:COUNT]
+    off, badness = distances(poses, labels)
+    order = np.argsort(-badness, kind="stable")[:COUNT]
     rows = -(-len(order) // COLUMNS)
     sheet = np.zeros((rows * TILE, COLUMNS * TILE, 3), np.uint8)
     for place, person in enumerate(order):
-        tile = _tile(poses[person], labels, int(person), off[person] > 0.1)
-        said = "not found" if np.isnan(badness[person]) else f"off by {badness[person]:.2f}"
+        tile = _tile(poses[person], labels, int(person), off[person] > FAR)
+        said = f"off by {badness[person]:.2f}" if np.isfinite(badness[person]) else "not found"
         text = f"{Path(people.files[person]).name}  {said}"
         tile[-CAPTION:] = 0
         cv2.putText(tile, text, (6, TILE - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, LABEL_COLOUR, 1)
         row, column = divmod(place, COLUMNS)
         sheet[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE] = tile
+    save_sheet(sheet, path)
+
+
+def distances(poses: Floats, labels: Labels) -> tuple[Floats, Floats]:
+    """How far each joint (N, K) and, in the mean over labelled joints, each person (N,) is off.
+
+    In diagonals of the person's box; 0 for unlabelled joints, infinite for people nobody found.
+    """
+    boxes, count = labels.people.boxes, labels.labelled.sum(axis=1)
+    diagonals = np.linalg.norm(boxes[:, 2:] - boxes[:, :2], axis=1)
+    distance = np.linalg.norm(poses[..., :2] - labels.people.keypoints, axis=2)
+    off = np.where(labels.labelled, distance / diagonals[:, None], 0.0)
+    off = np.where(np.isnan(off), np.inf, off)
+    return off, off.sum(axis=1) / np.maximum(count, 1)
+
+
+def save_sheet(sheet: NDArray[np.uint8], path: Path) -> None:
+    """Writes an RGB picture; SinkError when it cannot be written."""
+    import cv2
+
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         written = cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))

@@ -1,4 +1,4 @@
-"""Cleaning by agreement, and the throughput report."""
+"""Cleaning by agreement."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from hrtrack.configs.schema import SetSection, load_config
 from hrtrack.errors import DataError
@@ -15,7 +14,6 @@ from hrtrack.skeleton import COCO17
 from hrtrack.train.clean import clean, load_opinion, main, save_opinion
 from hrtrack.train.data.coco import read_coco
 from hrtrack.train.data.people import People
-from hrtrack.train.throughput import measure_throughput
 
 
 def _people(sticks: Path, count: int) -> tuple[People, np.ndarray]:
@@ -86,11 +84,3 @@ def test_a_model_writes_its_opinion(sticks: Path, tmp_path: Path) -> None:
     main(["tiny", str(model), str(tmp_path), root])
     taught = load_config("tiny", [root, f"data.train.0.teacher={tmp_path}/teacher_0.npz"])
     assert len(open_people(taught.data, taught.data.train)) == 96
-
-
-def test_throughput_reports_all_three(sticks: Path) -> None:
-    config = load_config("tiny", [f"data.root={sticks}", "fit.batch=4"])
-    report = measure_throughput(config, device="cpu", seconds=0.1)
-    assert report.real < report.loader
-    assert min(report.loader, report.model, report.real) > 0
-    assert torch.get_num_threads() >= 1

@@ -229,6 +229,31 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert not (tmp_path / "cut/last.pt").exists()
 
 
+def test_worker_processes_draw_the_same_batches(tmp_path: Path) -> None:
+    make_set(tmp_path / "set", 8)
+    trained = [
+        train_detector(
+            config(tmp_path / "set", steps=2, amp="off", workers=workers),
+            tmp_path / f"out{workers}",
+            quiet=True,
+        ).state_dict()
+        for workers in (0, 1)
+    ]
+    for name, value in trained[0].items():
+        torch.testing.assert_close(trained[1][name], value, rtol=0, atol=0, msg=name)
+
+
+def test_a_store_goes_to_workers_without_its_photos(tmp_path: Path) -> None:
+    import pickle
+
+    make_set(tmp_path / "set", 8)
+    build_store(config(tmp_path / "set", steps=1).data.sets, tmp_path / "set", tmp_path / "cache")
+    store = PhotoStore(tmp_path / "cache", 0.5, [1.0])
+    sent = pickle.dumps(store)
+    assert len(sent) < store.pixels.size / 10
+    np.testing.assert_array_equal(pickle.loads(sent)[3].image, store[3].image)
+
+
 def test_checkpoint_onnx_and_network_agree(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     from hrtrack.export.detector import export_detector

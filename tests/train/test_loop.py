@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from hrtrack.configs.schema import load_config
-from hrtrack.errors import DataError, ModelError
+from hrtrack.errors import ConfigError, DataError, ModelError
 from hrtrack.models.checkpoints import load_hrnet, load_weights
 from hrtrack.train.loop import train_pose
 
@@ -167,6 +167,16 @@ def test_resume_refuses_other_settings_and_empty_folders(sticks: Path, tmp_path:
     other = load_config("tiny", [f"data.root={sticks}", "fit.steps=1", "input.size=[32, 64]"])
     with pytest.raises(ModelError, match="other settings under 'input'"):
         train_pose(other, tmp_path, resume=True, device="cpu", quiet=True)
+
+
+def test_crops_that_bfloat16_gets_wrong_are_refused(sticks: Path, tmp_path: Path) -> None:
+    settings = [f"data.root={sticks}", "fit.steps=1", "fit.batch=2", "data.val=null"]
+    narrow = load_config("tiny", [*settings, "input.size=[64, 32]", "fit.precision=bf16"])
+    with pytest.raises(ConfigError, match=r"miscomputes crops of 64x32.*fp32"):
+        train_pose(narrow, tmp_path / "narrow", device="cpu", quiet=True)
+    for number, change in enumerate((["input.size=[64, 32]"], ["fit.precision=bf16"])):
+        config = load_config("tiny", [*settings, *change])
+        assert train_pose(config, tmp_path / str(number), device="cpu", quiet=True).is_file()
 
 
 def test_too_many_unreadable_photos_end_the_run(sticks: Path, tmp_path: Path) -> None:

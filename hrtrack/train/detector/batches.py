@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...configs.person_fast_schema import DetectorTrainConfig
+from ..workers import worker_context
 from .canvas import Batch, draw_batch
 from .photos import PhotoStore
 from .teacher import Answer, Teacher
@@ -27,7 +28,8 @@ def batches(
     """Batches from number ``first`` on: images, boxes and kinds, and the teacher's answer.
 
     Each is a function of the seed and its number, given the stage; ``done`` is the shared share
-    of the training behind us, which picks the stage of a training by the clock.
+    of the training behind us (a ``Value`` of `worker_context`), which picks the stage of a
+    training by the clock.
     """
     workers = config.fit.workers
     return DataLoader(
@@ -36,6 +38,7 @@ def batches(
         sampler=_From(first),
         num_workers=workers,
         prefetch_factor=PREFETCH if workers else None,
+        multiprocessing_context=worker_context() if workers else None,
     )
 
 

@@ -28,6 +28,7 @@ from ...models.detector import (
     config_text,
     load_detector,
 )
+from ..workers import worker_context
 from .batches import Tensors, batches
 from .loss import AssignConfig, detector_loss
 from .photos import PhotoStore, build_store
@@ -108,7 +109,7 @@ def train_detector(
             state.load(saved)
             break
 
-    done = torch.multiprocessing.Value("d", 0.0)
+    done = worker_context().Value("d", 0.0)
     loader = batches(store, config, state.step, done)
     console = Console(stderr=True, quiet=quiet)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())

@@ -39,10 +39,19 @@ class PhotoStore:
 
     def __init__(self, folder: Path, trust: float, repeats: Sequence[float]) -> None:
         self.entries: list[dict[str, Any]] = json.loads((folder / "index.json").read_text())
-        self.pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r")
+        self._file = folder / "pixels.bin"
+        self.pixels = np.memmap(self._file, dtype=np.uint8, mode="r")
         self.trust = trust
         weights = np.array([repeats[entry["set"]] for entry in self.entries], np.float64)
         self.cumulative = np.cumsum(weights / weights.sum())
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A pickled memory map would carry all photos to every worker.
+        return {name: value for name, value in self.__dict__.items() if name != "pixels"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.pixels = np.memmap(self._file, dtype=np.uint8, mode="r")
 
     def __len__(self) -> int:
         return len(self.entries)

@@ -1,0 +1,52 @@
+"""The throughput report: loader alone, network alone, and a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from click.testing import CliRunner
+
+from hrtrack.cli.main import hrtrack
+from hrtrack.configs.schema import load_config
+from hrtrack.train.throughput import measure_throughput
+
+
+def test_it_reports_all_three(sticks: Path) -> None:
+    config = load_config("tiny", [f"data.root={sticks}", "fit.batch=4"])
+    report = measure_throughput(config, device="cpu", seconds=0.1)
+    assert 0 < report.real < report.loader
+    assert report.model > 0
+    assert report.kept == report.real / min(report.loader, report.model)
+    assert (report.size, report.batch, report.device) == ((64, 64), 4, "cpu")
+
+
+def test_the_last_stage_is_measured_whatever_ends_the_training(sticks: Path) -> None:
+    small = "{begin: 0, size: [32, 32], batch: 8, sigma: 1}"
+    large = "{begin: 0.5, size: [64, 32], batch: 2, sigma: 1.5}"
+    settings = [f"data.root={sticks}", "fit.steps=1", f"fit.stages=[{small}, {large}]"]
+    resident = ["data.resident=true", "data.resident_side=64"]
+    report = measure_throughput(load_config("tiny", settings + resident), device="cpu", seconds=0.1)
+    assert (report.size, report.batch) == ((64, 32), 2)
+
+
+def test_on_the_command_line(sticks: Path, tmp_path: Path) -> None:
+    def run(*words: str) -> tuple[int, str]:
+        result = CliRunner().invoke(hrtrack, ["train", *words])
+        return result.exit_code, result.output + repr(result.exception)
+
+    folder = tmp_path / "run"
+    code, said = run(
+        "tiny", "--throughput", "--device", "cpu", f"data.root={sticks}", "fit.batch=2",
+        "-o", str(folder),
+    )  # fmt: skip
+    assert code == 0, said
+    assert "crops of 64x64, 2 at a time, on cpu" in said
+    assert [line.split()[0] for line in said.splitlines()[1:4]] == ["loader", "network", "training"]
+    assert not folder.exists()
+    code, said = run("person_fast", "--throughput")
+    assert code != 0
+    assert "--throughput is for pose networks" in said
