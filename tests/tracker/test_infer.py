@@ -90,6 +90,18 @@ def test_back_ends_agree(backend, file, files, crops, expected) -> None:
         network(crops[:2])
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_crops_that_run_side_by_side_keep_their_places(threads, files, crops) -> None:
+    network = open_network(files["a.onnx"], precision="fp32", threads=threads)
+    alone = [network(crop[None], heatmaps=True) for crop in crops]
+    for _ in range(5):
+        together = network(crops, heatmaps=True)
+        for place, one in enumerate(alone):
+            np.testing.assert_allclose(
+                together["heatmaps"][place], one["heatmaps"][0], rtol=1e-4, atol=1e-4
+            )
+
+
 def test_the_openvino_path_needs_no_torch(files) -> None:
     code = (
         "import sys; from hrtrack.tracker.infer import open_network; import numpy as np;"
@@ -158,5 +170,10 @@ def test_batches_cover_every_crop_once() -> None:
     assert list(plan(11, (1, 8, 16), pad=True)) == [(0, 11, 16)]
     assert list(plan(3, (2,), pad=False)) == [(0, 2, 2), (2, 3, 2)]
     crops = np.arange(7, dtype=np.uint8).reshape(7, 1, 1, 1)
-    found = in_batches(crops, (2, 4), lambda b: {"x": b[:, 0, 0].astype(np.float32)}, pad=True)
+
+    def double(batches: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
+        assert [len(batch) for batch in batches] == [4, 4]
+        return [{"x": batch[:, 0, 0].astype(np.float32)} for batch in batches]
+
+    found = in_batches(crops, (2, 4), double, pad=True)
     assert found["x"].ravel().tolist() == list(range(7))

@@ -31,18 +31,23 @@ def plan(count: int, sizes: tuple[int, ...], *, pad: bool) -> Iterator[tuple[int
 def in_batches(
     crops: NDArray[np.uint8],
     sizes: tuple[int, ...],
-    infer: Callable[[NDArray[np.uint8]], Arrays],
+    infer: Callable[[list[NDArray[np.uint8]]], list[Arrays]],
     *,
     pad: bool,
 ) -> Arrays:
-    """Runs ``infer`` on batches of the prepared sizes and puts the results together."""
-    parts = []
-    for start, stop, size in plan(len(crops), sizes, pad=pad):
+    """Has ``infer`` run all batches of the prepared sizes, and puts the results together."""
+    spans = list(plan(len(crops), sizes, pad=pad))
+    batches = []
+    for start, stop, size in spans:
         batch = crops[start:stop]
         if len(batch) < size:
             filler = np.zeros((size - len(batch), *batch.shape[1:]), np.uint8)
             batch = np.concatenate([batch, filler])
-        parts.append({name: array[: stop - start] for name, array in infer(batch).items()})
+        batches.append(batch)
+    parts = [
+        {name: array[: stop - start] for name, array in found.items()}
+        for (start, stop, _), found in zip(spans, infer(batches), strict=True)
+    ]
     if len(parts) == 1:
         return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
 
     from . import Precision
 
-BATCHES = (1, 4)
+HALVES = 2
+"""Several crops run side by side, each on this share of the threads: a small network cannot keep
+all of them busy with one crop, nor with a batch (BENCHMARKS.md)."""
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
 class OpenVinoNetwork:
-    """A pose ONNX or IR compiled once per batch size, each when it is first needed.
+    """A pose ONNX or IR, compiled when first needed: for one batch, and for several at a time.
 
     Static shapes are a good deal faster than dynamic ones. A model of ours decodes in the graph;
     one that only gives heatmaps gets normalisation in front and the numpy decoder behind.
@@ -49,15 +52,17 @@ class OpenVinoNetwork:
         self.info, self._decodes = _describe_model(model, path)
         self.input_hw, self.skeleton = self.info.input_hw, self.info.skeleton
         self._precision = _precision(self._core, self._device, precision, model)
+        self._threads = 1 if self._device != "CPU" else threads or os.cpu_count() or 1
         self._properties = self._make_properties(threads)
         self._model: openvino.Model | None = model if self._decodes else _with_pixels(model)
         batch = self._model.input(0).partial_shape[0]
-        self._sizes = (batch.get_length(),) if batch.is_static else tuple(batches or BATCHES)
+        self._sizes = (batch.get_length(),) if batch.is_static else batches or (1,)
         self._requests: dict[int, Any] = {}
+        self._queues: dict[int, Any] = {}
         self._request(min(self._sizes))
 
     def _make_properties(self, threads: int | None) -> dict[str, Any]:
-        properties: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        properties: dict[str, Any] = {}
         if self._precision in HINTS:
             properties["INFERENCE_PRECISION_HINT"] = HINTS[self._precision]
         if self._device == "CPU":
@@ -67,39 +72,71 @@ class OpenVinoNetwork:
                 properties["INFERENCE_NUM_THREADS"] = threads
         return properties
 
+    def _compile(self, size: int, streams: int) -> Any:
+        if self._model is None:
+            raise BackendError("this network is closed")
+        model = self._model.clone()
+        if model.input(0).partial_shape[0].is_dynamic:
+            model.reshape({0: [size, *self.input_hw, 3]})
+        hint = {"PERFORMANCE_HINT": "LATENCY"} if streams == 1 else {"NUM_STREAMS": streams}
+        try:
+            return self._core.compile_model(model, self._device, {**self._properties, **hint})
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise BackendError(f"OpenVINO cannot compile {self._path}: {reason}") from None
+
     def _request(self, size: int) -> Any:
+        """Runs one batch on all threads."""
         if size not in self._requests:
-            if self._model is None:
-                raise BackendError("this network is closed")
-            model = self._model.clone()
-            if model.input(0).partial_shape[0].is_dynamic:
-                model.reshape({0: [size, *self.input_hw, 3]})
-            try:
-                compiled = self._core.compile_model(model, self._device, self._properties)
-            except RuntimeError as error:
-                reason = str(error).strip().splitlines()[-1]
-                raise BackendError(f"OpenVINO cannot compile {self._path}: {reason}") from None
-            request = compiled.create_infer_request()
+            request = self._compile(size, 1).create_infer_request()
             request.infer({0: np.zeros((size, *self.input_hw, 3), np.uint8)})
             self._requests[size] = request
         return self._requests[size]
+
+    def _queue(self, size: int) -> Any:
+        """Runs several batches at a time."""
+        if size not in self._queues:
+            import openvino
+
+            self._queues[size] = openvino.AsyncInferQueue(self._compile(size, HALVES), HALVES)
+        return self._queues[size]
 
     def __call__(self, crops_NHW3: NDArray[np.uint8], *, heatmaps: bool = False) -> Arrays:
         """Crops (N, H, W, 3) -> ``keypoints`` (N, K, 3), on request ``heatmaps``; N may be 0."""
         if len(crops_NHW3) == 0:
             return self._empty(heatmaps)
 
-        def infer(batch: NDArray[np.uint8]) -> Arrays:
-            request = self._request(len(batch))
-            request.infer({0: np.ascontiguousarray(batch)}, share_inputs=True)
-            tensors = [tensor.data for tensor in request.output_tensors]
-            keypoints = tensors[0].copy() if self._decodes else self._decoded(tensors[0])
-            found = {"keypoints": keypoints}
-            if heatmaps:
-                found["heatmaps"] = tensors[-1].copy()
-            return found
+        def infer(batches: list[NDArray[np.uint8]]) -> list[Arrays]:
+            if len(batches) > 1 and self._threads > 1 and len(self._sizes) == 1:
+                return self._side_by_side(batches, heatmaps)
+            return [self._alone(batch, heatmaps) for batch in batches]
 
-        return in_batches(crops_NHW3, self._sizes, infer, pad=False)
+        return in_batches(np.ascontiguousarray(crops_NHW3), self._sizes, infer, pad=False)
+
+    def _alone(self, batch: NDArray[np.uint8], heatmaps: bool) -> Arrays:
+        request = self._request(len(batch))
+        request.infer({0: batch}, share_inputs=True)
+        return self._results(request, heatmaps)
+
+    def _side_by_side(self, batches: list[NDArray[np.uint8]], heatmaps: bool) -> list[Arrays]:
+        found: list[Arrays] = [{} for _ in batches]
+
+        def keep(request: Any, place: int) -> None:
+            found[place] = self._results(request, heatmaps)
+
+        queue = self._queue(len(batches[0]))
+        queue.set_callback(keep)
+        for place, batch in enumerate(batches):
+            queue.start_async({0: batch}, place, share_inputs=True)
+        queue.wait_all()
+        return found
+
+    def _results(self, request: Any, heatmaps: bool) -> Arrays:
+        tensors = [tensor.data for tensor in request.output_tensors]
+        found = {"keypoints": tensors[0].copy() if self._decodes else self._decoded(tensors[0])}
+        if heatmaps:
+            found["heatmaps"] = tensors[-1].copy()
+        return found
 
     def _decoded(self, heatmaps: NDArray[np.float32]) -> NDArray[np.float32]:
         keypoints = decode(heatmaps, "dark", self.info.sigma)
@@ -132,6 +169,7 @@ class OpenVinoNetwork:
     def close(self) -> None:
         """Frees the compiled networks; safe to call twice."""
         self._requests.clear()
+        self._queues.clear()
         self._model = None
 
 
