@@ -114,6 +114,64 @@ def test_viewers_see_the_newest_pictures(served: Viewer) -> None:
         assert numbers == sorted(set(numbers))
 
 
+def test_a_picture_is_drawn_and_encoded_once_for_all(
+    served: Viewer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hrtrack.tracker.sinks import serve
+
+    encoded: list[int] = []
+    encode = serve._part
+
+    def counted(image: np.ndarray) -> tuple[bytes, float]:
+        encoded.append(number_of(image))
+        return encode(image)
+
+    monkeypatch.setattr(serve, "_part", counted)
+    drawn: list[int] = []
+
+    def write(number: int) -> None:
+        poses = Poses.empty(number, number / 30, 17)
+        served.write(
+            Frame(number, number / 30, stamped(number)),
+            poses,
+            lambda: drawn.append(number) or stamped(number),
+        )
+
+    watchers = [Watcher(served.url) for _ in range(4)]
+    began = time.monotonic()
+    for number in range(200):
+        write(number)
+        time.sleep(0.01)
+    seconds = time.monotonic() - began
+    assert 3 <= len(encoded) <= len(drawn) <= seconds * serve.MOST_FPS + 2
+    assert len(set(encoded)) == len(encoded)
+    assert encoded == drawn[: len(encoded)]
+    for watcher in watchers:
+        assert len(watcher.pictures()) <= len(encoded)
+
+
+def test_for_a_stalled_viewer_alone_nothing_is_drawn(served: Viewer) -> None:
+    stalled = Watcher(served.url, stalled=True)
+    drawn: list[float] = []
+    noise = np.random.default_rng(0).integers(0, 255, (540, 960, 3), np.uint8)
+
+    def picture() -> np.ndarray:
+        drawn.append(time.monotonic())
+        return noise
+
+    # Some pictures of half a megabyte fill the buffers on the way; then it asks for no more.
+    ends = time.monotonic() + 60
+    number = 0
+    while not drawn or time.monotonic() - drawn[-1] < 1.5:
+        assert time.monotonic() < ends, "drawn on and on for someone who does not read"
+        served.write(
+            Frame(number, number / 30, noise), Poses.empty(number, number / 30, 17), picture
+        )
+        number += 1
+        time.sleep(0.01)
+    stalled.socket.close()
+
+
 def test_nothing_is_drawn_while_nobody_watches(run: Run) -> None:
     made = viewer("127.0.0.1:0")(run)
     drawn = []

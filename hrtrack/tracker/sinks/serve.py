@@ -1,7 +1,7 @@
 """A page in the browser for machines without a screen: the picture, the figures, the results.
 
-The loop only leaves its newest picture behind; encoding and sending happen on the server's own
-thread, at the viewers' pace, so that no viewer slows the run.
+The loop draws a picture when the viewers are ready for one and only leaves it behind; it is encoded
+once for all of them and sent on the server's own threads, so that no viewer slows the run.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ PAGE = Path(__file__).with_name("viewer.html")
 BOUNDARY = "frame"
 PART = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
 MOST_FPS = 15
-LARGEST = 1280
+SHARE = 0.05
+"""Encoding takes no more of a processor core: large pictures come less often."""
+LARGEST = 960
 """Pixels of the longer side; a larger picture is scaled down for the viewers."""
 QUALITY = 80
 COOKIE = "hrtrack_token"
@@ -58,12 +60,14 @@ class Viewer:
         self._local = _is_loopback(host)
         self._token = token or (None if self._local else secrets.token_urlsafe(16))
         self._newest: NDArray[np.uint8] | None = None
-        self._jpeg = b""
+        self._wanted = False
+        self._part = b""
         self._figures: dict[str, Any] = {}
         self._ids: set[int] = set()
         self._written: deque[float] = deque(maxlen=30)
         self._watching = 0
         self._loop = asyncio.new_event_loop()
+        self._asked, self._drawn = asyncio.Event(), asyncio.Event()
         self._encoded = asyncio.Condition()
         self._figures = self._facts(None, 0)
         self._thread = threading.Thread(target=self._loop.run_forever, name="viewer", daemon=True)
@@ -81,14 +85,14 @@ class Viewer:
         self.url = f"http://{shown}:{bound}/" + (f"?token={self._token}" if self._token else "")
 
     def write(self, frame: Frame, poses: Poses, picture: Picture) -> bool:
-        """Leaves the newest picture and figures for the viewers; draws only if there are any."""
+        """Leaves the newest picture and figures for the viewers; draws only if they want one."""
         self._results.write(frame, poses, picture)
         self._written.append(time.monotonic())
         self._ids.update(int(i) for i in poses.ids if i >= 0)
         self._figures = self._facts(frame, len(poses))
-        if self._watching:
-            # Left to be found: waking the server would cost the loop its place on a busy machine.
-            self._newest = picture()
+        if self._wanted:
+            self._newest, self._wanted = picture(), False
+            self._loop.call_soon_threadsafe(self._drawn.set)
         return True
 
     def close(self, *, complete: bool) -> None:
@@ -188,27 +192,31 @@ class Viewer:
             sent = b""
             while True:
                 async with self._encoded:
-                    while self._jpeg is sent or not self._jpeg:
+                    while self._part is sent or not self._part:
+                        self._asked.set()
                         await self._encoded.wait()
-                    sent = self._jpeg
-                await answer.write(PART % len(sent) + sent + b"\r\n")
+                    sent = self._part
+                await answer.write(sent)
         except (ConnectionError, asyncio.CancelledError):
             return answer
         finally:
             self._watching -= 1
 
     async def _encode(self) -> None:
-        done: NDArray[np.uint8] | None = None
+        """Asks the loop for a picture when a viewer waits for one, and encodes it once for all."""
         while True:
-            await asyncio.sleep(1 / MOST_FPS)
-            image = self._newest
-            if image is None or image is done:
-                continue
-            done = image
-            jpeg = await asyncio.to_thread(_jpeg, image)
+            # Those who stall do not ask: for them alone nothing is drawn.
+            await self._asked.wait()
+            self._asked.clear()
+            self._drawn.clear()
+            self._wanted = True
+            await self._drawn.wait()
+            assert self._newest is not None
+            part, cost = await asyncio.to_thread(_part, self._newest)
             async with self._encoded:
-                self._jpeg = jpeg
+                self._part = part
                 self._encoded.notify_all()
+            await asyncio.sleep(max(1 / MOST_FPS, cost / SHARE))
 
 
 def viewer(
@@ -250,10 +258,13 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _jpeg(image_HW3: NDArray[np.uint8]) -> bytes:
+def _part(image_HW3: NDArray[np.uint8]) -> tuple[bytes, float]:
+    """The picture as one part of the stream, and the seconds of processor that took."""
+    began = time.thread_time()
     scale = LARGEST / max(image_HW3.shape[:2])
     if scale < 1:
         image_HW3 = cv2.resize(image_HW3, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     bgr = cv2.cvtColor(image_HW3, cv2.COLOR_RGB2BGR)
     encoded: NDArray[np.uint8] = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
-    return encoded.tobytes()
+    jpeg = encoded.tobytes()
+    return PART % len(jpeg) + jpeg + b"\r\n", time.thread_time() - began
