@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from ..errors import ModelError
 from ..models.detector import (
     CONFIG_KEY,
-    SCALE_SUFFIX,
     DetectorGraph,
     PersonDetector,
     config_text,
 )
-from .onnx import OPSET, save_onnx
+from .onnx import FLOAT, OPSET, Small, save_onnx, store_small, strip_prefix
 
 if TYPE_CHECKING:
     import onnx
@@ -73,38 +72,12 @@ def export_detector(
 
 
 def _store_small(model: onnx.ModelProto) -> None:
-    """Takes the wrapper's prefix off the parameters and stores them small.
-
-    Large convolutions, which lie at the coarse strides, become 8-bit integers with a scale per
-    output channel; all else is float16. Both widen to float32 when a runtime loads the file.
-    """
-    from onnx import TensorProto, helper, numpy_helper
-
-    widened, decoders, scales = {}, [], []
-    for item in model.graph.initializer:
-        if not item.name.startswith(_PREFIX):
-            continue
-        old, name = item.name, item.name.removeprefix(_PREFIX)
-        array = numpy_helper.to_array(item)
-        widened[old] = f"{name}/float32"
-        if array.size > LARGE:
-            highest = np.abs(array).max(axis=(1, 2, 3))
-            scale = np.maximum(highest / 127, 1e-12).astype(np.float32)
-            scales.append(numpy_helper.from_array(scale, f"{name}{SCALE_SUFFIX}"))
-            array = np.round(array / scale[:, None, None, None]).astype(np.int8)
-            inputs = [name, f"{name}{SCALE_SUFFIX}"]
-            decoders.append(helper.make_node("DequantizeLinear", inputs, [widened[old]], axis=0))
-        elif array.dtype == np.float32:
-            array = array.astype(np.float16)
-            node = helper.make_node("Cast", [name], [widened[old]], to=TensorProto.FLOAT)
-            decoders.append(node)
-        else:
-            widened[old] = name
-        item.CopyFrom(numpy_helper.from_array(array, name))
-    for node in model.graph.node:
-        for position, name in enumerate(node.input):
-            node.input[position] = widened.get(name, name)
-    nodes = [*decoders, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    model.graph.initializer.extend(scales)
+    """Large convolutions, which lie at the coarse strides, in 8 bits, all else in float16."""
+    own = [item for item in model.graph.initializer if item.name.startswith(_PREFIX)]
+    small: dict[str, Small] = {
+        item.name.removeprefix(_PREFIX): "int8" if math.prod(item.dims) > LARGE else "fp16"
+        for item in own
+        if item.data_type == FLOAT
+    }
+    strip_prefix(model, _PREFIX)
+    store_small(model, small)

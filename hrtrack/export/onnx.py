@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from ..errors import ModelError
+from ..models.detector import SCALE_SUFFIX
 from ..models.graph import PoseGraph
 from ..models.hrnet import HRNet
 from ..models.info import PoseInfo
@@ -20,8 +22,11 @@ if TYPE_CHECKING:
     import onnx
 
 Storage = Literal["fp32", "fp16", "int8"]
+Small = Literal["fp16", "int8"]
 OPSET = 17
 INPUT, OUTPUTS = "crops", ("keypoints", "heatmaps")
+FLOAT = 1
+"""ONNX's number for float32."""
 _PREFIX = "network."
 
 
@@ -89,7 +94,7 @@ def to_onnx(
             opset_version=OPSET,
         )
     model = onnx.load_model_from_string(buffer.getvalue())
-    _rename_parameters(model)
+    strip_prefix(model, _PREFIX)
     model.producer_name = "hrtrack"
     for key, value in described.metadata().items():
         model.metadata_props.add(key=key, value=value)
@@ -112,56 +117,69 @@ def save_onnx(model: onnx.ModelProto, path: str | Path) -> None:
         raise ModelError(f"cannot write {path}: {error.strerror}") from None
 
 
-def _rename_parameters(model: onnx.ModelProto) -> None:
-    """Takes the wrapper's prefix off every value name."""
+def strip_prefix(model: onnx.ModelProto, prefix: str) -> None:
+    """Takes a wrapper's prefix off every parameter's name."""
     renamed = {
-        item.name: item.name.removeprefix(_PREFIX)
+        item.name: item.name.removeprefix(prefix)
         for item in model.graph.initializer
-        if item.name.startswith(_PREFIX)
+        if item.name.startswith(prefix)
     }
     for item in model.graph.initializer:
         item.name = renamed.get(item.name, item.name)
-    for node in model.graph.node:
-        for position, name in enumerate(node.input):
-            node.input[position] = renamed.get(name, name)
+    _rewire(model, renamed)
 
 
 def store_weights(model: onnx.ModelProto, storage: Storage) -> None:
-    """Stores the trunk's parameters small, behind a Cast or DequantizeLinear to float32."""
+    """Stores the trunk's parameters small; the convolutions' in 8 bits if ``storage`` says so."""
+    if storage == "fp32":
+        return
+    small: dict[str, Small] = {}
+    for item in model.graph.initializer:
+        if item.data_type == FLOAT and item.name.startswith(_TRUNK):
+            small[item.name] = "int8" if storage == "int8" and len(item.dims) == 4 else "fp16"
+    store_small(model, small)
+
+
+_TRUNK = ("conv", "bn", "layer1.", "transition", "stage", "final_layer.")
+
+
+def store_small(model: onnx.ModelProto, small: Mapping[str, Small]) -> None:
+    """Stores the named float32 parameters small, behind a Cast or DequantizeLinear to float32.
+
+    8-bit integers get a scale per output channel, under the parameter's name with `SCALE_SUFFIX`.
+    Runtimes widen both when they load the file, so the arithmetic stays float32.
+    """
     import onnx
     from onnx import helper, numpy_helper
 
-    if storage == "fp32":
-        return
     decoders: list[Any] = []
     scales: list[Any] = []
-    stored = {}
     for item in model.graph.initializer:
-        array = numpy_helper.to_array(item)
-        if array.dtype != np.float32 or not item.name.startswith(_TRUNK):
+        if item.name not in small:
             continue
         name, wide = item.name, item.name + "/float32"
-        stored[name] = wide
-        if storage == "int8" and array.ndim == 4:
-            small, scale = _quantise_channels(array)
-            scales.append(numpy_helper.from_array(scale, name + "/scale"))
-            decoders.append(
-                helper.make_node("DequantizeLinear", [name, name + "/scale"], [wide], axis=0)
-            )
+        array = numpy_helper.to_array(item)
+        if small[name] == "int8":
+            array, scale = _quantise_channels(array)
+            scales.append(numpy_helper.from_array(scale, name + SCALE_SUFFIX))
+            inputs = [name, name + SCALE_SUFFIX]
+            decoders.append(helper.make_node("DequantizeLinear", inputs, [wide], axis=0))
         else:
-            small = array.astype(np.float16)
+            array = array.astype(np.float16)
             decoders.append(helper.make_node("Cast", [name], [wide], to=onnx.TensorProto.FLOAT))
-        item.CopyFrom(numpy_helper.from_array(small, name))
-    for node in model.graph.node:
-        for position, name in enumerate(node.input):
-            node.input[position] = stored.get(name, name)
+        item.CopyFrom(numpy_helper.from_array(array, name))
+    _rewire(model, {name: name + "/float32" for name in small})
     nodes = [*decoders, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(scales)
 
 
-_TRUNK = ("conv", "bn", "layer1.", "transition", "stage", "final_layer.")
+def _rewire(model: onnx.ModelProto, renamed: Mapping[str, str]) -> None:
+    """Lets every node read the values under their new names."""
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            node.input[position] = renamed.get(name, name)
 
 
 def _quantise_channels(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -134,8 +134,7 @@ def bench_clip(
 ) -> ClipReport:
     """Annotates the first ``count`` frames of a clip into a file that is thrown away."""
     start = time.perf_counter()
-    with open_source(clip) as source:
-        frames = list(itertools.islice(source, count))
+    frames = preload(clip, count)
     decode_ms = (time.perf_counter() - start) / len(frames) * 1e3
     watch = pipeline.stopwatch
     with tempfile.TemporaryDirectory() as folder:

@@ -87,6 +87,16 @@ def test_a_recorded_box_needs_a_person() -> None:
         bench.record_box([Poses.empty(0, 0.0, 17)])
 
 
+@pytest.mark.parametrize("measure", [
+    lambda clip: bench.preload(clip, 0),
+    lambda clip: bench.bench_clip(clip, pipeline(), COCO17, DrawOptions({"boxes"}), 0),
+])  # fmt: skip
+def test_nothing_is_measured_on_no_frames(tmp_path: Path, measure) -> None:
+    clip = moving_portrait(tmp_path / "clip.mp4", 3)
+    with pytest.raises(SourceError, match="has no frames to measure with"):
+        measure(str(clip))
+
+
 def test_a_whole_clip_is_annotated_and_its_parts_timed(tmp_path: Path) -> None:
     clip = moving_portrait(tmp_path / "clip.mp4", 12)
     report = bench.bench_clip(str(clip), pipeline(), COCO17, DrawOptions({"boxes"}), 12)
