@@ -3,10 +3,11 @@
 This is how a first script drives two ONNX files with ONNX Runtime (or rtmlib its models): the
 reference that `hrtrack bench pipeline` is compared with.
 
-    python benchmarks/plain_loop.py CLIP FRAMES DETECTOR.onnx POSE.onnx
+    python benchmarks/plain_loop.py CLIP FRAMES DETECTOR.onnx POSE.onnx [MAX_PEOPLE]
 
 takes a DEIM / RT-DETR style detector (images, orig_target_sizes -> labels, boxes, scores) and a
-heatmap model with a float32 NCHW input. Prints one line of JSON.
+heatmap model with a float32 NCHW input. MAX_PEOPLE keeps the likeliest boxes of a frame, as
+`--max-people` does. Prints one line of JSON.
 """
 
 import json
@@ -27,7 +28,7 @@ def load(path: str) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
 
-def detect(session: onnxruntime.InferenceSession, image: np.ndarray) -> np.ndarray:
+def detect(session: onnxruntime.InferenceSession, image: np.ndarray, most: int) -> np.ndarray:
     side = session.get_inputs()[0].shape[2]
     pixels = cv2.resize(image, (side, side)).astype(np.float32).transpose(2, 0, 1)[None] / 255
     size = np.array([[image.shape[1], image.shape[0]]], np.int64)
@@ -35,7 +36,8 @@ def detect(session: onnxruntime.InferenceSession, image: np.ndarray) -> np.ndarr
     names = [one.name for one in session.get_outputs()]
     found = dict(zip(names, session.run(names, feeds), strict=True))
     keep = (found["labels"][0] == 0) & (found["scores"][0] >= MIN_SCORE)
-    return found["boxes"][0][keep]
+    best = np.argsort(-found["scores"][0][keep])[:most]
+    return found["boxes"][0][keep][best]
 
 
 def estimate(
@@ -56,7 +58,7 @@ def estimate(
     return (points - affine[:, 2]) / scale
 
 
-def main(clip: str, count: int, detector_path: str, pose_path: str) -> None:
+def main(clip: str, count: int, detector_path: str, pose_path: str, most: int) -> None:
     video = cv2.VideoCapture(clip)
     frames = []
     while len(frames) < count:
@@ -68,20 +70,23 @@ def main(clip: str, count: int, detector_path: str, pose_path: str) -> None:
     people = 0
 
     def step(frame: np.ndarray) -> int:
-        boxes = detect(detector, frame)
+        boxes = detect(detector, frame, most)
         for box in boxes:
             estimate(pose, frame, box)
         return len(boxes)
 
     for frame in frames[:5]:
         step(frame)
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     for frame in frames:
         people += step(frame)
-    seconds = time.perf_counter() - start
-    found = {"name": "plain loop: detector every frame, one box at a time", "frames": len(frames)}
-    print(json.dumps(found | {"fps": len(frames) / seconds, "people": people / len(frames)}))
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    count = len(frames)
+    found = {"name": "plain loop: detector every frame, one box at a time", "frames": count}
+    found |= {"fps": count / seconds, "people": people / count, "cpu_ms": cpu / count * 1e3}
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4])
+    limit = int(sys.argv[5]) if len(sys.argv) > 5 else sys.maxsize
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4], limit)

@@ -47,7 +47,7 @@ def bench() -> None:
     multiple=True,
     metavar="MODEL.onnx|SCRIPT.py",
     help="Another pose model in the same loop, or a script that prints one line of "
-    "JSON with its fps. Repeatable.",
+    "JSON with its fps, and people and cpu_ms a frame. Repeatable.",
 )
 @click.option("--compare-args", default="", help="Further words for the scripts.")
 @click.option(
@@ -72,9 +72,8 @@ def pipeline(clip: str, **settings: Any) -> None:
             peers.append(_script(other, clip, settings))
         else:
             reports.append(_measured(clip, other, frames, settings, main=False))
-    own = reports[0][0].fps
     for peer in peers:
-        click.echo(f"{peer['name']}: {peer['fps']:.1f} FPS; hrtrack is {own / peer['fps']:.2f} x")
+        click.echo(_beside(reports[0][0], peer))
     from .info import gather
 
     found = {
@@ -86,7 +85,24 @@ def pipeline(clip: str, **settings: Any) -> None:
     if settings["json_path"]:
         settings["json_path"].write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     if settings["chart"]:
-        _chart(settings["chart"], [report for report, _ in reports], peers)
+        from .bench_chart import pipeline_chart
+
+        pipeline_chart(settings["chart"], [report for report, _ in reports], peers)
+
+
+def _beside(own: Any, peer: dict[str, Any]) -> str:
+    """One line: a peer, and how many times as fast hrtrack was."""
+    people = "" if peer["people"] is None else f" with {peer['people']:.1f} people"
+    line = (
+        f"{peer['name']}: {peer['fps']:.1f} FPS{people}; hrtrack with {own.people:.1f} people is "
+        f"{own.fps / peer['fps']:.2f} x"
+    )
+    if peer["cpu_ms"] is None:
+        return line
+    return (
+        f"{line}; processor time a frame {peer['cpu_ms']:.1f} to {own.cpu_ms:.1f} ms, "
+        f"{peer['cpu_ms'] / own.cpu_ms:.2f} x"
+    )
 
 
 def _tracker(model: str, settings: dict[str, Any]) -> Any:
@@ -124,7 +140,7 @@ def _measured(
         bare = measure.bench_pipeline(
             Path(model).name, tracker.pipeline(), tracker.skeleton, frames
         )
-        _table(f"{bare.name}: frames in memory, nothing drawn", bare.fps, bare.stages)
+        _table(f"{bare.name}: frames in memory, nothing drawn", bare)
         drawn = measure.bench_pipeline(
             bare.name, tracker.pipeline(), tracker.skeleton, _copies(frames), drawing=drawing
         )
@@ -137,7 +153,7 @@ def _measured(
             whole = measure.bench_clip(
                 clip, tracker.pipeline(), tracker.skeleton, drawing, len(frames)
             )
-            _table("from file to annotated file", whole.fps, whole.stages)
+            _table("from file to annotated file", whole)
             click.echo(
                 f"alone: decode {whole.decode_alone_ms:.2f} ms, "
                 f"encode {whole.encode_alone_ms:.2f} ms a frame"
@@ -161,7 +177,7 @@ def _tiled(
         report = measure.bench_pipeline(
             f"{number} people", replace(tracker.pipeline(), people=tiled), tracker.skeleton, frames
         )
-    _table(f"{number} people", report.fps, report.stages)
+    _table(f"{number} people", report)
     return report, []
 
 
@@ -184,36 +200,27 @@ def _script(script: str, clip: str, settings: dict[str, Any]) -> dict[str, Any]:
         reason = (found.stderr.strip().splitlines() or ["it printed nothing"])[-1]
         raise UsageError(f"{script} failed: {reason}")
     peer = json.loads(lines[-1])
-    return {"name": str(peer["name"]), "fps": float(peer["fps"]), "people": peer.get("people")}
+    return {
+        "name": str(peer["name"]),
+        "fps": float(peer["fps"]),
+        "people": peer.get("people"),
+        "cpu_ms": peer.get("cpu_ms"),
+    }
 
 
-def _table(title: str, fps: float, stages: tuple[Any, ...]) -> None:
+def _table(title: str, report: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{title}: {fps:.1f} FPS", title_justify="left")
+    streams = f", {report.streams} streams of 30 FPS" if hasattr(report, "streams") else ""
+    table = Table(title=f"{title}: {report.fps:.1f} FPS{streams}", title_justify="left")
     table.add_column("stage")
     for heading in ("p50 ms", "p95 ms", "p99 ms", "ms a frame"):
         table.add_column(heading, justify="right")
-    for stage in stages:
+    for stage in report.stages:
         name, *times = asdict(stage).values()
         table.add_row(name, *(f"{value:.2f}" for value in times))
     Console().print(table)
-
-
-def _chart(path: Path, reports: list[Any], peers: list[dict[str, Any]]) -> None:
-    from matplotlib.figure import Figure
-
-    names = [report.name for report in reports] + [peer["name"] for peer in peers]
-    fps = [report.fps for report in reports] + [peer["fps"] for peer in peers]
-    figure = Figure(figsize=(8, 0.5 * len(names) + 1.2), layout="constrained")
-    axes = figure.subplots()
-    colours = ["#2a7fb8"] * len(reports) + ["#b0b0b0"] * len(peers)
-    bars = axes.barh(names[::-1], fps[::-1], color=colours[::-1])
-    axes.bar_label(bars, fmt="%.1f", padding=3)
-    axes.set_xlabel("frames per second")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
 
 
 from .bench_model import model  # noqa: E402

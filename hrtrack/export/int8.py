@@ -54,6 +54,7 @@ def quantise_for_tensorrt(
             subset_size=len(crops),
             ignored_scope=nncf.IgnoredScope(names=_float_part(names), validate=False),
         )
+    _make_signed(quantised)
     return quantised
 
 
@@ -100,6 +101,29 @@ def save_openvino(network: openvino.Model, described: PoseInfo, path: Path) -> N
         openvino.save_model(network, path, compress_to_fp16=False)
     except (OSError, RuntimeError):
         raise ModelError(f"cannot write {path}") from None
+
+
+def _make_signed(model: onnx.ModelProto) -> None:
+    """Turns unsigned quantisation, which NNCF puts behind a ReLU, into the signed one.
+
+    TensorRT has signed integers only. What 255 stood for becomes 127: half the steps, which
+    is what TensorRT's own calibration has there too.
+    """
+    from onnx import TensorProto, numpy_helper
+
+    stored = {item.name: item for item in model.graph.initializer}
+    quantisers = ("QuantizeLinear", "DequantizeLinear")
+    pairs = {tuple(n.input[1:3]) for n in model.graph.node if n.op_type in quantisers}
+    for scale, zero in pairs:
+        if stored[zero].data_type != TensorProto.UINT8:
+            continue
+        if numpy_helper.to_array(stored[zero]).any():
+            raise ModelError("the quantisation is not symmetric, as TensorRT needs it")
+        wider = numpy_helper.to_array(stored[scale]) * np.float32(255 / 127)
+        none = np.zeros(tuple(stored[zero].dims), np.int8)
+        stored[scale].CopyFrom(numpy_helper.from_array(wider, scale))
+        stored[zero].CopyFrom(numpy_helper.from_array(none, zero))
+    del model.graph.value_info[:]  # it names the old types, and every runtime infers its own
 
 
 def _float_part(names: list[str]) -> list[str]:

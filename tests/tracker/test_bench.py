@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from hrtrack.cli.bench import pipeline as pipeline_command
 from hrtrack.errors import SourceError
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
@@ -66,6 +69,8 @@ def test_stages_add_up_to_the_loop() -> None:
     assert report.own_ms == pytest.approx(loop_ms - networks, rel=0.01)
     assert stages["crop"].p50 <= stages["crop"].p95 <= stages["crop"].p99
     assert report.to_json()["frames"] == 30
+    assert report.to_json()["streams_of_30_fps"] == int(report.fps / 30)
+    assert report.cpu_ms > 0
 
 
 def test_tiled_people_keep_the_detector_running() -> None:
@@ -105,3 +110,20 @@ def test_a_whole_clip_is_annotated_and_its_parts_timed(tmp_path: Path) -> None:
     assert report.fps > 0
     assert report.decode_alone_ms > 0
     assert report.encode_alone_ms > 0
+
+
+def test_the_command_measures_and_compares(tmp_path: Path) -> None:
+    clip = moving_portrait(tmp_path / "clip.mp4", 12)
+    peer = tmp_path / "peer.py"
+    peer.write_text('print(\'{"name": "nothing: at all", "fps": 5, "people": 2, "cpu_ms": 40}\')')
+    words = [str(clip), "--frames", "10", "--people", "1,2", "--threads", "1", "--max-people", "1",
+             "--backend", "openvino", "--compare", str(peer), "--json", str(tmp_path / "a.json"),
+             "--chart", str(tmp_path / "a.png")]  # fmt: skip
+    result = CliRunner().invoke(pipeline_command, words, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "nothing: at all: 5.0 FPS with 2.0 people; hrtrack with" in result.stdout
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert [run["name"] for run in found["pipelines"]] == ["body_fast", "1 people", "2 people"]
+    assert {"p50", "p95", "p99"} <= found["pipelines"][0]["stages"][0].keys()
+    assert found["peers"][0]["cpu_ms"] == 40
+    assert (tmp_path / "a.png").stat().st_size > 10_000
