@@ -34,7 +34,11 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @click.option("--detector", default="person_fast", show_default=True)
 @click.option("--decoder", type=click.Choice(["dark", "argmax"]), default="dark", show_default=True)
-@click.option("--flip", is_flag=True, help="Average with the mirror image.")
+@click.option(
+    "--flip",
+    is_flag=True,
+    help="Average with the mirror image; with argmax aligned as in the official code.",
+)
 @click.option(
     "--backend", "backends", multiple=True, metavar="NAME", help="Repeatable.  [default: auto]"
 )
@@ -89,7 +93,11 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
             settings["annotations"],
             settings["images"],
             detector=detector,
-            protocol=Protocol(decoder=settings["decoder"], flip=settings["flip"]),
+            protocol=Protocol(
+                decoder=settings["decoder"],
+                flip=settings["flip"],
+                align="column" if settings["decoder"] == "argmax" else "exact",
+            ),
             worst=settings["worst"],
             skeletons=settings["skeletons"],
             quiet=settings["quiet"],

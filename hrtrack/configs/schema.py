@@ -56,7 +56,8 @@ class TargetSection(_Section):
     """What the maps are trained towards; ``sigma`` is in heatmap cells.
 
     ``gaussian``: the official one, centred on the nearest cell and cut at 3 sigma.
-    ``unbiased``: centred on the joint itself (UDP and DARK), not cut.
+    ``unbiased``: centred on the joint itself, not cut, as UDP and DARK train (docs/mpii.md says
+    what of UDP is here).
     ``distribution``: the same, summing to 1, for networks with softmax maps.
     """
 

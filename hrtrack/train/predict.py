@@ -38,13 +38,16 @@ class Protocol:
     """How crops are cut and read.
 
     ``decoder``: ``dark`` or the official quarter offset. ``flip``: average with the mirror
-    image's heatmaps, moved by a column where ``flip_shift`` (see `models.decode.flip_back`).
-    ``border``: grey level outside the photo; the official code's is 0.
+    image's heatmaps, which are aligned with the crop's by ``align``: ``exact`` mirrors the crop
+    so that cells fall on cells (`mirrored`), ``column`` moves the maps by a column as the
+    official code does, which leaves a quarter of a cell, ``none`` leaves them: for networks
+    trained with UDP's coordinates. ``border``: grey level outside the photo; the official
+    code's is 0.
     """
 
     decoder: Literal["dark", "argmax"] = "dark"
     flip: bool = False
-    flip_shift: bool = True
+    align: Literal["exact", "column", "none"] = "exact"
     padding: float = geometry.PADDING
     border: int = 0
 
@@ -145,13 +148,29 @@ def run(network: PoseNetwork, crops_NHW3: NDArray[np.uint8], protocol: Protocol)
     # A back end may reuse its output buffers, so what is kept over a call is a copy.
     maps = np.array(network(crops_NHW3, heatmaps=True)["heatmaps"], np.float32)
     if protocol.flip:
-        mirrored = np.ascontiguousarray(crops_NHW3[:, :, ::-1])
-        of_mirrored = np.asarray(network(mirrored, heatmaps=True)["heatmaps"], np.float32)
+        turned = mirrored(crops_NHW3, protocol)
+        of_mirrored = np.asarray(network(turned, heatmaps=True)["heatmaps"], np.float32)
         mirror = network.info.skeleton.mirror
-        maps = decode.flip_average(maps, of_mirrored, mirror, protocol.flip_shift)
+        maps = decode.flip_average(maps, of_mirrored, mirror, protocol.align == "column")
     read = decode.decode(maps, protocol.decoder, network.info.sigma).astype(np.float64)
     read[..., 2] = np.clip(read[..., 2], 0.0, 1.0)
     return read
+
+
+def mirrored(crops_NHW3: NDArray[np.uint8], protocol: Protocol) -> NDArray[np.uint8]:
+    """The crops' mirror images.
+
+    Cell u stands for pixel 4 u, and reversing all W columns puts it at W - 1 - 4 u, between
+    two cells: Huang et al. ("The Devil is in the Details", CVPR 2020, UDP) show what that costs.
+    The exact mirror is about the middle of the cells instead, pixel x to W - 4 - x, for which
+    the first three columns leave the crop and three blank ones enter.
+    """
+    if protocol.align != "exact":
+        return np.ascontiguousarray(crops_NHW3[:, :, ::-1])
+    spare = decode.STRIDE - 1
+    turned = np.full_like(crops_NHW3, protocol.border)
+    turned[:, :, :-spare] = crops_NHW3[:, :, ::-1][:, :, spare:]
+    return turned
 
 
 def _require_joints(predicted: Skeleton, labelled: Skeleton, name: str) -> None:

@@ -19,7 +19,7 @@ from hrtrack.models.decode import decode
 from hrtrack.models.info import PoseInfo
 from hrtrack.skeleton import COCO17, MPII16, Skeleton
 from hrtrack.train.evaluate import evaluate, results_json, results_table, write_json
-from hrtrack.train.predict import Protocol
+from hrtrack.train.predict import Protocol, run
 
 JOINTS = ("left_shoulder", "right_shoulder", "left_knee", "right_knee")
 DOTS = Skeleton("dots", JOINTS, ((0, 1), (2, 3)), ((0, 1), (2, 3)), (0.08,) * 4)
@@ -135,6 +135,27 @@ def test_labelled_boxes_by_hand(dots: Path, decoder: Any, flip: bool) -> None:
     assert 0.87 < first.oks.ar < 0.91
     assert results_json([again]) == results_json([first])
     assert list(results_json([first, again])) == ["dots", "again"]
+
+
+def test_the_exact_flip_test_moves_nothing() -> None:
+    """Of a network that sees every dot where it is, only the alignment can spoil the average."""
+    rng = np.random.default_rng(0)
+    crops = np.zeros((8, 128, 96, 3), np.uint8)
+    for crop in crops:
+        for x, top, colour in (
+            (30, 30, "shoulder"), (70, 30, "shoulder"), (30, 90, "knee"), (70, 90, "knee")
+        ):  # fmt: skip
+            centre = x + int(rng.integers(-10, 11)), top + int(rng.integers(-10, 11))
+            cv2.circle(crop, centre, 4, COLOURS[colour], -1)
+
+    def moved(align: Any) -> NDArray[np.floating]:
+        flipped = run(DotNetwork(), crops, Protocol(flip=True, align=align))
+        return flipped[..., 0] - run(DotNetwork(), crops, Protocol())[..., 0]
+
+    assert np.abs(moved("exact")).max() < 0.02
+    # Half of what is left of 3 pixels by a shift of 4, and half of the 3 pixels.
+    np.testing.assert_allclose(moved("column"), 0.5, atol=0.15)
+    np.testing.assert_allclose(moved("none"), -1.5, atol=0.15)
 
 
 def test_json_has_the_documented_form(dots: Path, tmp_path: Path) -> None:
@@ -259,8 +280,9 @@ def test_mpii_converted_by_hand(tmp_path: Path) -> None:
     check_mpii_table(plain)
     # A map in the very middle is its own mirror image only with the official column's shift.
     (flipped,) = evaluate(
-        networks, tmp_path / "valid.json", tmp_path, protocol=Protocol(flip=True), quiet=True
-    )
+        networks, tmp_path / "valid.json", tmp_path, quiet=True,
+        protocol=Protocol(flip=True, align="column"),
+    )  # fmt: skip
     check_mpii_table(flipped)
 
 
@@ -441,7 +463,7 @@ def test_tinypose_agrees_with_its_published_row(shared: Path) -> None:
         shared / "peers" / "tinypose_256x192.onnx", backend="openvino", threads=1, precision="fp32"
     )
     labels, photos = shared / "data/coco/person_keypoints_val.json", shared / "data/coco/images"
-    grey = Protocol(flip=True, flip_shift=False, border=127)
+    grey = Protocol(flip=True, align="none", border=127)
     (row,) = evaluate({"tinypose": network}, labels, photos, protocol=grey, quiet=True)
     network.close()
     assert row.oks is not None
