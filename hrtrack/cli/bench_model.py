@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from ..errors import BackendError, UsageError
+from .export import build_engine
 
 if TYPE_CHECKING:
     from ..tracker.bench_model import Candidate, ModelTime
@@ -54,6 +55,7 @@ def model(models: tuple[str, ...], **settings: Any) -> None:
             threads=settings["threads"],
             ceiling=ceilings(candidates),
             progress=status.update,
+            build_engine=build_engine,
         )
     # Wide enough for the names where the output is a pipe.
     plain = Console()

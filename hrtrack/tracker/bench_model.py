@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import BackendError, ModelError
 from ..models.agreement import drawn_crops
-from .infer import Backend, Precision, open_network
+from .infer import Backend, EngineBuilder, Precision, nvidia_driver_present, open_network
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,6 +42,8 @@ class ModelTime:
     """One candidate at one batch size, in milliseconds a call.
 
     ``share`` is the part of the device's ceiling that was reached, None where none is known.
+    ``opening`` is seconds from the file to the first answer: compiling it, or building a
+    TensorRT engine where the cache has none. ``memory`` is what it took on the GPU, in MiB.
     """
 
     name: str
@@ -51,6 +54,8 @@ class ModelTime:
     p95: float
     crops_per_second: float
     share: float | None = None
+    opening: float | None = None
+    memory: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The row as plain data."""
@@ -66,6 +71,7 @@ def bench_models(
     threads: int | None = None,
     ceiling: Callable[[Candidate, int], float | None] = lambda candidate, batch: None,
     progress: Callable[[str], None] = lambda name: None,
+    build_engine: EngineBuilder | None = None,
 ) -> list[ModelTime]:
     """Times every candidate at every batch size, all of them in turn, round by round.
 
@@ -79,6 +85,7 @@ def bench_models(
         threads: CPU threads.
         ceiling: the least possible seconds for a call, where they are known.
         progress: told what is being opened or timed.
+        build_engine: makes missing TensorRT engines, as in `hrtrack.tracker.infer.open_network`.
 
     Raises:
         BackendError, ModelError: as in `hrtrack.tracker.infer.open_network`.
@@ -88,17 +95,24 @@ def bench_models(
         calls: list[Callable[[], object]] = []
         about = []
         networks = []
+        costs = []
         for candidate in candidates:
             progress(f"{candidate.name}, batch {batch}")
-            network = _open(candidate, batch, device, threads)
+            before, began = _gpu_memory(device), time.perf_counter()
+            network = _open(candidate, batch, device, threads, build_engine)
             crops = np.ascontiguousarray(np.resize(
                 drawn_crops(network.input_hw, min(batch, 8)), (batch, *network.input_hw, 3)
             ))  # fmt: skip
+            call = _call(network, crops)
+            call()
+            opening = time.perf_counter() - began
+            costs.append((opening, (_gpu_memory(device) - before) / 2**20))
             networks.append(network)
-            calls.append(_call(network, crops))
+            calls.append(call)
             about.append(network.describe())
         times = _in_turn(calls, seconds)
-        for candidate, line, taken in zip(candidates, about, times, strict=True):
+        rows = zip(candidates, about, networks, costs, times, strict=True)
+        for candidate, line, network, (opening, memory), taken in rows:
             p50 = float(np.percentile(taken, 50))
             least = ceiling(candidate, batch)
             found.append(
@@ -106,6 +120,7 @@ def bench_models(
                     candidate.name, line, batch, min(taken) * 1e3, p50 * 1e3,
                     float(np.percentile(taken, 95)) * 1e3, batch / p50,
                     None if least is None else least / p50,
+                    opening, memory if _on_cuda(network) else None,
                 )
             )  # fmt: skip
         for network in networks:
@@ -113,7 +128,31 @@ def bench_models(
     return found
 
 
-def _open(candidate: Candidate, batch: int, device: str | None, threads: int | None) -> Any:
+def _gpu_memory(device: str | None) -> int:
+    """Bytes in use on the GPU, by whatever library; 0 where there is none."""
+    if not nvidia_driver_present() or find_spec("torch") is None:
+        return 0
+    import torch
+
+    if not torch.cuda.is_available():
+        return 0
+    torch.cuda.empty_cache()
+    chosen = torch.device(device) if device and device.lower().startswith("cuda") else None
+    free, total = torch.cuda.mem_get_info(chosen)
+    return total - free
+
+
+def _on_cuda(network: Any) -> bool:
+    return getattr(getattr(network, "device", None), "type", "cpu") == "cuda"
+
+
+def _open(
+    candidate: Candidate,
+    batch: int,
+    device: str | None,
+    threads: int | None,
+    build_engine: EngineBuilder | None,
+) -> Any:
     if candidate.backend == "onnxruntime":
         return OnnxRuntimeNetwork(Path(candidate.model), threads)
     return open_network(
@@ -123,13 +162,13 @@ def _open(candidate: Candidate, batch: int, device: str | None, threads: int | N
         threads=threads,
         precision=candidate.precision,
         batches=(batch,),
+        build_engine=build_engine,
     )
 
 
 def _call(network: Any, crops: NDArray[np.uint8]) -> Callable[[], object]:
     """One timed call: arrays on a CPU; on CUDA tensors that are there already, and waits."""
-    on_cuda = getattr(getattr(network, "device", None), "type", "cpu") == "cuda"
-    if not on_cuda:
+    if not _on_cuda(network):
         return lambda: network(crops)
     import torch
 
@@ -230,11 +269,13 @@ def times_table(rows: Sequence[ModelTime], title: str) -> Table:
 
     table = Table(title=title)
     headings = ("model, back end, precision", "batch", "min ms", "p50 ms", "p95 ms", "crops/s")
-    for heading in (*headings, "of ceiling"):
+    for heading in (*headings, "of ceiling", "open s", "GPU MiB"):
         table.add_column(heading, justify="left" if heading == headings[0] else "right")
     for row in rows:
         table.add_row(
             row.name, str(row.batch), f"{row.fastest:.2f}", f"{row.p50:.2f}", f"{row.p95:.2f}",
             f"{row.crops_per_second:.1f}", "" if row.share is None else f"{row.share:.0%}",
+            "" if row.opening is None else f"{row.opening:.1f}",
+            "" if row.memory is None else f"{row.memory:.0f}",
         )  # fmt: skip
     return table

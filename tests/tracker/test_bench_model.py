@@ -35,12 +35,15 @@ def test_table_json_and_chart(tmp_path: Path, file: Path) -> None:
     result = CliRunner().invoke(model, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     assert "small openvino fp32" in result.stdout
+    assert "open s" in result.stdout
     rows = json.loads((tmp_path / "a.json").read_text())["models"]
     assert [(row["name"].split()[1], row["batch"]) for row in rows] == [
         (name, batch) for batch in (1, 3) for name in ("openvino", "onnxruntime", "torch")
     ]
     for row in rows:
         assert 0 < row["fastest"] <= row["p50"] <= row["p95"]
+        assert row["opening"] > 0
+        assert row["memory"] is None  # not on a GPU
         assert row["crops_per_second"] == pytest.approx(row["batch"] / row["p50"] * 1e3)
     assert (tmp_path / "a.png").stat().st_size > 5000
 
