@@ -129,7 +129,12 @@ def _parts(name: str, whole: bool) -> tuple[str, ...]:
 
 
 @evaluate.command("action")
-@click.option("--data", type=FOLDER, required=True, help="Penn Action, or ACTION/*.jsonl.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Penn Action, ACTION/*.jsonl, or a label file (.csv).",
+)
 @click.option("--model", "-m", default="action_penn", show_default=True)
 @click.option("--out", type=FOLDER, help="Write report.json, confusion.png, curves.png here.")
 @click.option("--curves/--no-curves", default=True, show_default=True)

@@ -20,7 +20,11 @@ DETECTOR, ACTION, POSE = "detector", "action", "pose"
 @click.option("--init", metavar="PATH|NAME|bundled", help="Start from these weights.")
 @click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
 @click.option("--device", default="auto", show_default=True)
-@click.option("--data", type=FOLDER, help="action: Penn Action, or a folder of ACTION/*.jsonl.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="action: Penn Action, a folder of ACTION/*.jsonl, or a label file (.csv).",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="action: the run's seed.")
 @click.option(
     "--throughput",
@@ -159,7 +163,9 @@ def _action(
     from ..train.action.run import train_action
 
     if settings["data"] is None:
-        raise UsageError("train action needs --data: Penn Action, or a folder of ACTION/*.jsonl")
+        raise UsageError(
+            "train action needs --data: Penn Action, a folder of ACTION/*.jsonl, or labels.csv"
+        )
     if overrides:
         raise UsageError("train action takes its changes from a YAML file: copy action.yaml")
     path = Path(config) if Path(config).is_file() else None

@@ -27,6 +27,7 @@ from .optim import Ema, learning_rate, make_optimizer
 from .parallel import Team, team
 from .pictures import save_batch, save_curves
 from .plan import Plan
+from .provenance import provenance
 from .resident import Resident
 from .state import BEST, STATE, WEIGHTS, RunState, load_state, save_average, save_state
 from .step import batch_loss, require_sound
@@ -109,7 +110,7 @@ class _Run:
         self.ema = Ema(self.raw, config.fit.ema)
         self.described = PoseInfo(
             people.skeleton, config.input.size, config.target.sigma,
-            dataclasses.asdict(self.raw.config), {"training": config.name},
+            dataclasses.asdict(self.raw.config), _notes(config, init),
         )  # fmt: skip
         self.network = members.wrap(self.raw, sync_norm=config.fit.sync_norm)
         self.optimizer = make_optimizer(self.raw, config.fit)
@@ -254,6 +255,11 @@ class _Run:
             unreadable=self.unreadable,
         )
         save_state(state, self.folder)
+
+
+def _notes(config: TrainConfig, init: str | Path | None) -> dict[str, str]:
+    begun = {} if init is None else {"init": Path(init).name}
+    return {"training": config.name, **begun, **provenance(config.fit.seed)}
 
 
 class _Meter:

@@ -179,6 +179,22 @@ def test_crops_that_bfloat16_gets_wrong_are_refused(sticks: Path, tmp_path: Path
         assert train_pose(config, tmp_path / str(number), device="cpu", quiet=True).is_file()
 
 
+def test_weights_say_where_they_come_from(sticks: Path, tmp_path: Path) -> None:
+    import subprocess
+
+    from hrtrack.train import provenance
+
+    settings = ["fit.steps=1", "fit.batch=2", "data.val=null", "fit.seed=7"]
+    config = load_config("tiny", [f"data.root={sticks}", *settings])
+    path = train_pose(config, tmp_path / "run", device="cpu", quiet=True)
+    notes = load_hrnet(path)[1].notes
+    assert (notes["training"], notes["seed"]) == ("tiny", "7")
+    head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
+    if head.returncode == 0:
+        assert head.stdout.startswith(notes["commit"].removesuffix("-dirty"))
+    assert provenance._commit(tmp_path) is None
+
+
 def test_too_many_unreadable_photos_end_the_run(sticks: Path, tmp_path: Path) -> None:
     from .sticks import write_set
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,8 @@ from ...errors import DataError
 from ...models.action_info import ActionInfo
 from ..data.clips import ActionClip, labels_of, split
 from ..data.penn import load_penn
-from ..data.recordings import load_recordings
+from ..data.recordings import cut_recordings, load_recordings
+from ..provenance import provenance
 from .evaluate import ActionReport, evaluate, steps
 from .fit import Fitted, fit
 from .plots import plot_confusion, plot_curves
@@ -21,11 +23,16 @@ from .predict import Logits
 
 
 def load_clips(root: Path, part: Literal["train", "test"]) -> list[ActionClip]:
-    """Penn Action (a folder with ``labels/*.mat``) or own recordings (``ACTION/*.jsonl``).
+    """Penn Action (a folder with ``labels/*.mat``) or own recordings: a folder of
+    ``ACTION/*.jsonl``, or a label file (``.csv``, see `cut_recordings`) to cut them by.
 
     Own recordings have no official split: "train" and "test" give the same clips, so keep
-    the recordings to test on in a folder of their own. DataError when there are none.
+    the recordings to test on apart. DataError when there are none.
     """
+    if root.suffix.lower() == ".csv":
+        with tempfile.TemporaryDirectory() as folder:
+            cut_recordings(root, Path(folder))
+            return load_recordings(Path(folder))
     if not root.is_dir():
         raise DataError(f"there is no folder '{root}'")
     if (root / "labels").is_dir() and any((root / "labels").glob("*.mat")):
@@ -57,7 +64,7 @@ def train_action(
     notes = {
         "data": f"{len(rest)} clips of {len(labels)} actions, {len(held_out)} held out",
         "held_out_top1": f"{fitted.held_out_accuracy:.4f}",
-        "seed": str(seed),
+        **provenance(seed),
     }
     return replace(fitted, info=replace(fitted.info, notes=notes))
 

@@ -93,6 +93,10 @@ def test_cutting_by_a_label_file(tmp_path: Path) -> None:
     assert clips["wave"].times[[0, -1]].tolist() == [1.0, 2.5]
     assert (clips["wave"].joints[..., 0] == 10).all()
     assert len(clips["bow"].times) == 100
+    # Training and evaluation take the label file itself.
+    direct = {clip.label: clip for clip in load_clips(labels, "train")}
+    assert direct.keys() == clips.keys()
+    np.testing.assert_array_equal(direct["wave"].joints, clips["wave"].joints)
 
 
 @pytest.mark.parametrize(

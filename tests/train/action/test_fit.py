@@ -10,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from hrtrack import __version__  # noqa: E402
 from hrtrack.configs.action_schema import ActionConfig, load_action_config  # noqa: E402
 from hrtrack.errors import ConfigError, DataError  # noqa: E402
 from hrtrack.export.action import export_action  # noqa: E402
@@ -78,6 +79,8 @@ def test_it_learns(fitted: Fitted, recordings: Path) -> None:
     assert report.top1 >= 0.95
     assert report.tracked >= 0.9
     assert 0 < fitted.info.threshold < 1
+    assert fitted.info.notes["seed"] == "0"
+    assert fitted.info.notes["hrtrack"] == __version__
 
 
 def test_a_seed_repeats(recordings: Path, config: ActionConfig) -> None:
