@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, whatever line breaks are in it."""
+    return " ".join(str(error).split())
+
+
 class HrtrackError(Exception):
     """A fault that the user can do something about.
 

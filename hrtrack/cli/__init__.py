@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from ..errors import HrtrackError
+from ..errors import HrtrackError, one_line
 from .main import hrtrack
 
 INTERRUPTED = 130
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()
         code = error.exit_code
     except HrtrackError as error:
-        click.echo(f"hrtrack: {_one_line(error)}", err=True)
+        click.echo(f"hrtrack: {one_line(error)}", err=True)
         code = error.exit_code
     except ImportError as error:
         click.echo(f"hrtrack: {_import_advice(error)}", err=True)
@@ -38,12 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
 def _import_advice(error: ImportError) -> str:
-    text = _one_line(error)
+    text = one_line(error)
     for library in MISSING_LIBRARY:
         if library in text:
             return (

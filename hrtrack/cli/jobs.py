@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ..errors import HrtrackError, UsageError
+from ..errors import HrtrackError, UsageError, one_line
 from ..tracker.draw import DrawOptions
 from ..tracker.many import Done, run_many, run_on_ray
 from ..tracker.stopwatch import Stopwatch
@@ -71,8 +71,8 @@ def _run_clip(settings: TrackSettings, name: str) -> Done:
         targets = targets_of(settings, name, many=True)
         outcome = run_source(settings, name, targets, loaded, layers, False, stopwatch)
     except HrtrackError as error:
-        return Done(name, error=" ".join(str(error).split()), code=error.exit_code)
-    error_text = None if outcome.error is None else " ".join(str(outcome.error).split())
+        return Done(name, error=one_line(error), code=error.exit_code)
+    error_text = None if outcome.error is None else one_line(outcome.error)
     return Done(
         name,
         frames=outcome.frames,

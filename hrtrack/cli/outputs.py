@@ -136,9 +136,9 @@ def others_of(
     """The outputs that are no files: the window and the viewer in the browser."""
     makers: list[Callable[[Run], Sink]] = []
     if show:
-        from ..tracker.sinks.window import Window
+        from ..tracker.sinks.window import window
 
-        makers.append(lambda run: Window(run, layers, made_by, Path.cwd(), settings.stride))
+        makers.append(window(layers, made_by, Path.cwd(), settings.stride))
     if settings.serve is not None:
         from ..tracker.sinks.serve import viewer
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from ..errors import HrtrackError, TruncatedSourceError, UsageError
+from ..errors import HrtrackError, TruncatedSourceError, UsageError, one_line
 from ..tracker.api import Tracker
 from ..tracker.draw import DrawOptions
 from ..tracker.loop import Pipeline, run
@@ -72,7 +72,7 @@ def track(settings: TrackSettings) -> int:
                 outcome = Outcome(name, 0, 0, 0.0, error)
             outcomes.append(outcome)
             if outcome.error is not None:
-                click.echo(f"hrtrack: {name}: {' '.join(str(outcome.error).split())}", err=True)
+                click.echo(f"hrtrack: {name}: {one_line(outcome.error)}", err=True)
     if not settings.quiet:
         _summary(outcomes)
     codes = [outcome.error.exit_code for outcome in outcomes if outcome.error is not None]

@@ -177,7 +177,7 @@ def fetch(entry: Entry, folder: Path, *, trust_unhashed: bool = False) -> Path:
     if entry.sha256 is None and not trust_unhashed:
         raise ModelError(
             f"no hash is published for {entry.name} ({entry.url}), so a download cannot be "
-            "verified; --trust-unhashed loads it anyway"
+            f"verified; hrtrack models fetch {entry.name} --trust-unhashed loads it anyway"
         )
 
     def download(url: str, output_file: str, _: Any) -> None:

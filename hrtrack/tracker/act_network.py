@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BackendError, ModelError
+from ..errors import BackendError, ModelError, one_line
 from ..models.action_info import ActionInfo, action_info
 from ..models.info import read_onnx_metadata
 from ..models.zoo import resolve
@@ -40,7 +40,7 @@ def open_action_network(
     try:
         compiled = ov.Core().compile_model(str(path), "CPU", config)
     except RuntimeError as error:
-        line = " ".join(str(error).split())
+        line = one_line(error)
         raise ModelError(f"OpenVINO cannot load the action model {path}: {line}") from error
     expected = (3, info.window.samples, 13)
     found = compiled.input(0).partial_shape

@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..errors import BackendError, SinkError
+from ..errors import BackendError, SinkError, one_line
 
 ATTEMPTS = 3
 """How often a clip is begun whose process was killed under it."""
@@ -169,7 +169,7 @@ def _on_ray(clips: list[str], run_one: RunOne, address: str, cpus: float) -> Ite
             where = None if address == "local" else address
             ray.init(address=where, log_to_driver=False, include_dashboard=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            line = " ".join(str(error).split())
+            line = one_line(error)
             raise BackendError(f"no Ray cluster at {address}: {line}") from None
     try:
 
@@ -184,7 +184,7 @@ def _on_ray(clips: list[str], run_one: RunOne, address: str, cpus: float) -> Ite
             try:
                 yield ray.get(ready)
             except ray.exceptions.RayError as error:
-                line = " ".join(str(error).split())[:200]
+                line = one_line(error)[:200]
                 yield Done(clip, error=f"its worker died: {line}", code=1)
     finally:
         if own:

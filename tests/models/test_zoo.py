@@ -103,7 +103,7 @@ def test_complete_part_is_used(server: Server, tmp_path: Path) -> None:
 
 def test_without_a_hash_only_on_trust(server: Server, tmp_path: Path) -> None:
     known = entry(server, "yolox.onnx", BODY, None)
-    with pytest.raises(ModelError, match="--trust-unhashed"):
+    with pytest.raises(ModelError, match=f"models fetch {known.name} --trust-unhashed"):
         zoo.fetch(known, tmp_path)
     assert server.starts == []
     assert zoo.fetch(known, tmp_path, trust_unhashed=True).read_bytes() == BODY

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import SinkError
+from ...errors import SinkError, one_line
 from ..pyav import av
 from ..source_base import Source, why
 from ..stopwatch import Stopwatch
@@ -152,7 +152,7 @@ class Encoder:
     def _fail(self, error: Exception) -> None:
         self.pipe_closed = isinstance(error, BrokenPipeError)
         kept = f"{self.part} plays up to {self.seconds:.1f} s"
-        reason = why(error) if isinstance(error, OSError) else " ".join(str(error).split())
+        reason = why(error) if isinstance(error, OSError) else one_line(error)
         self._error = SinkError(f"writing the video stopped: {reason}; {kept}")
         try:
             self._out.close()
