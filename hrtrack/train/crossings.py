@@ -146,11 +146,14 @@ def make_scenes(
     return scenes
 
 
-def observe(scene: Scene, noise: Noise, seed: int) -> Iterator[Poses]:
-    """What detector and pose network say about the frames of a scene.
+NOBODY = -1
+
+
+def observe(scene: Scene, noise: Noise, seed: int) -> Iterator[tuple[Poses, NDArray[np.int64]]]:
+    """What detector and pose network say about the frames of a scene, and whom each pose shows.
 
     People's scores are drawn around 0.7, those of false boxes between 0.1 and 0.6; the joints
-    of a false box in the background have low scores.
+    of a false box in the background have low scores, and it shows `NOBODY`.
     """
     rng = np.random.default_rng(seed)
     sigmas = np.array(ACTION13.sigmas)
@@ -180,7 +183,8 @@ def observe(scene: Scene, noise: Noise, seed: int) -> Iterator[Poses]:
         background = _background(false - len(doubles), rng)
         order = rng.permutation(len(places) + len(background))
         count = len(order)
-        yield Poses(
+        shown = np.concatenate([places, np.full(len(background), NOBODY)])[order]
+        poses = Poses(
             index,
             index / FPS,
             np.concatenate([seen_boxes, background])[order].astype(np.float32),
@@ -193,6 +197,7 @@ def observe(scene: Scene, noise: Noise, seed: int) -> Iterator[Poses]:
             ),
             np.full(count, -1, np.int64),
         )
+        yield poses, shown.astype(np.int64)
 
 
 def _placed(

@@ -7,7 +7,15 @@ from hrtrack.errors import DataError
 from hrtrack.poses import Poses
 from hrtrack.skeleton import ACTION13
 from hrtrack.tracker.associate import Tracks
-from hrtrack.train.crossings import Clip, Noise, Scene, load_clips, make_scenes, observe
+from hrtrack.train.crossings import (
+    NOBODY,
+    Clip,
+    Noise,
+    Scene,
+    load_clips,
+    make_scenes,
+    observe,
+)
 
 
 def clips(count: int = 6) -> list[Clip]:
@@ -34,19 +42,21 @@ def test_scenes_have_the_crossings_they_promise() -> None:
 def test_noise_is_as_declared() -> None:
     scene = make_scenes(clips(), 2, 1, seed=0)[0]
     none = list(observe(scene, Noise(box=0, missed=0, false_boxes=0, keypoints=0), 0))
-    order = none[5].boxes[:, 0].argsort()
-    truth = scene.boxes[5][scene.boxes[5][:, 0].argsort()]
-    assert none[5].boxes[order] == pytest.approx(truth, abs=1e-3)
+    for t, (poses, shown) in enumerate(none):
+        assert sorted(shown) == [0, 1]
+        assert poses.boxes == pytest.approx(scene.boxes[t][shown], abs=1e-3)
     missed = list(observe(scene, Noise(missed=0.25, false_boxes=0), 0))
-    assert np.mean([len(poses) for poses in missed]) == pytest.approx(1.5, abs=0.1)
+    assert np.mean([len(poses) for poses, _ in missed]) == pytest.approx(1.5, abs=0.1)
     extra = list(observe(scene, Noise(missed=0, false_boxes=0.5), 0))
-    assert np.mean([len(poses) for poses in extra]) == pytest.approx(2.5, abs=0.1)
+    assert np.mean([len(poses) for poses, _ in extra]) == pytest.approx(2.5, abs=0.1)
+    background = np.mean([(shown == NOBODY).sum() for _, shown in extra])
+    assert background == pytest.approx(0.25, abs=0.08)
 
 
 def test_people_who_cross_keep_their_ids_under_noise() -> None:
     def follow(scene: Scene) -> list[Poses]:
         tracks = Tracks(ACTION13)
-        return [tracks.update(poses, True) for poses in observe(scene, Noise(keypoints=1), 1)]
+        return [tracks.update(poses, True) for poses, _ in observe(scene, Noise(keypoints=1), 1)]
 
     scene = make_scenes(clips(), 2, 1, seed=3)[0]
     owners: dict[int, list[int]] = {0: [], 1: []}
