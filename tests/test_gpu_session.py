@@ -1,0 +1,55 @@
+"""The one script for a lent GPU, rehearsed on the CPU with the packages that are missing there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "gpu_session.py"
+MISSING = ("pydantic", "yaml", "av", "openvino", "pycocotools", "pooch", "nncf", "scipy")
+
+
+def lspe_folder(folder: Path) -> Path:
+    """Two labelled people on noise, in the layout of LSPE val."""
+    (folder / "images").mkdir(parents=True)
+    content: dict[str, list[dict[str, object]]] = {"images": [], "annotations": []}
+    noise = np.random.default_rng(0).integers(0, 256, (200, 150, 3), dtype=np.uint8)
+    for number in range(2):
+        cv2.imwrite(str(folder / "images" / f"{number}.png"), noise)
+        content["images"].append({"id": number, "file_name": f"{number}.png"})
+        person = {"image_id": number, "bbox": [30, 20, 90, 160], "keypoints": [70, 80, 2] * 17}
+        content["annotations"].append(person | {"neck": [70, 60, 2], "head_top": [70, 30, 2]})
+    (folder / "val.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.slow
+def test_a_rehearsal_without_the_packages_that_are_missing_there(tmp_path: Path) -> None:
+    data, packed, out = lspe_folder(tmp_path / "lspe"), tmp_path / "packed", tmp_path / "out"
+    words = ["--lspe", str(data), "--pack", str(packed)]
+    subprocess.run([sys.executable, str(SCRIPT), *words], check=True)
+    words = ["--lspe", str(packed), "--output", str(out), "--device", "cpu"]
+    program = (
+        f"import runpy, sys\nfor name in {MISSING!r}: sys.modules[name] = None\n"
+        f"sys.argv = {[str(SCRIPT), *words]!r}\n"
+        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    report = json.loads((out / "gpu.json").read_text())
+    failed = [name for name, step in report.items() if isinstance(step, dict) and "failed" in step]
+    assert failed == []
+    assert report["lspe"]["within 0.1"] == {"apart": 0.0, "so": True}
+    assert report["parity"]["person_fast"]["least_iou"] > 0.99
+    assert report["throughput"]["body_fast batch 2"]["graphs_fp16"]["crops_per_s"] > 0
+    loop = report["pipeline_1080p"]["body_fast 2 people"]
+    assert loop["people"] == pytest.approx(2, abs=0.5)
+    assert {"detect", "crop", "infer", "associate"} <= {name.split("_")[0] for name in loop}
+    assert (out / "gpu.png").stat().st_size > 5000
