@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..configs.schema import AugmentSection
 from ..geometry import crop_boxes, rotated_affine, transform
+
+if TYPE_CHECKING:
+    from ..configs.schema import AugmentSection
 
 Floats = NDArray[np.floating]
 Pixels = NDArray[np.uint8]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -12,13 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..configs.schema import TrainConfig
 from ..errors import DataError
 from ..skeleton import Skeleton
 from .augment import training_crop
 from .data.people import People
 from .plan import Draw
 from .workers import worker_context
+
+if TYPE_CHECKING:
+    from ..configs.schema import TrainConfig
 
 UPPER_WORDS = (
     "nose", "eye", "ear", "head", "neck", "mouth", "thorax", "shoulder", "elbow", "wrist", "hand",

@@ -188,7 +188,7 @@ class _Run:
     def _source(self, plan: Plan) -> Iterator[Batch]:
         parts = plan.parts(self.step, self.seen)
         if self.config.data.resident:
-            return Resident(self.people, self.config, self.team.device).batches(parts)
+            return Resident.of(self.people, self.config, self.team.device).batches(parts)
         return batches(self.people, self.config, parts, pin=self.team.device.type == "cuda")
 
     def _step(self, source: Iterator[Batch], meter: _Meter) -> tuple[Tensor, Tensor, int]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..configs.schema import TrainConfig
 from ..errors import ModelError
 from ..models.checkpoints import HEAD, Weights, load_weights
 from ..models.hrnet import HRNet, HRNetConfig, initialise
 from ..models.info import from_metadata, guess_skeleton
 from ..models.zoo import resolve
 from ..skeleton import Skeleton
+
+if TYPE_CHECKING:
+    from ..configs.schema import TrainConfig
 
 BUNDLED = "body_fast"
 

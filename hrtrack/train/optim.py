@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from ..configs.schema import FitSection
+if TYPE_CHECKING:
+    from ..configs.schema import FitSection
+
 
 State = dict[str, Tensor]
 

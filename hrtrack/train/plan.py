@@ -5,12 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..configs.schema import StageSection, TrainConfig
 from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..configs.schema import TrainConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """From the share ``begin`` of the training on: crops of ``size`` in batches of ``batch``."""
+
+    begin: float
+    size: tuple[int, int]
+    batch: int
+    sigma: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +56,9 @@ class Plan:
         fit = config.fit
         if world > 1 and fit.minutes is not None:
             raise ConfigError("fit.minutes follows one clock; give fit.epochs to several processes")
-        self.stages = fit.stages or (
-            StageSection(
-                begin=0, size=config.input.size, batch=fit.batch, sigma=config.target.sigma
-            ),
-        )
+        self.stages = tuple(
+            Stage(stage.begin, stage.size, stage.batch, stage.sigma) for stage in fit.stages
+        ) or (Stage(0.0, config.input.size, fit.batch, config.target.sigma),)
         for stage in self.stages:
             if stage.batch % (world * fit.accumulate):
                 raise ConfigError(
@@ -80,7 +91,7 @@ class Plan:
             done = seen / (self._fit.epochs * self.epoch_size)
         return min(done, 1.0)
 
-    def stage(self, share_done: float) -> StageSection:
+    def stage(self, share_done: float) -> Stage:
         """The stage in force."""
         return next(s for s in reversed(self.stages) if s.begin <= share_done)
 
@@ -94,7 +105,7 @@ class Plan:
                 yield [self._draw(first + i, stage) for i in range(size)]
             step, seen = step + 1, seen + stage.batch
 
-    def _draw(self, position: int, stage: StageSection) -> Draw:
+    def _draw(self, position: int, stage: Stage) -> Draw:
         epoch, index = divmod(position, self.epoch_size)
         if self._order[0] != epoch:
             rng = np.random.default_rng([self._fit.seed, epoch])

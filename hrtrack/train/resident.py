@@ -9,71 +9,102 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..configs.schema import AugmentSection, TrainConfig
 from ..errors import DataError
 from ..geometry import crop_affines, crop_boxes, transform
+from ..skeleton import Skeleton
 from .augment import CUT_REACH, HALF_BODY_PADDING, ROTATION_CUT, UPPER_SHARE
 from .data.people import People
 from .loader import Batch, upper_joints
 from .plan import Draw
 
+if TYPE_CHECKING:
+    from ..configs.schema import AugmentSection, TrainConfig
+
 ROOM = 1.5
 """How much further a kept crop reaches than the network's, for shifts and rotations."""
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """N people on one device, each a square crop; coordinates are pixels of these crops."""
+
+    crops: Tensor  # (N, S, S, 3) uint8 RGB
+    boxes: Tensor  # (N, 4) x0, y0, x1, y1
+    points: Tensor  # (N, K, 2)
+    weights: Tensor  # (N, K)
+    unreadable: frozenset[int] = frozenset()  # rows without a photo; they weigh nothing
+
+
+def keep(people: People, side: int, padding: float, device: torch.device) -> Kept:
+    """Cuts everybody out as squares of ``side`` pixels, `ROOM` times as wide as a padded box."""
+    windows = crop_boxes(people.boxes, 1.0, padding * ROOM)
+    affines = crop_affines(windows, (side, side))
+    crops = torch.zeros((len(people), side, side, 3), dtype=torch.uint8, device=device)
+    unreadable = []
+    for row in range(len(people)):
+        try:
+            photo = people.photo(row)
+        except DataError:
+            unreadable.append(row)
+            continue
+        cut = cv2.warpAffine(photo, affines[row], (side, side), flags=cv2.INTER_LINEAR)
+        crops[row] = torch.from_numpy(cut).to(device)
+
+    def tensor(array: NDArray[np.floating]) -> Tensor:
+        return torch.from_numpy(np.asarray(array, np.float32)).to(device)
+
+    weights = tensor(people.weights).clone()
+    weights[unreadable] = 0
+    return Kept(
+        crops=crops,
+        boxes=tensor(transform(people.boxes.reshape(-1, 2, 2), affines)).reshape(-1, 4),
+        points=tensor(transform(people.keypoints, affines)),
+        weights=weights,
+        unreadable=frozenset(unreadable),
+    )
+
+
 class Resident:
-    """All people of a training on one device, as squares of ``data.resident_side`` pixels."""
+    """Augmented batches of people who are kept on a device."""
 
-    def __init__(self, people: People, config: TrainConfig, device: torch.device) -> None:
-        side = config.data.resident_side
-        self.config, self.device = config, device
-        self.unreadable: set[int] = set()
-        windows = crop_boxes(people.boxes, 1.0, config.input.padding * ROOM)
-        affines = crop_affines(windows, (side, side))
-        self.crops = torch.zeros((len(people), side, side, 3), dtype=torch.uint8, device=device)
-        for row in range(len(people)):
-            try:
-                photo = people.photo(row)
-            except DataError:
-                self.unreadable.add(row)
-                continue
-            cut = cv2.warpAffine(photo, affines[row], (side, side), flags=cv2.INTER_LINEAR)
-            self.crops[row] = torch.from_numpy(cut).to(device)
-        corners = people.boxes.reshape(-1, 2, 2)
-        self.boxes = self._tensor(transform(corners, affines)).reshape(-1, 4)
-        self.points = self._tensor(transform(people.keypoints, affines))
-        self.weights = self._tensor(people.weights)
-        self.weights[sorted(self.unreadable)] = 0
-        self.mirror = torch.tensor(people.skeleton.mirror, device=device)
-        self.upper = torch.from_numpy(upper_joints(people.skeleton)).to(device)
+    def __init__(self, kept: Kept, skeleton: Skeleton, config: TrainConfig) -> None:
+        self.config, self.kept, self.device = config, kept, kept.crops.device
+        self.mirror = torch.tensor(skeleton.mirror, device=self.device)
+        self.upper = torch.from_numpy(upper_joints(skeleton)).to(self.device)
 
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.asarray(array, np.float32)).to(self.device)
+    @classmethod
+    def of(cls, people: People, config: TrainConfig, device: torch.device) -> Resident:
+        """Cuts the people out as the configuration says, and keeps them on ``device``."""
+        kept = keep(people, config.data.resident_side, config.input.padding, device)
+        return cls(kept, people.skeleton, config)
 
     def batches(self, parts: Iterable[list[Draw]]) -> Iterator[Batch]:
         """Batches for the draws in ``parts``; their randomness depends on seed and position."""
         for draws in parts:
             random = torch.Generator(self.device)
             random.manual_seed((self.config.fit.seed << 40) + draws[0].position)
-            bad = tuple(draw.row for draw in draws if draw.row in self.unreadable)
+            bad = tuple(draw.row for draw in draws if draw.row in self.kept.unreadable)
             yield self._batch(draws, random, bad)
 
     def _batch(self, draws: list[Draw], random: torch.Generator, bad: tuple[int, ...]) -> Batch:
         spec, size = self.config.augment, draws[0].size
         rows = torch.tensor([draw.row for draw in draws], device=self.device)
-        points, weights = self.points[rows], self.weights[rows]
+        points, weights = self.kept.points[rows], self.kept.weights[rows]
         dice = _Dice(random, len(rows), self.device)
         boxes, half = self._boxes(rows, points, weights, dice, spec)
         affine, turned = self._affines(boxes, size, dice, spec)
         edge = _edges(boxes, half, dice, spec)
-        crops = _resampled(self.crops[rows], affine, size, edge)
+        crops = _resampled(self.kept.crops[rows], affine, size, edge)
         moved = points @ affine[:, :, :2].transpose(1, 2) + affine[:, None, :, 2]
         limit = torch.tensor([size[1] + 1.0, size[0] + 1.0], device=self.device)
         gone = ((moved < -2) | (moved > limit)).any(dim=2) | _beyond(points, edge)
@@ -104,7 +135,7 @@ class Resident:
         high = torch.where(chosen[..., None], points, -far).amax(dim=1)
         middle, reach = (low + high) / 2, (high - low).clamp(min=8) / 2 * HALF_BODY_PADDING
         halves = torch.cat([middle - reach, middle + reach], dim=1)
-        return torch.where(applies[:, None], halves, self.boxes[rows]), applies & want_upper
+        return torch.where(applies[:, None], halves, self.kept.boxes[rows]), applies & want_upper
 
     def _affines(
         self, boxes: Tensor, size: tuple[int, int], dice: _Dice, spec: AugmentSection

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
-from ..configs.schema import TrainConfig
 from ..errors import ConfigError
 from .loader import Batch
 from .loss import cross_entropy, squared_error
 from .targets import heatmap_targets
+
+if TYPE_CHECKING:
+    from ..configs.schema import TrainConfig
 
 
 def require_sound(config: TrainConfig, device: torch.device) -> None:

@@ -71,7 +71,7 @@ def measure_throughput(
         optimizer = make_optimizer(network, config.fit)
         mean, std = torch.tensor(PIXEL_MEAN).to(place), torch.tensor(PIXEL_STD).to(place)
         pixels = 1 / (255 * std), -mean / std
-        resident = Resident(people, config, place) if config.data.resident else None
+        resident = Resident.of(people, config, place) if config.data.resident else None
 
         def source() -> Iterator[Batch]:
             forever = Plan(config, people.repeats).parts(0, 0)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..configs.schema import TrainConfig
 from ..errors import DataError
 from ..geometry import crop_affines, crop_boxes, invert, transform
 from ..models.graph import PoseGraph
@@ -20,6 +20,9 @@ from ..models.info import PoseInfo
 from ..skeleton import Skeleton
 from .data.people import People
 from .metrics.pckh import joint_groups, normalised_errors, pckh
+
+if TYPE_CHECKING:
+    from ..configs.schema import TrainConfig
 
 Floats = NDArray[np.floating]
 BATCH = 32

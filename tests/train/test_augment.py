@@ -101,7 +101,7 @@ def test_resident_crops_equal_the_loaders(sticks) -> None:
     people = read_coco(spec, sticks / "train.json", sticks / "images")
     draws = [Draw(i, i, (64, 64), 1.5) for i in range(6)]
     loaded = next(batches(people, config, iter([draws])))
-    kept = next(Resident(people, config, torch.device("cpu")).batches([draws]))
+    kept = next(Resident.of(people, config, torch.device("cpu")).batches([draws]))
     torch.testing.assert_close(kept.points, loaded.points, atol=1e-3, rtol=0)
     torch.testing.assert_close(kept.weights, loaded.weights)
     difference = (kept.crops.float() - loaded.crops.float()).abs().mean()
@@ -112,7 +112,7 @@ def test_resident_augmentation_moves_joints_with_the_picture(sticks) -> None:
     config = _config(sticks).model_copy(update={"augment": GEOMETRY})
     people = read_coco(config.data.train[0], sticks / "train.json", sticks / "images")
     draws = [Draw(i, i, (64, 64), 1.5) for i in range(12)]
-    resident = Resident(people, config, torch.device("cpu"))
+    resident = Resident.of(people, config, torch.device("cpu"))
     batch = next(resident.batches([draws]))
     again = next(resident.batches([draws]))
     assert torch.equal(batch.crops, again.crops)

@@ -1,0 +1,79 @@
+"""Packs a training's people for `gpu_train.py`; needs photos, but no GPU.
+
+    python scripts/gpu_pack.py CONFIG OUTPUT [--side 256] [--quality 85] [KEY=VALUE ...]
+
+CONFIG is a name or file as for `hrtrack train`, KEY=VALUE changes it, so that labels cleaned by
+a first model go in with data.train.0.teacher=FILE.npz. Writes OUTPUT/train_NN.npz and
+val_NN.npz, none above --megabytes, and plan.json, which holds the configuration and the joints.
+Squares of --side pixels reach 1.5 times as far as the network's crop (docs/gpu_training.md).
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from hrtrack.configs.schema import load_config
+from hrtrack.errors import HrtrackError
+from hrtrack.models.info import PoseInfo
+from hrtrack.train.data.sets import open_people
+from hrtrack.train.network import network_config
+from hrtrack.train.packs import write_packs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--quality", type=int, default=85)
+    parser.add_argument("--megabytes", type=float, default=30.0)
+    options = parser.parse_intermixed_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        pack(options)
+    except HrtrackError as error:
+        sys.exit(str(error))
+
+
+def pack(options: argparse.Namespace) -> None:
+    """Writes everything."""
+    config = load_config(options.config, options.overrides)
+    options.output.mkdir(parents=True, exist_ok=True)
+    sets = {"train": list(config.data.train), "val": [config.data.val] if config.data.val else []}
+    for name, chosen in sets.items():
+        if not chosen:
+            continue
+        began = time.monotonic()
+        people = open_people(config.data, chosen)
+        written = write_packs(
+            people,
+            options.output,
+            name,
+            side=options.side,
+            padding=config.input.padding,
+            quality=options.quality,
+            megabytes=options.megabytes,
+        )
+        megabytes = sum(path.stat().st_size for path in written) / 1e6
+        took = time.monotonic() - began
+        print(
+            f"{name}: {len(people)} people, {len(written)} packs, {megabytes:.1f} MB, {took:.0f} s"
+        )
+        network = dataclasses.asdict(network_config(config, people.skeleton))
+        described = PoseInfo(people.skeleton, config.input.size, config.target.sigma, network)
+        plan = {"config": config.model_dump(mode="json"), **described.metadata()}
+        (options.output / "plan.json").write_text(json.dumps(plan, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

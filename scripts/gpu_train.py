@@ -1,0 +1,295 @@
+"""Trains a pose network from packs on a borrowed GPU, by the clock (docs/gpu_training.md).
+
+    python scripts/gpu_train.py --packs DIR --output OUT --minutes 9.5 [--part 0 0.4]
+        [--init weights.safetensors] [--state /tmp/state.pt]
+
+Needs torch, numpy, OpenCV and safetensors only. Everything stays on the device. Writes the running
+average as OUT/weights.safetensors in float16 every --save-minutes and at the end, and
+OUT/log.csv. --part says which stretch of the learning rate's schedule this call covers, so that
+several calls make one training: the next one starts from --state (everything, where the machine
+still has the file) or else from --init (the averaged weights that came back).
+"""
+
+import argparse
+import csv
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from hrtrack.errors import HrtrackError, ModelError
+from hrtrack.geometry import crop_boxes
+from hrtrack.models.checkpoints import load_weights, save_weights
+from hrtrack.models.graph import PoseGraph
+from hrtrack.models.hrnet import HRNet, HRNetConfig, initialise
+from hrtrack.models.info import PoseInfo, from_metadata
+from hrtrack.models.network import PIXEL_MEAN, PIXEL_STD
+from hrtrack.train.data.people import People
+from hrtrack.train.loader import Batch
+from hrtrack.train.optim import Ema, learning_rate, make_optimizer
+from hrtrack.train.packs import Labels, read_packs
+from hrtrack.train.plan import Draw, Plan
+from hrtrack.train.resident import Kept, Resident
+from hrtrack.train.step import batch_loss
+from hrtrack.train.validate import mean_oks, mean_pckh
+
+STARTED = time.monotonic()
+LOOK_EVERY = 20
+"""Steps between two looks at clock and loss: each look waits for the device."""
+CLOSING_SECONDS = 20.0
+LOG_SECONDS = 10.0
+VAL_BATCH = 64
+Pixels = tuple[torch.Tensor, torch.Tensor]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--packs", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=9.5, help="after the imports, all in all")
+    parser.add_argument("--steps", type=int, help="end after so many, however long they take")
+    parser.add_argument("--part", type=float, nargs=2, default=(0.0, 1.0), metavar=("FROM", "TO"))
+    parser.add_argument("--init", type=Path)
+    parser.add_argument("--state", type=Path)
+    parser.add_argument("--batch", type=int, help="instead of the configuration's")
+    parser.add_argument("--save-minutes", type=float, default=2.0)
+    parser.add_argument("--device", default="cuda")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    torch.backends.cudnn.benchmark = True
+    try:
+        Training(options).run()
+    except HrtrackError as error:
+        sys.exit(str(error))
+
+
+def namespace(value: Any) -> Any:
+    """A configuration's sections as attributes, as the training's parts read them."""
+    if isinstance(value, dict):
+        return SimpleNamespace(**{key: namespace(one) for key, one in value.items()})
+    return tuple(namespace(one) for one in value) if isinstance(value, list) else value
+
+
+class Training:
+    """One call's share of a training."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.device = options, torch.device(options.device)
+        plan = json.loads((options.packs / "plan.json").read_text())
+        described = from_metadata(plan, options.packs / "plan.json")
+        if described is None:
+            raise ModelError(f"{options.packs}/plan.json does not describe a network")
+        self.config = config = namespace(plan["config"])
+        config.fit.minutes, config.fit.stages, config.fit.accumulate = 1e6, (), 1
+        config.fit.batch = options.batch or config.fit.batch
+        kept, labels = read_packs(sorted(options.packs.glob("train_*.npz")), self.device)
+        self.people = Resident(kept, described.skeleton, config)
+        self.val = None
+        if held_out := sorted(options.packs.glob("val_*.npz")):
+            self.val = Validator(*read_packs(held_out, self.device), described, config)
+        torch.manual_seed(config.fit.seed)
+        self.raw = HRNet(HRNetConfig(**dict(tupled(described.config)))).to(self.device)
+        initialise(self.raw, config.model.init)
+        self.raw.to(memory_format=torch.channels_last)
+        notes = {"training": config.name, "seed": str(config.fit.seed), "packs": "gpu_train"}
+        self.described = dataclasses.replace(described, notes=notes)
+        if options.init is not None:
+            self.raw.load_state_dict(weights_of(options.init, self.raw))
+        self.ema = Ema(self.raw, config.fit.ema)
+        self.optimizer = make_optimizer(self.raw, config.fit)
+        self.step = self.seen = 0
+        if options.state is not None and options.state.is_file():
+            self.restore(options.state)
+        # A later part must not draw the crops of an earlier one again.
+        repeats = labels.repeats
+        self.first = round(1e4 * options.part[0]) * int(repeats.sum())
+        self.plan = Plan(config, repeats)
+        print(f"{len(repeats)} people on {self.device} after {passed():.0f} s", flush=True)
+
+    def restore(self, path: Path) -> None:
+        """Everything that an earlier call on the same machine left."""
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.raw.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, value in state["average"].items():
+            self.ema.state[name].copy_(value)
+        self.step, self.seen = state["step"], state["seen"]
+
+    def run(self) -> None:
+        """Trains until the time is up, looking at the clock every few steps."""
+        options, fit = self.options, self.config.fit
+        mean, std = torch.tensor(PIXEL_MEAN), torch.tensor(PIXEL_STD)
+        pixels = (1 / (255 * std)).to(self.device), (-mean / std).to(self.device)
+        source = self.people.batches(self.plan.parts(0, self.first + self.seen))
+        done = self.progress()
+        with Log(options.output / "log.csv", self.seen) as log:
+            saved = passed()
+            while (share := done()) < 1:
+                place = options.part[0] + share * (options.part[1] - options.part[0])
+                losses = []
+                for _ in range(LOOK_EVERY if self.device.type == "cuda" else 1):
+                    rate = learning_rate(fit, self.step, place)
+                    losses.append(self.learn(next(source), rate, pixels))
+                # Reading the losses waits for the device, which may not run far behind the clock.
+                if log.add(torch.stack(losses).tolist(), self.step, self.seen, place, done() >= 1):
+                    raise ModelError("the loss is no number any more; the last save is good")
+                if passed() - saved > 60 * options.save_minutes and done() < 1:
+                    log.say(f"{passed():.0f} s: PCKh@0.5 {self.save()}")
+                    saved = passed()
+            score = self.save()
+        print(f"done after {passed():.0f} s: {self.seen} crops seen, PCKh@0.5 {score or '-'}")
+
+    def progress(self) -> Callable[[], float]:
+        """How much of this call is behind us, in [0, 1], by the clock or in steps."""
+        limit, first, begin = 60 * self.options.minutes, self.step, passed()
+        end = limit - min(CLOSING_SECONDS, 0.2 * limit)
+        if self.options.steps is not None:
+            return lambda: (self.step - first) / self.options.steps
+        return lambda: min((passed() - begin) / max(end - begin, 1e-9), 1.0)
+
+    def learn(
+        self, batch: Batch, rate: float, pixels: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
+        """One step; the loss stays on the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        total, divisor = batch_loss(self.raw, batch, self.config, pixels)
+        loss = total / divisor.clamp(min=1e-6)
+        loss.backward()
+        if self.config.fit.clip:
+            torch.nn.utils.clip_grad_norm_(self.raw.parameters(), self.config.fit.clip)
+        self.optimizer.step()
+        self.step += 1
+        self.seen += len(batch.crops)
+        self.ema.update(self.raw, self.step)
+        return loss.detach()
+
+    def save(self) -> str:
+        """Validates and writes the average (and the state); the PCKh, "" where there is none."""
+        twin = HRNet(self.raw.config).to(self.device)
+        twin.load_state_dict(self.ema.state)
+        path = self.options.output / "weights.safetensors"
+        part = path.with_suffix(".part")
+        save_weights(twin, self.described, part, half=True)
+        part.replace(path)
+        if self.options.state is not None:
+            state = {"network": self.raw.state_dict(), "average": self.ema.state,
+                     "optimizer": self.optimizer.state_dict(), "step": self.step,
+                     "seen": self.seen}  # fmt: skip
+            part = self.options.state.with_suffix(".part")
+            torch.save(state, part)
+            part.replace(self.options.state)
+        if self.val is None:
+            return ""
+        pckh, oks = self.val(twin)
+        return f"{pckh:.2f}" if pckh is not None else f"oks {oks:.3f}"
+
+
+class Log:
+    """A row of log.csv and a line of output every few seconds."""
+
+    def __init__(self, path: Path, seen: int) -> None:
+        self.file = path.open("w", newline="")
+        self.rows = csv.writer(self.file)
+        self.rows.writerow(("step", "seen", "share", "seconds", "loss", "images_per_second"))
+        self.losses: list[float] = []
+        self.began, self.seen = passed(), seen
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+
+    def add(self, losses: list[float], step: int, seen: int, share: float, last: bool) -> bool:
+        """Takes note; true when a loss is no number."""
+        self.losses += losses
+        now = passed()
+        if last or now - self.began > LOG_SECONDS:
+            loss = float(np.mean(self.losses))
+            speed = (seen - self.seen) / max(now - self.began, 1e-9)
+            numbers = (f"{share:.4f}", f"{now:.0f}", f"{loss:.4f}", f"{speed:.1f}")
+            self.rows.writerow((step, seen, *numbers))
+            self.file.flush()
+            self.say(f"{now:.0f} s: step {step}, loss {loss:.4f}, {speed:.0f} images/s")
+            self.losses, self.began, self.seen = [], now, seen
+        return not np.isfinite(losses).all()
+
+    def say(self, text: str) -> None:
+        """Prints it at once, for a command that may be cut off."""
+        print(text, flush=True)
+
+
+class Validator:
+    """PCKh and mean OKS on packed people, cut as the network sees them and left unchanged."""
+
+    def __init__(self, kept: Kept, labels: Labels, described: PoseInfo, config: Any) -> None:
+        still = SimpleNamespace(**vars(config))
+        still.augment = SimpleNamespace(**dict.fromkeys(vars(config.augment), 0))
+        self.described, self.bf16 = described, config.fit.precision == "bf16"
+        count, size = len(kept.crops), tuple(described.input_hw)
+        scale = size[1] / crop_boxes(labels.boxes, size[1] / size[0], config.input.padding)[:, 2]
+        draws = [Draw(row, row, size, described.sigma) for row in range(count)]
+        parts = [draws[i : i + VAL_BATCH] for i in range(0, count, VAL_BATCH)]
+        self.batches = list(Resident(kept, described.skeleton, still).batches(parts))
+        self.people = People(
+            skeleton=described.skeleton,
+            sources=(),
+            source=np.zeros(count, np.int32),
+            files=("",) * count,
+            ids=np.arange(count),
+            boxes=labels.boxes * scale[:, None].astype(np.float32),
+            areas=(labels.areas * scale**2).astype(np.float32),
+            keypoints=torch.cat([batch.points for batch in self.batches]).cpu().numpy(),
+            weights=labels.weights,
+            heads=(labels.heads * scale).astype(np.float32),
+            repeats=labels.repeats,
+        )
+
+    @torch.inference_mode()
+    def __call__(self, network: HRNet) -> tuple[float | None, float]:
+        """Of one network, without flip test."""
+        device = self.batches[0].crops.device
+        graph = PoseGraph(network, self.described).to(device)
+        found = []
+        for batch in self.batches:
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+                found.append(graph(batch.crops)[0].float().cpu())
+        points = torch.cat(found).numpy().astype(np.float64)[..., :2]
+        people = self.people
+        oks = mean_oks(points, people, people.weights > 0, people.skeleton)
+        return mean_pckh(points, people), oks
+
+
+def weights_of(path: Path, network: HRNet) -> dict[str, torch.Tensor]:
+    """A checkpoint that fits the network; ModelError names what does not."""
+    weights, _ = load_weights(path)
+    for name, value in network.state_dict().items():
+        found = tuple(weights[name].shape) if name in weights else "missing"
+        if found != tuple(value.shape) and not name.endswith("num_batches_tracked"):
+            raise ModelError(f"{path}: {name} is {found}, expected {tuple(value.shape)}")
+    return {name: weights.get(name, value) for name, value in network.state_dict().items()}
+
+
+def tupled(fields: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """JSON knows lists only."""
+    return ((key, tuple(v) if isinstance(v, list) else v) for key, v in fields.items())
+
+
+def passed() -> float:
+    """Seconds since the program started."""
+    return time.monotonic() - STARTED
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Packs, and the training from them on a machine that lacks most packages."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hrtrack.configs.schema import load_config
+from hrtrack.errors import DataError
+from hrtrack.models.checkpoints import load_hrnet
+from hrtrack.train.data.sets import open_people
+from hrtrack.train.packs import read_packs, write_packs
+from hrtrack.train.resident import keep
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
+ABSENT = ("pydantic", "av", "openvino", "pycocotools", "pooch", "click", "tensorboard", "onnx")
+BARE = f"""
+import runpy, sys
+for name in {ABSENT}:
+    sys.modules[name] = None
+import torch
+torch.set_num_threads(1)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def _run(*words: object) -> str:
+    done = subprocess.run(
+        [sys.executable, *map(str, words)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_packs_keep_people_and_their_limit(sticks: Path, tmp_path: Path) -> None:
+    config = load_config("tiny", [f"data.root={sticks}"])
+    people = open_people(config.data, config.data.train)
+    paths = write_packs(people, tmp_path, "train", side=64, padding=1.25, megabytes=0.1)
+    assert len(paths) > 1
+    assert max(path.stat().st_size for path in paths) <= 100_000
+    kept, labels = read_packs(paths, CPU)
+    assert len(kept.crops) == len(labels.repeats) == len(people)
+    wanted = keep(people, 64, 1.25, CPU)
+    for name in ("boxes", "points", "weights"):
+        torch.testing.assert_close(getattr(kept, name), getattr(wanted, name))
+    assert (kept.crops.float() - wanted.crops.float()).abs().mean() < 6
+    # A person's area is to the box's as in the photo.
+    sides = labels.boxes[:, 2:] - labels.boxes[:, :2]
+    photo = people.boxes[:, 2:] - people.boxes[:, :2]
+    np.testing.assert_allclose(
+        labels.areas / sides.prod(axis=1), people.areas / photo.prod(axis=1), rtol=1e-3
+    )
+    paths[0].write_bytes(paths[0].read_bytes()[:500])
+    with pytest.raises(DataError, match=r"cannot read the pack .*train_00"):
+        read_packs(paths, CPU)
+    with pytest.raises(DataError, match="no packs"):
+        read_packs([], CPU)
+
+
+@pytest.mark.slow
+def test_from_packs_to_weights_without_most_packages(sticks: Path, tmp_path: Path) -> None:
+    packs, out, bare = tmp_path / "packs", tmp_path / "out", tmp_path / "bare.py"
+    bare.write_text(BARE)
+    settings = [f"data.root={sticks}", "fit.batch=16", "fit.ema=0.9"]
+    said = _run(ROOT / "scripts/gpu_pack.py", "tiny", packs, "--side", 96, *settings)
+    assert "train: 96 people, 1 packs" in said
+    train = [bare, ROOT / "scripts/gpu_train.py", "--packs", packs, "--device", "cpu"]
+    state = ["--state", tmp_path / "state.pt"]
+    _run(*train, "--steps", 12, "--part", 0, 0.6, *state, "--output", out / "a")
+    _run(*train, "--minutes", 0.1, "--part", 0.6, 1, *state, "--output", out / "b")
+    network, described = load_hrnet(out / "b" / "weights.safetensors")
+    assert described.input_hw == (64, 64)
+    assert described.skeleton.joints[0] == "head"
+    assert network.config.width == 8
+    assert (out / "b" / "weights.safetensors").stat().st_size < 1.5e6
+    # Where the machine was given back, the weights that came back are the start.
+    weights = out / "a" / "weights.safetensors"
+    said = _run(*train, "--steps", 1, "--output", out / "c", "--init", weights)
+    assert "PCKh@0.5 oks 0." in said
+    a, b, c = (list(csv.DictReader((out / part / "log.csv").open())) for part in "abc")
+    # The second call goes on where the first one ended, in steps and in the schedule.
+    assert int(a[-1]["step"]) == 12
+    assert int(b[0]["step"]) > 12
+    assert 0.5 < float(a[-1]["share"]) < 0.6 <= float(b[0]["share"])
+    assert float(c[0]["loss"]) < float(a[0]["loss"])
+
+
+def test_a_packed_validation_agrees_with_the_trainings_own(sticks: Path, tmp_path: Path) -> None:
+    from hrtrack.models.info import PoseInfo
+    from hrtrack.train.loop import train_pose
+    from hrtrack.train.validate import validate
+
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        import gpu_train
+    finally:
+        sys.path.pop(0)
+    settings = [f"data.root={sticks}", "fit.steps=25", "fit.val_every=100"]
+    config = load_config("tiny", settings)
+    path = train_pose(config, tmp_path / "run", device="cpu", quiet=True)
+    network, described = load_hrnet(path)
+    assert config.data.val is not None
+    people = open_people(config.data, [config.data.val])
+    paths = write_packs(people, tmp_path, "val", side=160, padding=1.25, quality=95)
+    given = gpu_train.namespace(config.model_dump(mode="json"))
+    info = PoseInfo(people.skeleton, described.input_hw, described.sigma)
+    _, oks = gpu_train.Validator(*read_packs(paths, CPU), info, given)(network)
+    assert oks == pytest.approx(validate(network, people, described, config, CPU).oks, abs=0.03)
