@@ -81,6 +81,19 @@ def test_memory_ends_and_ids_are_never_reused() -> None:
     assert seen == list(range(1, 201))
 
 
+def test_two_minutes_of_people_who_come_and_go_leave_no_more_than_the_first() -> None:
+    tracks = Tracks(COCO17)
+    most, ever = [0, 0, 0, 0], []
+    for i in range(2 * 60 * 15):
+        # Every three seconds someone walks in from the left, and leaves six seconds later.
+        places = [(10.0 * (i - start), 200.0 * (start // 45 % 3)) for start in range(0, i + 1, 45)]
+        poses = tracks.update(frame(i, i / 15, [p for p in places if p[0] < 900]), True)
+        ever += poses.ids.tolist()
+        most[i // 450] = max(most[i // 450], len(tracks))
+    assert max(most[1:]) <= most[0] + 1
+    assert sorted(set(ever)) == list(range(1, 41))
+
+
 def test_two_poses_of_one_person_become_one() -> None:
     tracks = Tracks(COCO17)
     poses = tracks.update(frame(0, 0.0, [(0, 0), (2, 2), (300, 0)], score=[0.6, 0.8, 0.7]), True)
