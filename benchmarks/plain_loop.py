@@ -3,11 +3,12 @@
 This is how a first script drives two ONNX files with ONNX Runtime (or rtmlib its models): the
 reference that `hrtrack bench pipeline` is compared with.
 
-    python benchmarks/plain_loop.py CLIP FRAMES DETECTOR.onnx POSE.onnx [MAX_PEOPLE]
+    python benchmarks/plain_loop.py CLIP FRAMES DETECTOR.onnx POSE.onnx [MAX_PEOPLE [THREADS]]
 
 takes a DEIM / RT-DETR style detector (images, orig_target_sizes -> labels, boxes, scores) and a
 heatmap model with a float32 NCHW input. MAX_PEOPLE keeps the likeliest boxes of a frame, as
-`--max-people` does. Prints one line of JSON.
+`--max-people` does. Prints one line of JSON; its processor time counts what ONNX Runtime's threads
+spend waiting in a loop, so compare that with THREADS 1 and `--threads 1`.
 """
 
 import json
@@ -24,8 +25,10 @@ MIN_SCORE = 0.45
 PADDING = 1.25
 
 
-def load(path: str) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+def load(path: str, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def detect(session: onnxruntime.InferenceSession, image: np.ndarray, most: int) -> np.ndarray:
@@ -58,7 +61,9 @@ def estimate(
     return (points - affine[:, 2]) / scale
 
 
-def main(clip: str, count: int, detector_path: str, pose_path: str, most: int) -> None:
+def main(
+    clip: str, count: int, detector_path: str, pose_path: str, most: int, threads: int
+) -> None:
     video = cv2.VideoCapture(clip)
     frames = []
     while len(frames) < count:
@@ -66,7 +71,7 @@ def main(clip: str, count: int, detector_path: str, pose_path: str, most: int) -
         if not good:
             break
         frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
-    detector, pose = load(detector_path), load(pose_path)
+    detector, pose = load(detector_path, threads), load(pose_path, threads)
     people = 0
 
     def step(frame: np.ndarray) -> int:
@@ -89,4 +94,5 @@ def main(clip: str, count: int, detector_path: str, pose_path: str, most: int) -
 
 if __name__ == "__main__":
     limit = int(sys.argv[5]) if len(sys.argv) > 5 else sys.maxsize
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4], limit)
+    count = int(sys.argv[6]) if len(sys.argv) > 6 else 0
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4], limit, count)

@@ -213,13 +213,14 @@ def _table(title: str, report: Any) -> None:
     from rich.table import Table
 
     streams = f", {report.streams} streams of 30 FPS" if hasattr(report, "streams") else ""
-    table = Table(title=f"{title}: {report.fps:.1f} FPS{streams}", title_justify="left")
+    table = Table()
     table.add_column("stage")
     for heading in ("p50 ms", "p95 ms", "p99 ms", "ms a frame"):
         table.add_column(heading, justify="right")
     for stage in report.stages:
         name, *times = asdict(stage).values()
         table.add_row(name, *(f"{value:.2f}" for value in times))
+    click.echo(f"{title}: {report.fps:.1f} FPS{streams}")
     Console().print(table)
 
 

@@ -44,9 +44,9 @@ class TorchDetector:
         self.min_score = min_score
         self.upload = Upload(device)
         self.input_hw = onnx_input_hw(path)
-        self._detector = load_detector(path).eval().requires_grad_(False)
-        if device.type == "cuda":
-            self._detector.half()
+        network = load_detector(path).eval().requires_grad_(False)
+        network = network.half() if device.type == "cuda" else network
+        self._detector = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._runners: dict[tuple[int, int], _Runner] = {}
 
     def __call__(self, image_rgb: NDArray[np.uint8]) -> Found:
@@ -87,7 +87,7 @@ class _Runner:
     """The graph at one input size, with its input buffer on the device."""
 
     def __init__(self, detector: PersonDetector, hw: tuple[int, int], device: torch.device) -> None:
-        self._graph = DetectorGraph(detector, *hw).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._graph = DetectorGraph(detector, *hw).to(device)
         self._input = torch.full((1, *hw, 3), FILL, dtype=torch.uint8, device=device)
         self._letterbox: Letterbox | None = None
         self._rows = torch.empty(0, device=device)

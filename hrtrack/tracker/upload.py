@@ -60,7 +60,7 @@ class Upload:
             return [torch.from_numpy(array.copy()).to(self.device) for array in arrays]
         size = sum(array.size for array in arrays)
         with self._lock:
-            if len(self._pinned) != size:
+            if len(self._pinned) < size:
                 self._pinned = torch.empty(size, dtype=torch.uint8, pin_memory=True)
             if self._done is not None:
                 self._done.synchronize()  # the last copy may still be reading the buffer
@@ -68,7 +68,7 @@ class Upload:
             for array in arrays:
                 buffer[start : start + array.size].reshape(array.shape)[:] = array
                 start += array.size
-            there = self._pinned.to(self.device, non_blocking=True)
+            there = self._pinned[:size].to(self.device, non_blocking=True)
             self._done = torch.cuda.Event()
             self._done.record(torch.cuda.current_stream(self.device))
         parts = there.split([array.size for array in arrays])
