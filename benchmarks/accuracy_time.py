@@ -1,73 +1,95 @@
-"""Accuracy against time: pose models on the same labelled crops, on OpenVINO.
+"""Accuracy against time: pose models on the same labelled crops, on any back ends.
 
-    python benchmarks/accuracy_time.py val.json photos chart.png MODEL[@PRECISION] ...
+    python benchmarks/accuracy_time.py val.json photos chart.png MODEL[@BACKEND[:PRECISION]] ...
 
-MODEL is a name of `hrtrack models` or a file. Accuracy is PCKh@0.5 without flip test, with its
-95 % interval over people. Time is the median of single-crop calls, taken in turns, so that
+MODEL is a name of `hrtrack models` or a file, BACKEND as for `hrtrack --backend` (openvino where it
+is left out), for example body_fast@openvino:bf16. Accuracy is PCKh@0.5 without flip test, with
+its 95 % interval over people. Time is the median of single-crop calls, taken in turns, so that
 whatever else the machine does slows every model alike. Prints one line of JSON a model, with
-the time as a ratio to the first one's; draws the chart.
+the time as a ratio to the first one's; draws the chart, a colour a back end.
 """
 
+import argparse
 import json
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
+from hrtrack.cli.evaluate import short_names
 from hrtrack.tracker.infer import open_network
 from hrtrack.train.evaluate import evaluate
 from hrtrack.train.plots import Point, plot_accuracy_against_time
-
-ROUNDS = 60
-THREADS = 2
+from hrtrack.train.predict import PoseNetwork
 
 
 def main() -> None:
-    labels, photos, chart, *models = sys.argv[1:]
-    networks = {}
-    for model in models:
-        path, _, precision = model.partition("@")
-        name = Path(path).stem + (f" {precision}" if precision else "")
-        networks[name] = open_network(
-            path, backend="openvino", threads=THREADS, precision=precision or "auto"
-        )
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("labels", type=Path)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("chart", type=Path)
+    parser.add_argument("models", nargs="+", metavar="MODEL[@BACKEND[:PRECISION]]")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=60)
+    options = parser.parse_args()
+    titles = short_names(list(dict.fromkeys(model.partition("@")[0] for model in options.models)))
+    networks: dict[str, PoseNetwork] = {}
+    groups: dict[str, str] = {}
+    with ExitStack() as stack:
+        for model in dict.fromkeys(options.models):
+            path, _, how = model.partition("@")
+            backend, _, precision = (how or "openvino").partition(":")
+            name = " ".join(filter(None, (titles[path], precision)))
+            if name in networks:
+                name = f"{name} {backend}"
+            networks[name] = open_network(
+                path, backend=backend, threads=options.threads, precision=precision or "auto"
+            )
+            groups[name] = backend
+            stack.callback(networks[name].close)
+        spent = medians(networks, options.rounds)
+        results = evaluate(networks, options.labels, options.photos)
+    reference = next(iter(spent.values()))
+    points = []
+    for result in results:
+        if result.pckh is None or result.pckh_interval is None:
+            sys.exit(f"{options.labels} has no head sizes, so there is no PCKh")
+        mean, taken = result.pckh["mean"] or 0.0, spent[result.name]
+        points.append(Point(result.name, taken, mean, result.pckh_interval, groups[result.name]))
+        row = {
+            "model": result.name,
+            "backend": groups[result.name],
+            "milliseconds": round(taken, 2),
+            "ratio": round(taken / reference, 3),
+            "pckh": round(mean, 2),
+            "ci95": [round(end, 2) for end in result.pckh_interval],
+        }
+        print(json.dumps(row))
+    plot_accuracy_against_time(
+        points,
+        options.chart,
+        accuracy=f"PCKh@0.5 on {options.labels.parent.name} {options.labels.stem} (%), "
+        "95 % interval",
+        time=f"ms a crop (batch 1, {options.threads} CPU threads)",
+    )
+
+
+def medians(networks: dict[str, PoseNetwork], rounds: int) -> dict[str, float]:
+    """Milliseconds of a call with one crop, all networks in turns."""
+    rng = np.random.default_rng(0)
     crops = {
-        name: np.random.default_rng(0).integers(0, 255, (1, *network.input_hw, 3), np.uint8)
+        name: rng.integers(0, 255, (1, *network.input_hw, 3), np.uint8)
         for name, network in networks.items()
     }
     taken: dict[str, list[float]] = {name: [] for name in networks}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, network in networks.items():
             begin = time.perf_counter()
             network(crops[name])
             taken[name].append(1000 * (time.perf_counter() - begin))
-    medians = {name: float(np.median(values)) for name, values in taken.items()}
-    reference = next(iter(medians.values()))
-    points = []
-    for result in evaluate(networks, Path(labels), Path(photos)):
-        if result.pckh is None or result.pckh_interval is None:
-            sys.exit(f"{labels} has no head sizes, so there is no PCKh")
-        mean = result.pckh["mean"] or 0.0
-        spent = medians[result.name]
-        points.append(Point(result.name, spent, mean, result.pckh_interval))
-        print(
-            json.dumps(
-                {
-                    "model": result.name,
-                    "milliseconds": round(spent, 2),
-                    "ratio": round(spent / reference, 3),
-                    "pckh": round(mean, 2),
-                    "ci95": [round(end, 2) for end in result.pckh_interval],
-                }
-            )
-        )
-    plot_accuracy_against_time(
-        points,
-        Path(chart),
-        accuracy="PCKh@0.5 on LSPE val (%), 95 % interval",
-        time=f"ms a crop (OpenVINO, {THREADS} threads, batch 1)",
-    )
+    return {name: float(np.median(values)) for name, values in taken.items()}
 
 
 if __name__ == "__main__":

@@ -184,15 +184,20 @@ def _ablate(
     config: str, overrides: tuple[str, ...], output: Path, settings: dict[str, Any]
 ) -> None:
     from ..configs.schema import load_config
-    from ..train.ablate import ablate
+    from ..train.ablate import ablate, summary
 
-    ablate(
+    scopes = settings["scopes"] or ("stem", "blocks", "all")
+    runs = ablate(
         load_config(config, overrides),
         output,
-        scopes=settings["scopes"] or ("stem", "blocks", "all"),
+        scopes=scopes,
         epochs=settings["epochs"],
         seeds=range(settings["seeds"]),
         device=settings["device"],
         quiet=settings["quiet"],
     )
+    click.echo("PCKh@0.5 after the last epoch, mean over seeds and standard deviation")
+    for scope in scopes:
+        for variant, (mean, spread, seeds) in summary(runs, scope).items():
+            click.echo(f"{scope:7} {variant:36} {mean:5.1f} +- {spread:.1f}  ({seeds} seeds)")
     click.echo(output)

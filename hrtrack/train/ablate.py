@@ -15,12 +15,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..configs.schema import TrainConfig
 from ..errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from .data.people import People
 
 Scope = Literal["stem", "blocks", "all"]
 DEFAULT = "default"
@@ -84,9 +88,30 @@ def ablate(
         varied = vary(config, variant, scope, seed, epochs)
         runs.append(_train(varied, folder / varied.name, variant, scope, seed, device, quiet))
         write_runs(runs, folder / RESULTS)
+    floor = median_pose_pckh(config)
     for scope in scopes:
-        plot_ablation(of_scope(runs, scope), scope, folder / f"{scope}.png")
+        plot_ablation(of_scope(runs, scope), scope, folder / f"{scope}.png", floor)
     return runs
+
+
+def median_pose_pckh(config: TrainConfig) -> float | None:
+    """The PCKh@0.5 of putting the training set's median pose into every validation box: what a
+    network that looks at nothing can reach. None without head sizes."""
+    from .data.sets import open_people
+    from .validate import mean_pckh
+
+    if config.data.val is None:
+        return None
+    people = open_people(config.data, config.data.train)
+    val = open_people(config.data, [config.data.val])
+    places = (people.keypoints - people.boxes[:, None, :2]) / _sides(people)
+    unlabelled = (people.weights <= 0)[..., None]
+    middle = np.ma.median(np.ma.array(places, mask=np.broadcast_to(unlabelled, places.shape)), 0)
+    return mean_pckh(val.boxes[:, None, :2] + middle.filled(0.5) * _sides(val), val)
+
+
+def _sides(people: People) -> NDArray[np.float32]:
+    return (people.boxes[:, 2:] - people.boxes[:, :2])[:, None]
 
 
 def planned(scopes: Sequence[Scope], seeds: Sequence[int]) -> list[tuple[str, Scope | None, int]]:

@@ -31,11 +31,11 @@ class Point:
     group: str = ""
 
 
-def plot_ablation(runs: Sequence[Run], scope: str, path: Path) -> None:
+def plot_ablation(runs: Sequence[Run], scope: str, path: Path, floor: float | None = None) -> None:
     """Validation mean per epoch: each variant alone, and all of them together.
 
     Thin lines are single runs; together, lines are means over seeds and bands reach from the
-    lowest to the highest seed.
+    lowest to the highest seed. ``floor`` is what an answer without looking gets, a dotted line.
     """
     variants = list(dict.fromkeys(run.variant for run in runs))
     figure, panels = _panels(len(variants) + 1)
@@ -50,6 +50,8 @@ def plot_ablation(runs: Sequence[Run], scope: str, path: Path) -> None:
         _together(panels[-1], chosen, variant, colour)
     panels[-1].set_title("all together", fontsize=10)
     for panel in panels:
+        if floor is not None:
+            panel.axhline(floor, color="0.5", linestyle=":", lw=1, label="median pose")
         panel.set(xlabel="epoch", ylim=(0, 1.4 * highest))
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8, loc="upper left")
@@ -73,9 +75,14 @@ def plot_accuracy_against_time(
     points: Sequence[Point], path: Path, *, accuracy: str, time: str
 ) -> None:
     """One point a model with its interval; upper left is better. ``time`` and ``accuracy``
-    label the axes."""
-    figure, (panel,) = _panels(1, width=6.4, height=4.2)
+    label the axes. A dashed line joins the models that no other beats in both."""
+    figure, (panel,) = _panels(1, width=6.8, height=4.4)
     groups = list(dict.fromkeys(point.group for point in points))
+    best = front(points)
+    panel.plot(
+        [point.milliseconds for point in best], [point.accuracy for point in best],
+        "--", color="0.6", lw=1, zorder=0,
+    )  # fmt: skip
     for group, colour in zip(groups, (*COLOURS, "tab:red", "tab:grey"), strict=False):
         chosen = [point for point in points if point.group == group]
         x = [point.milliseconds for point in chosen]
@@ -86,13 +93,25 @@ def plot_accuracy_against_time(
         for point in chosen:
             panel.annotate(
                 point.name, (point.milliseconds, point.accuracy),
-                xytext=(7, 5), textcoords="offset points", fontsize=8,
+                xytext=(7, 5), textcoords="offset points", fontsize=8.5,
             )  # fmt: skip
+    panel.text(0.01, 0.99, "\u2196 better", transform=panel.transAxes, va="top", color="0.45")
     panel.set(xlabel=time, ylabel=accuracy, xlim=(0, 1.3 * max(p.milliseconds for p in points)))
     panel.grid(alpha=0.3)
+    for side in ("top", "right"):
+        panel.spines[side].set_visible(False)
     if any(groups):
-        panel.legend(fontsize=8, loc="lower right")
+        panel.legend(fontsize=8.5, loc="lower right", frameon=False)
     figure.savefig(path, dpi=DPI)
+
+
+def front(points: Sequence[Point]) -> list[Point]:
+    """The models than which no other is as fast and more accurate, from fast to slow."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda one: (one.milliseconds, -one.accuracy)):
+        if not best or point.accuracy > best[-1].accuracy:
+            best.append(point)
+    return best
 
 
 def _panels(count: int, width: float = 3.4, height: float = 3.4) -> tuple[Any, list[Any]]:

@@ -114,6 +114,19 @@ def test_summary_by_hand() -> None:
     assert "no batch norm, identity activation" not in found
 
 
+def test_the_floor_is_what_the_median_pose_gets(sticks: Path) -> None:
+    config = load_config("tiny", [f"data.root={sticks}"])
+    floor = ablate.median_pose_pckh(config)
+    assert floor is not None
+    # Heads of 16 pixels, joints within some 10 of their median place: neither none nor all.
+    assert 5 < floor < 80
+    exact = load_config("tiny", [f"data.root={sticks}", "data.train.0.annotations=val.json"])
+    content = json.loads((sticks / "val.json").read_text())
+    content["annotations"] = content["annotations"][:1]
+    (sticks / "val.json").write_text(json.dumps(content))
+    assert ablate.median_pose_pckh(exact) == 100.0
+
+
 def test_it_needs_a_validation_set_with_heads(sticks: Path, tmp_path: Path) -> None:
     config = load_config("tiny", [f"data.root={sticks}", "data.val=null"])
     with pytest.raises(ConfigError, match=r"data\.val"):

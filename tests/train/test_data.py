@@ -74,6 +74,39 @@ def test_mpii_trains_and_resumes(mpii: tuple[Path, np.ndarray]) -> None:
     assert 0 <= float(last[3]) <= 100
 
 
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (("nose", "left_paw", "right_paw"), ((1, 2),)),
+        (("tail", "R_paw", "L_paw"), ((2, 1),)),
+        (("paw.L", "ball", "paw.R"), ((0, 2),)),
+        (("earLeft", "earRight", "left_eye"), ((0, 1),)),
+        (("lip", "rib", "l"), ()),
+    ],
+)
+def test_sides_are_paired_by_name(
+    names: tuple[str, ...], pairs: tuple[tuple[int, int], ...]
+) -> None:
+    from hrtrack.train.data.coco import skeleton_of
+
+    content = {"categories": [{"id": 1, "name": "dog", "keypoints": list(names)}]}
+    assert skeleton_of(content, Path("a.json")).flip_pairs == pairs
+
+
+def test_other_categories_are_left_out(sticks: Path) -> None:
+    content = json.loads((sticks / "train.json").read_text())
+    count = len(content["annotations"])
+    content["categories"].append({"id": 7, "name": "snake", "keypoints": ["head", "tail"]})
+    content["annotations"].append(
+        {**content["annotations"][0], "id": 999, "category_id": 7, "keypoints": [1, 1, 2, 5, 5, 2]}
+    )
+    path = sticks / "two.json"
+    path.write_text(json.dumps(content))
+    people = read_coco(_spec(), path, sticks / "images")
+    assert len(people) == count
+    assert 999 not in people.ids
+
+
 def test_custom_joints_come_from_the_file(sticks: Path) -> None:
     content = json.loads((sticks / "train.json").read_text())
     content["categories"][0] |= {"flip_pairs": [["left_hand", "right_hand"], [4, 5]]}

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from hrtrack.train.ablate import VARIANTS, Run
-from hrtrack.train.plots import Point, plot_ablation, plot_accuracy_against_time
+from hrtrack.train.plots import Point, front, plot_ablation, plot_accuracy_against_time
 
 BLUE, ORANGE, GREEN = (180, 119, 31), (14, 127, 255), (44, 160, 44)
 
@@ -53,3 +53,14 @@ def test_faster_stands_further_left(tmp_path: Path) -> None:
     assert fast.min() < slow.min()
     assert (fast < middle).any()
     assert (slow > middle).any()
+
+
+def test_the_front_leaves_out_whom_another_beats() -> None:
+    def point(name: str, milliseconds: float, accuracy: float) -> Point:
+        return Point(name, milliseconds, accuracy, (accuracy - 3, accuracy + 3))
+
+    points = [
+        point("slow and good", 20, 70), point("beaten", 22, 69), point("fast", 5, 60),
+        point("as fast, worse", 5, 58),
+    ]  # fmt: skip
+    assert [one.name for one in front(points)] == ["fast", "slow and good"]

@@ -9,6 +9,7 @@ Beyond the official fields these are understood, all optional: in the category `
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from .people import People, in_share
 from .photos import Photos
 
 DEFAULT_SIGMA = 0.079
+SIDE = re.compile(r"left|right|(?<![a-z0-9])[lr](?![a-z0-9])", re.IGNORECASE)
 COCO_AREA_SHARE = 0.53
 """Mean share of a person's box that the person covers in COCO."""
 
@@ -34,12 +36,14 @@ def read_coco(spec: SetSection, annotations: Path, images: Path) -> People:
     """
     content = _content(annotations)
     skeleton = skeleton_of(content, annotations)
+    own = _category(content, annotations).get("id")
+    everybody = [e for e in content["annotations"] if e.get("category_id", own) == own]
     photos = Photos(images)
     names = {image["id"]: str(image["file_name"]) for image in content["images"]}
-    rows = [_row(entry, spec, skeleton, annotations) for entry in content["annotations"]]
+    rows = [_row(entry, spec, skeleton, annotations) for entry in everybody]
     kept = [
         (row, entry)
-        for row, entry in zip(rows, content["annotations"], strict=True)
+        for row, entry in zip(rows, everybody, strict=True)
         if row is not None
         and int((row[:, 2] > 0).sum()) >= spec.min_joints
         and in_share(_name(names, entry, annotations), spec.share)
@@ -95,11 +99,8 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def skeleton_of(content: dict[str, Any], path: Path) -> Skeleton:
-    """The keypoint set that a COCO file's person category describes."""
-    found = [category for category in content["categories"] if category.get("keypoints")]
-    if not found:
-        raise DataError(f"{path}: no category has 'keypoints'; boxes alone cannot train a pose")
-    category = next((c for c in found if c.get("name") == "person"), found[0])
+    """The keypoint set that a COCO file's person category describes, or else its first one."""
+    category = _category(content, path)
     names = tuple(str(name) for name in category["keypoints"])
     if names == COCO17.joints:
         return COCO17
@@ -119,17 +120,34 @@ def skeleton_of(content: dict[str, Any], path: Path) -> Skeleton:
         raise DataError(f"{path}: its keypoint category does not fit together: {error}") from None
 
 
+def _category(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    found = [category for category in content["categories"] if category.get("keypoints")]
+    if not found:
+        raise DataError(f"{path}: no category has 'keypoints'; boxes alone cannot train a pose")
+    return next((c for c in found if c.get("name") == "person"), found[0])
+
+
 def _pair(names: tuple[str, ...], pair: Any) -> tuple[int, int]:
     a, b = (names.index(p) if isinstance(p, str) else int(p) - 1 for p in pair)
     return a, b
 
 
 def _pairs_by_name(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    """Joints that are called the same but for ``left`` and ``right``."""
-    partner = {name: name.replace("left", "right") for name in names if "left" in name}
+    """Joints that are called the same but for ``left`` and ``right``, or ``l`` and ``r`` apart."""
+    sides = [_sided(name) for name in names]
     return tuple(
-        (names.index(left), names.index(right)) for left, right in partner.items() if right in names
+        (left, sides.index((stem, "r")))
+        for left, (stem, side) in enumerate(sides)
+        if side == "l" and (stem, "r") in sides
     )
+
+
+def _sided(name: str) -> tuple[str, str]:
+    """A joint's name without its side, and the side: l, r or nothing."""
+    found = SIDE.search(name)
+    if found is None:
+        return name.lower(), ""
+    return f"{name[: found.start()]}*{name[found.end() :]}".lower(), found[0][0].lower()
 
 
 def _row(
