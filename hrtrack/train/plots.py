@@ -52,7 +52,7 @@ def plot_ablation(runs: Sequence[Run], scope: str, path: Path, floor: float | No
     for panel in panels:
         if floor is not None:
             panel.axhline(floor, color="0.5", linestyle=":", lw=1, label="median pose")
-        panel.set(xlabel="epoch", ylim=(0, 1.4 * highest))
+        panel.set(xlabel="epoch", ylim=(0, 1.6 * highest))
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8, loc="upper left")
     panels[0].set_ylabel("validation PCKh@0.5, mean (%)")
