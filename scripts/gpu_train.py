@@ -132,19 +132,21 @@ class Training:
         source = self.people.batches(self.plan.parts(0, self.first + self.seen))
         done = self.progress()
         with Log(options.output / "log.csv", self.seen) as log:
-            saved = passed()
-            while (share := done()) < 1:
+            saved, begun = passed(), self.step
+            # At least one look, however long the packs took to read.
+            while (share := done()) < 1 or self.step == begun:
                 place = options.part[0] + share * (options.part[1] - options.part[0])
                 losses = []
                 for _ in range(LOOK_EVERY if self.device.type == "cuda" else 1):
                     rate = learning_rate(fit, self.step, place)
                     losses.append(self.learn(next(source), rate, pixels))
                 # Reading the losses waits for the device, which may not run far behind the clock.
-                if log.add(torch.stack(losses).tolist(), self.step, self.seen, place, done() >= 1):
+                if log.add(torch.stack(losses).tolist(), self.step, self.seen, place):
                     raise ModelError("the loss is no number any more; the last save is good")
                 if passed() - saved > 60 * options.save_minutes and done() < 1:
                     log.say(f"{passed():.0f} s: PCKh@0.5 {self.save()}")
                     saved = passed()
+            log.write()
             score = self.save()
         print(f"done after {passed():.0f} s: {self.seen} crops seen, PCKh@0.5 {score or '-'}")
 
@@ -203,6 +205,7 @@ class Log:
         self.rows = csv.writer(self.file)
         self.rows.writerow(("step", "seen", "share", "seconds", "loss", "images_per_second"))
         self.losses: list[float] = []
+        self.now = 0, seen, 0.0
         self.began, self.seen = passed(), seen
 
     def __enter__(self) -> "Log":
@@ -211,19 +214,27 @@ class Log:
     def __exit__(self, *error: object) -> None:
         self.file.close()
 
-    def add(self, losses: list[float], step: int, seen: int, share: float, last: bool) -> bool:
+    def add(self, losses: list[float], step: int, seen: int, share: float) -> bool:
         """Takes note; true when a loss is no number."""
         self.losses += losses
-        now = passed()
-        if last or now - self.began > LOG_SECONDS:
-            loss = float(np.mean(self.losses))
-            speed = (seen - self.seen) / max(now - self.began, 1e-9)
-            numbers = (f"{share:.4f}", f"{now:.0f}", f"{loss:.4f}", f"{speed:.1f}")
-            self.rows.writerow((step, seen, *numbers))
-            self.file.flush()
-            self.say(f"{now:.0f} s: step {step}, loss {loss:.4f}, {speed:.0f} images/s")
-            self.losses, self.began, self.seen = [], now, seen
+        self.now = step, seen, share
+        if passed() - self.began > LOG_SECONDS:
+            self.write()
         return not np.isfinite(losses).all()
+
+    def write(self) -> None:
+        """What was noted since the last row."""
+        if not self.losses:
+            return
+        (step, seen, share), now = self.now, passed()
+        loss = float(np.mean(self.losses))
+        speed = (seen - self.seen) / max(now - self.began, 1e-9)
+        self.rows.writerow(
+            (step, seen, f"{share:.4f}", f"{now:.0f}", f"{loss:.4f}", f"{speed:.1f}")
+        )
+        self.file.flush()
+        self.say(f"{now:.0f} s: step {step}, loss {loss:.4f}, {speed:.0f} images/s")
+        self.losses, self.began, self.seen = [], now, seen
 
     def say(self, text: str) -> None:
         """Prints it at once, for a command that may be cut off."""

@@ -96,9 +96,10 @@ def test_from_packs_to_weights_without_most_packages(sticks: Path, tmp_path: Pat
 
 
 def test_a_packed_validation_agrees_with_the_trainings_own(sticks: Path, tmp_path: Path) -> None:
+    from hrtrack.geometry import transform
     from hrtrack.models.info import PoseInfo
     from hrtrack.train.loop import train_pose
-    from hrtrack.train.validate import validate
+    from hrtrack.train.validate import _crops, validate
 
     sys.path.insert(0, str(ROOT / "scripts"))
     try:
@@ -114,5 +115,13 @@ def test_a_packed_validation_agrees_with_the_trainings_own(sticks: Path, tmp_pat
     paths = write_packs(people, tmp_path, "val", side=160, padding=1.25, quality=95)
     given = gpu_train.namespace(config.model_dump(mode="json"))
     info = PoseInfo(people.skeleton, described.input_hw, described.sigma)
-    _, oks = gpu_train.Validator(*read_packs(paths, CPU), info, given)(network)
-    assert oks == pytest.approx(validate(network, people, described, config, CPU).oks, abs=0.03)
+    packed = gpu_train.Validator(*read_packs(paths, CPU), info, given)
+    rows, crops, affines = next(_crops(people, described.input_hw, config.input.padding))
+    seen = torch.cat([batch.crops for batch in packed.batches]).numpy()
+    assert np.abs(seen.astype(float) - crops).mean() < 8
+    np.testing.assert_allclose(
+        packed.people.keypoints, transform(people.keypoints[rows], affines), atol=0.01
+    )
+    direct = validate(network, people, described, config, CPU)
+    # Cut twice and compressed, the crops are a little softer.
+    assert packed(network)[1] == pytest.approx(direct.oks, abs=0.06)
