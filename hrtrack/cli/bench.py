@@ -15,7 +15,7 @@ from ..errors import UsageError
 from .export import build_engine
 
 
-@click.group()
+@click.group(short_help="Measure the speed of the loop or of a network.")
 def bench() -> None:
     """Measure speed: the whole pipeline, or the networks alone."""
 

@@ -13,7 +13,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.group("eval", invoke_without_command=True)
+@click.group("eval", invoke_without_command=True, short_help="Measure models on labelled data.")
 @click.option(
     "--annotations",
     type=FILE,

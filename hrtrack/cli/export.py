@@ -21,7 +21,7 @@ CALIBRATION_CROPS = 100
 """With so many the bundled model loses nothing (BENCHMARKS.md); the time grows with them."""
 
 
-@click.command()
+@click.command(short_help="Convert a model to ONNX, OpenVINO or TensorRT.")
 @click.argument("weights")
 @click.option(
     "--to",

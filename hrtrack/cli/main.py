@@ -106,7 +106,7 @@ class Reconnect(click.ParamType):
     "--save",
     multiple=True,
     metavar="[FORMAT:]PATH",
-    help="Results, by suffix or format: jsonl, csv, coco, openpose, mot; - is JSONL on "
+    help="Results, by suffix or format: jsonl, csv, coco, openpose, mot, parquet; - is JSONL on "
     "stdout. Repeatable.",
 )
 @option(

@@ -7,7 +7,7 @@ import click
 from ..errors import ModelError
 
 
-@click.group(invoke_without_command=True)
+@click.group(invoke_without_command=True, short_help="List models that have a name; fetch them.")
 @click.pass_context
 def models(ctx: click.Context) -> None:
     """List the models that have a name; `hrtrack models fetch NAME` downloads one."""

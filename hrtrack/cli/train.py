@@ -13,7 +13,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 DETECTOR, ACTION, POSE = "detector", "action", "pose"
 
 
-@click.command()
+@click.command(short_help="Train a pose network, a detector or an action network.")
 @click.argument("config", required=False)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--output", "-o", type=FOLDER, help="Where the run goes.  [default: runs/CONFIG]")
