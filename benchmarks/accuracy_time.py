@@ -1,9 +1,9 @@
 """Accuracy against time: pose models on the same labelled crops, on any back ends.
 
-    python benchmarks/accuracy_time.py val.json photos chart.png MODEL[@BACKEND[:PRECISION]] ...
+    python benchmarks/accuracy_time.py val.json photos chart.png MODEL[@[BACKEND:]PRECISION] ...
 
 MODEL is a name of `hrtrack models` or a file, BACKEND as for `hrtrack --backend` (openvino where it
-is left out), for example body_fast@openvino:bf16. Accuracy is PCKh@0.5 without flip test, with
+is left out), for example body_fast@bf16, body_fast@torch, body_fast@torch:fp32. Accuracy is PCKh@0.5 without flip test, with
 its 95 % interval over people. Time is the median of single-crop calls, taken in turns, so that
 whatever else the machine does slows every model alike. Prints one line of JSON a model, with
 the time as a ratio to the first one's; draws the chart, a colour a back end.
@@ -24,13 +24,15 @@ from hrtrack.train.evaluate import evaluate
 from hrtrack.train.plots import Point, plot_accuracy_against_time
 from hrtrack.train.predict import PoseNetwork
 
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("labels", type=Path)
     parser.add_argument("photos", type=Path)
     parser.add_argument("chart", type=Path)
-    parser.add_argument("models", nargs="+", metavar="MODEL[@BACKEND[:PRECISION]]")
+    parser.add_argument("models", nargs="+", metavar="MODEL[@[BACKEND:]PRECISION]")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=60)
     options = parser.parse_args()
@@ -41,6 +43,8 @@ def main() -> None:
         for model in dict.fromkeys(options.models):
             path, _, how = model.partition("@")
             backend, _, precision = (how or "openvino").partition(":")
+            if backend in PRECISIONS:
+                backend, precision = "openvino", backend
             name = " ".join(filter(None, (titles[path], precision)))
             if name in networks:
                 name = f"{name} {backend}"

@@ -186,7 +186,7 @@ def _ablate(
     from ..configs.schema import load_config
     from ..train.ablate import ablate, summary
 
-    scopes = settings["scopes"] or ("stem", "blocks", "all")
+    scopes: Any = settings["scopes"] or ("stem", "blocks", "all")
     runs = ablate(
         load_config(config, overrides),
         output,
