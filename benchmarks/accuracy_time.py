@@ -3,10 +3,11 @@
     python benchmarks/accuracy_time.py val.json photos chart.png MODEL[@[BACKEND:]PRECISION] ...
 
 MODEL is a name of `hrtrack models` or a file, BACKEND as for `hrtrack --backend` (openvino where it
-is left out), for example body_fast@bf16, body_fast@torch, body_fast@torch:fp32. Accuracy is PCKh@0.5 without flip test, with
-its 95 % interval over people. Time is the median of single-crop calls, taken in turns, so that
-whatever else the machine does slows every model alike. Prints one line of JSON a model, with
-the time as a ratio to the first one's; draws the chart, a colour a back end.
+is left out), for example body_fast@bf16, body_fast@torch, body_fast@torch:fp32. Accuracy is
+PCKh@0.5 without flip test, with its 95 % interval over people. Time is the median of single-crop
+calls, taken in turns, so that whatever else the machine does slows every model alike. Prints one
+line of JSON a model, with the time as a ratio to the first one's; draws the chart, a colour a
+back end.
 """
 
 import argparse
