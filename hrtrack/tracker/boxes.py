@@ -16,6 +16,7 @@ from .assign import match
 from .associate import Tracks
 from .extent import person_boxes
 from .frame import Frame
+from .held import HeldBoxes
 from .pace import Pace
 from .state import Live
 
@@ -80,28 +81,32 @@ class People:
         self._max_people = max_people
         self._worker = ThreadPoolExecutor(1, "detector") if background else None
         self._pending: _Pending | None = None
-        self._scores = np.zeros(0)  # box scores of the boxes given last
+        # Of the boxes given last: their scores, and whether the detector had a say in them.
+        self._scores, self._fresh = np.zeros(0), np.zeros(0, bool)
+        self._held = HeldBoxes()
 
     def boxes(self, frame: Frame, tracks: Tracks) -> tuple[Floats, Floats, bool]:
         """The boxes (N, 4) of a frame, their scores (N,), and whether the detector had a say."""
         live = tracks.live(frame.time)
         scores = self._scores[live.rows] if len(self._scores) else np.zeros(len(live))
-        followed = self._followed(live, tracks)
+        fresh = self._fresh[live.rows] if len(self._fresh) else np.zeros(len(live), bool)
+        followed = self._followed(live, tracks, fresh)
         height, width = frame.image.shape[:2]
         inside = _visible(followed, width, height) >= self.options.visible
         found = self._detect(frame, live, tracks)
         confirmed = live.ids > 0
         if found is None:
             boxes, scores, old = followed[inside], scores[inside], confirmed[inside]
+            fresh = np.zeros(len(boxes), bool)
         else:
-            boxes, scores, old = self._merge(
+            boxes, scores, old, fresh = self._merge(
                 found, followed[inside], scores[inside], confirmed[inside], tracks.lost(frame.time)
             )
         if self._max_people is not None and len(boxes) > self._max_people:
             first = np.lexsort((-scores, ~old))[: self._max_people]
             first.sort()
-            boxes, scores = boxes[first], scores[first]
-        self._scores = scores
+            boxes, scores, fresh = boxes[first], scores[first], fresh[first]
+        self._scores, self._fresh = scores, fresh
         self.pace.count(len(boxes))
         return boxes, scores, found is not None
 
@@ -110,14 +115,16 @@ class People:
         if self._worker is not None:
             self._worker.shutdown(wait=True, cancel_futures=True)
 
-    def _followed(self, live: Live, tracks: Tracks) -> Floats:
-        """Boxes (T, 4) of the people in view, from their joints as far as these are certain."""
+    def _followed(self, live: Live, tracks: Tracks, fresh: NDArray[np.bool_]) -> Floats:
+        """Boxes (T, 4) of the people in view: the more joints are certain, the more these shape
+        them, and the less the box that the detector drew (``fresh``: in the frame before)."""
         if len(live) == 0:
             return np.zeros((0, 4))
-        body, share = person_boxes(
-            live.keypoints, live.scores, tracks.reach, self.options.joint_score
-        )
-        return share[:, None] * body + (1.0 - share[:, None]) * live.boxes
+        least = self.options.joint_score
+        body, share = person_boxes(live.keypoints, live.scores, tracks.reach, least)
+        held = self._held.update(live, live.scores >= least, fresh)
+        weight = share[:, None] ** 2
+        return weight * body + (1.0 - weight) * held
 
     def _detect(self, frame: Frame, live: Live, tracks: Tracks) -> Found | None:
         """Fresh detections, None where the detector has nothing to say about this frame."""
@@ -147,7 +154,7 @@ class People:
         scores: Floats,
         confirmed: NDArray[np.bool_],
         lost: Floats,
-    ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    ) -> tuple[Floats, Floats, NDArray[np.bool_], NDArray[np.bool_]]:
         """Detections and followed boxes as one list; a detection renews the box it belongs to.
 
         A detection where someone ``lost`` would be by now belongs to nobody in view: it must not
@@ -167,10 +174,14 @@ class People:
         share = options.detection_weight
         kept[rows] = share * boxes[columns] + (1 - share) * followed[rows]
         scores[rows] = marks[columns]
+        renewed = np.zeros(len(kept), bool)
+        renewed[rows] = True
+        count = int(new.sum())
         return (
             np.concatenate([kept, boxes[new]]),
             np.concatenate([scores, marks[new]]),
-            np.concatenate([confirmed, np.zeros(int(new.sum()), bool)]),
+            np.concatenate([confirmed, np.zeros(count, bool)]),
+            np.concatenate([renewed, np.ones(count, bool)]),
         )
 
 

@@ -1,5 +1,6 @@
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hrtrack.tracker.associate import Tracks
 from hrtrack.tracker.boxes import BoxOptions, People
 from hrtrack.tracker.extent import person_boxes, reaches
 from hrtrack.tracker.frame import Frame
+from hrtrack.tracker.held import HeldBoxes
 
 from .people import FIGURE, frame
 
@@ -72,6 +74,43 @@ def test_the_detector_looks_every_so_often_and_people_are_followed_in_between() 
         assert found.ids.tolist() == [1, 2]
         truth = frame(i, 0.0, scene.walk(i)).boxes
         assert (np.diag(iou(found.boxes, truth)) > 0.6).all()
+
+
+class Webcam(Scene):
+    """The same people, but only faces and shoulders are certain."""
+
+    def estimate(self, boxes: NDArray[np.floating], scores: NDArray[np.floating]) -> Poses:
+        poses = super().estimate(boxes, scores)
+        poses.scores[:, 7:] = 0.1
+        return poses
+
+
+def test_a_box_that_reaches_beyond_the_certain_joints_does_not_shrink() -> None:
+    scene = Webcam(lambda i: [(100 + 2.0 * i, 20)])
+    poses = scene.run(People(scene.detect, every=1000), Tracks(COCO17), 60)
+    assert scene.looks == [0]
+    for i, found in enumerate(poses):
+        truth = frame(i, 0.0, scene.walk(i)).boxes
+        assert iou(found.boxes, truth)[0, 0] > 0.7
+        np.testing.assert_allclose(found.boxes[0, 2:] - found.boxes[0, :2], SIZE, rtol=0.15)
+
+
+def test_a_held_box_grows_with_its_joints() -> None:
+    tracks = Tracks(COCO17)
+    first = frame(0, 0.0, [(100, 50)])
+    tracks.update(first, True)
+    held = HeldBoxes()
+    before = tracks.live(0.0)
+    certain = np.ones((1, len(COCO17)), bool)
+    np.testing.assert_allclose(held.update(before, certain, np.array([True])), before.boxes)
+    corner = first.boxes[0, :2]
+    nearer = replace(before, keypoints=corner + 1.5 * (before.keypoints - corner) + 20)
+    box = held.update(nearer, certain, np.array([False]))
+    expected = (before.boxes.reshape(2, 2) - corner) * 1.5 + corner + 20
+    np.testing.assert_allclose(box.reshape(2, 2), expected, atol=0.5)
+    few = np.zeros_like(certain)
+    few[0, :2] = True
+    np.testing.assert_allclose(held.update(nearer, few, np.array([False])), before.boxes)
 
 
 def test_a_lost_person_brings_the_detector_early_and_once() -> None:
