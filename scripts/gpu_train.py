@@ -1,7 +1,7 @@
 """Trains a pose network from packs on a borrowed GPU, by the clock (docs/gpu_training.md).
 
     python scripts/gpu_train.py --packs DIR --output OUT --minutes 9.5 [--part 0 0.4]
-        [--init weights.safetensors] [--state /tmp/state.pt]
+        [--init weights.safetensors] [--state ../state.pt]
 
 Needs torch, numpy, OpenCV and safetensors only. Everything stays on the device. Writes the running
 average as OUT/weights.safetensors in float16 every --save-minutes and at the end, and

@@ -19,7 +19,7 @@ from .worst import FAR, distances, save_sheet
 
 Floats = NDArray[np.floating]
 Pixels = NDArray[np.uint8]
-COLUMNS, ROWS = 8, 2
+COLUMNS = 8
 TILE, FINE = 176, 3
 """Side of a tile, and how many times finer it is drawn than it is shown."""
 HEADING, CAPTION, MARGIN = 30, 20, 6
