@@ -15,16 +15,19 @@ PADDING = 1.25
 
 def iou(a: Floats, b: Floats) -> Floats:
     """Intersection over union of every box in ``a`` (N, 4) with every one in ``b`` (M, 4)."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    overlap = np.clip(high - low, 0, None).prod(axis=2)
-    union = area(a)[:, None] + area(b)[None] - overlap
+    # Coordinate by coordinate: a sum or product over an axis of two costs ten times the addition.
+    (left, top, right, bottom), (left_b, top_b, right_b, bottom_b) = a.T[:, :, None], b.T
+    wide = np.minimum(right, right_b) - np.maximum(left, left_b)
+    tall = np.minimum(bottom, bottom_b) - np.maximum(top, top_b)
+    overlap = np.maximum(wide, 0.0) * np.maximum(tall, 0.0)
+    union = area(a)[:, None] + area(b) - overlap
     return overlap / np.maximum(union, 1e-9)
 
 
 def area(boxes: Floats) -> Floats:
     """The areas (N,) of boxes (N, 4)."""
-    return np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1)
+    left, top, right, bottom = boxes.T
+    return np.maximum(right - left, 0.0) * np.maximum(bottom - top, 0.0)
 
 
 def oks(a: Floats, b: Floats, areas: Floats, sigmas: Floats, valid: Floats | None = None) -> Floats:

@@ -10,7 +10,10 @@ import pytest
 
 from hrtrack import Tracker
 from hrtrack.cli import main
+from hrtrack.cli.outputs import painter
+from hrtrack.tracker.draw import DrawOptions
 from hrtrack.tracker.sinks.jsonl import read_jsonl
+from hrtrack.tracker.source import open_source
 
 from .clips import canvas, count_frames, moving_portrait
 
@@ -40,6 +43,25 @@ def test_one_command_annotates_and_saves(clip: Path, tmp_path: Path) -> None:
     redraw = ("--source", str(clip), "--redraw", str(results), "--output", str(again))
     assert run(*redraw) == 0
     assert count_frames(again) == FRAMES
+
+
+def test_a_frame_may_be_drawn_when_the_loop_is_further_on(clip: Path) -> None:
+    layers = DrawOptions.parse("skeleton,heatmaps", 0.3)
+    with Tracker() as tracker:
+        pictures = []
+        for late in (False, True):
+            with open_source(str(clip)) as source:
+                frames = list(source)[:6]
+            pipeline = tracker.pipeline(keep_heatmaps=True)
+            paint = painter(tracker.skeleton, layers, pipeline)
+            waiting = []
+            for frame in frames:
+                waiting.append(paint(frame, pipeline.step(frame)))
+                if not late:
+                    waiting[-1]()
+            pictures.append([draw() for draw in waiting] if late else [f.image for f in frames])
+    np.testing.assert_array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[0][0], pictures[0][5])
 
 
 def test_outputs_are_not_replaced_unasked(

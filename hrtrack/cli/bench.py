@@ -144,9 +144,11 @@ def _measured(
         drawn = measure.bench_pipeline(
             bare.name, tracker.pipeline(), tracker.skeleton, _copies(frames), drawing=drawing
         )
+        beside = sum(stage.per_frame for stage in drawn.stages if stage.stage == "draw")
         click.echo(
-            f"beyond the networks, drawing included: {drawn.own_ms:.2f} ms a frame with "
-            f"{drawn.people:.1f} people (allowance {2 + 0.2 * drawn.people:.2f})"
+            f"beyond the networks: {drawn.own_ms:.2f} ms a frame with {drawn.people:.1f} people "
+            f"(allowance {2 + 0.2 * drawn.people:.2f}), while {beside:.2f} ms of drawing go on "
+            "beside the next frame"
         )
         poses = []
         if main:

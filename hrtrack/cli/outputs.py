@@ -16,7 +16,7 @@ from ..poses import Poses
 from ..skeleton import Skeleton
 from ..tracker.draw import DrawOptions, draw, draw_heatmaps
 from ..tracker.frame import Frame
-from ..tracker.loop import Pipeline
+from ..tracker.loop import Picture, Pipeline
 from ..tracker.replay import Replay
 from ..tracker.sinks.base import Run, Sink
 from ..tracker.sinks.targets import SUFFIXES, Target, parse_save
@@ -152,17 +152,27 @@ def _tell(address: str) -> None:
 
 def painter(
     skeleton: Skeleton, layers: DrawOptions, poser: Pipeline | Replay
-) -> Callable[[Frame, Poses], NDArray[np.uint8]]:
-    """Draws onto the frame itself: nobody reads it after the sinks."""
+) -> Callable[[Frame, Poses], Picture]:
+    """What draws a frame, later, onto the frame itself: nobody reads it after the sinks."""
+    if isinstance(poser, Replay):
+        return lambda frame, poses: lambda: draw(_canvas(frame), poses, skeleton, layers)
+    estimate, stopwatch = poser.estimate, poser.stopwatch
 
-    def paint(frame: Frame, poses: Poses) -> NDArray[np.uint8]:
-        image = frame.image if frame.image.flags.writeable else frame.image.copy()
-        if isinstance(poser, Pipeline):
-            with poser.stopwatch.stage("draw"):
-                maps, to_image = poser.estimate.heatmaps, poser.estimate.affines
+    def paint_later(frame: Frame, poses: Poses) -> Picture:
+        # By the time of drawing the estimator may be at the next frame.
+        maps, to_image = estimate.heatmaps, estimate.affines
+
+        def paint() -> NDArray[np.uint8]:
+            with stopwatch.stage("draw"):
+                image = _canvas(frame)
                 if maps is not None and to_image is not None:
-                    draw_heatmaps(image, maps, to_image, poser.estimate.network.input_hw)
+                    draw_heatmaps(image, maps, to_image, estimate.network.input_hw)
                 return draw(image, poses, skeleton, layers)
-        return draw(image, poses, skeleton, layers)
 
-    return paint
+        return paint
+
+    return paint_later
+
+
+def _canvas(frame: Frame) -> NDArray[np.uint8]:
+    return frame.image if frame.image.flags.writeable else frame.image.copy()

@@ -305,7 +305,7 @@ def _matched(
     if not people.any() or not given.any():
         return np.zeros(0, np.intp), np.zeros(0, np.intp)
     some_rows, some_columns = np.flatnonzero(people), np.flatnonzero(given)
-    rows, columns = match(similarity[np.ix_(some_rows, some_columns)])
+    rows, columns = match(similarity[some_rows[:, None], some_columns])
     return some_rows[rows], some_columns[columns]
 
 

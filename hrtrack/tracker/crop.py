@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,8 @@ from .. import geometry
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+FEW = 4
+"""Fewer crops are not worth handing half of them to a second thread."""
 
 
 class Cropper:
@@ -24,6 +28,7 @@ class Cropper:
         self.input_hw = input_hw
         self.padding = padding
         self._batch = np.empty((0, *input_hw, 3), np.uint8)
+        self._helper = ThreadPoolExecutor(1, "crop")
 
     def __call__(
         self, image_HW3: NDArray[np.uint8], boxes: NDArray[np.floating]
@@ -44,22 +49,40 @@ class Cropper:
         if len(self._batch) < len(boxes):
             self._batch = np.empty((len(boxes), height, width, 3), np.uint8)
         crops_NHW3 = self._batch[: len(boxes)]
-        whole = [0, 0, width, height]
-        for crop_HW3, source, target in zip(
-            crops_NHW3, sources.tolist(), targets.tolist(), strict=True
-        ):
-            if target != whole:
-                crop_HW3[...] = 0
-            left, top, right, bottom = target
-            if left < right and top < bottom:
-                x0, y0, x1, y1 = source
-                cv2.resize(
-                    image_HW3[y0:y1, x0:x1],
-                    (right - left, bottom - top),
-                    dst=crop_HW3[top:bottom, left:right],
-                    interpolation=cv2.INTER_LINEAR,
-                )
+        half = len(boxes) // 2 if len(boxes) >= FEW else len(boxes)
+        parts = sources.tolist(), targets.tolist()
+        rest = None
+        if half < len(boxes):  # OpenCV resizes without Python's lock
+            rest = self._helper.submit(
+                _resize, image_HW3, crops_NHW3[half:], parts[0][half:], parts[1][half:]
+            )
+        _resize(image_HW3, crops_NHW3[:half], parts[0][:half], parts[1][:half])
+        if rest is not None:
+            rest.result()
         return crops_NHW3, to_image
+
+
+def _resize(
+    image_HW3: NDArray[np.uint8],
+    crops_NHW3: NDArray[np.uint8],
+    sources: list[list[int]],
+    targets: list[list[int]],
+) -> None:
+    """Fills crops, each from its part of the image onto its own part; the rest is black."""
+    height, width = crops_NHW3.shape[1:3]
+    whole = [0, 0, width, height]
+    for crop_HW3, source, target in zip(crops_NHW3, sources, targets, strict=True):
+        if target != whole:
+            crop_HW3[...] = 0
+        left, top, right, bottom = target
+        if left < right and top < bottom:
+            x0, y0, x1, y1 = source
+            cv2.resize(
+                image_HW3[y0:y1, x0:x1],
+                (right - left, bottom - top),
+                dst=crop_HW3[top:bottom, left:right],
+                interpolation=cv2.INTER_LINEAR,
+            )
 
 
 def cuts(

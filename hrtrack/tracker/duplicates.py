@@ -22,7 +22,9 @@ def unique(poses: Poses, sigmas: Floats, threshold: float) -> NDArray[np.intp]:
     count = len(poses)
     if count < 2:
         return np.arange(count)
-    first, second = np.nonzero(np.triu(iou(poses.boxes, poses.boxes) >= MIN_IOU, 1))
+    first, second = np.nonzero(iou(poses.boxes, poses.boxes) >= MIN_IOU)
+    later = second > first
+    first, second = first[later], second[later]
     if len(first) == 0:
         return np.arange(count)
     areas = area(poses.boxes)
@@ -35,11 +37,13 @@ def unique(poses: Poses, sigmas: Floats, threshold: float) -> NDArray[np.intp]:
     same = similarity > threshold
     if not same.any():
         return np.arange(count)
-    alike = np.zeros((count, count), bool)
-    alike[first[same], second[same]] = alike[second[same], first[same]] = True
+    rivals: dict[int, set[int]] = {}
+    for one, other in zip(first[same].tolist(), second[same].tolist(), strict=True):
+        rivals.setdefault(one, set()).add(other)
+        rivals.setdefault(other, set()).add(one)
     order = np.lexsort((-poses.scores.mean(axis=1), -poses.person_scores))
-    kept: list[int] = []
+    gone: set[int] = set()
     for person in order.tolist():
-        if not alike[person, kept].any():
-            kept.append(person)
-    return np.sort(np.array(kept))
+        if person in rivals and person not in gone:
+            gone |= rivals[person]
+    return np.delete(np.arange(count), sorted(gone))

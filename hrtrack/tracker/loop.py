@@ -77,17 +77,18 @@ def run(
     pipeline: Poser,
     sinks: Writer,
     progress: Meter,
-    picture: Callable[[Frame, Poses], NDArray[np.uint8]],
+    picture: Callable[[Frame, Poses], Picture],
 ) -> int:
     """Takes every frame from the source through the pipeline to the sinks.
 
-    ``picture`` draws a frame; it is called only when a sink wants to see one. Returns the
-    number of frames. Whatever ends the loop, the caller's ``with`` closes the sinks.
+    ``picture`` gives what draws a frame, for the sinks to call, be it later and on another
+    thread. Returns the number of frames. Whatever ends the loop, the caller's ``with`` closes the
+    sinks.
     """
     count = 0
     for frame in frames:
         poses = pipeline.step(frame)
-        go_on = sinks.write(frame, poses, lambda f=frame, p=poses: picture(f, p))  # type: ignore[misc]
+        go_on = sinks.write(frame, poses, picture(frame, poses))
         progress.step(frame, poses)
         count += 1
         if not go_on:

@@ -64,7 +64,9 @@ def test_stages_add_up_to_the_loop() -> None:
     assert list(stages) == ["detect", "crop", "infer", "associate", "draw"]
     assert report.people == pytest.approx(1, abs=0.2)
     loop_ms = 1e3 / report.fps
-    assert sum(stage.per_frame for stage in report.stages) <= loop_ms
+    # Drawing goes on beside the loop.
+    on_the_loop = [s.per_frame for s in report.stages if s.stage != "draw"]
+    assert sum(on_the_loop) <= loop_ms
     networks = stages["detect"].per_frame + stages["infer"].per_frame
     assert report.own_ms == pytest.approx(loop_ms - networks, rel=0.01)
     assert stages["crop"].p50 <= stages["crop"].p95 <= stages["crop"].p99

@@ -45,6 +45,16 @@ def test_crops_come_from_their_boxes_and_map_back() -> None:
     assert gap.mean() < 0.3
 
 
+def test_a_crop_does_not_depend_on_who_else_is_there() -> None:
+    """Many are cut on two threads."""
+    image = np.random.default_rng(0).integers(0, 256, (250, 250, 3), np.uint8)
+    together, maps = Cropper((256, 192))(image, BOXES)
+    for i in range(len(BOXES)):
+        alone, its_map = Cropper((256, 192))(image, BOXES[i : i + 1])
+        np.testing.assert_array_equal(together[i], alone[0])
+        np.testing.assert_array_equal(maps[i], its_map[0])
+
+
 def test_windows_are_those_of_the_official_code_to_half_a_pixel() -> None:
     windows = geometry.crop_boxes(BOXES, 192 / 256)
     _, to_image = Cropper((256, 192))(ramp(250, 250), BOXES)

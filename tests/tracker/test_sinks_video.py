@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -161,7 +162,7 @@ def test_a_picture_of_another_size_is_fitted_in(tmp_path: Path) -> None:
         part = tmp_path / "o.part.mp4"
         encoder = Encoder(part, source, Fraction(0), {}, Stopwatch())
         for frame, size in zip(source, [(96, 64), (40, 120)], strict=True):
-            encoder.write(stamped(frame.index, size), frame)
+            encoder.write(partial(stamped, frame.index, size), frame)
         encoder.finish(0)
     with av.open(str(part)) as out:
         assert [(f.width, f.height) for f in out.decode(video=0)] == [(96, 64)] * 2
@@ -202,7 +203,7 @@ def test_frames_without_timestamps_get_them_from_their_time(tmp_path: Path) -> N
         part = tmp_path / "o.part.mp4"
         encoder = Encoder(part, source, Fraction(0), {}, Stopwatch())
         for i in range(4):
-            encoder.write(stamped(i), Frame(i, i * 0.2, stamped(i)))
+            encoder.write(partial(stamped, i), Frame(i, i * 0.2, stamped(i)))
         encoder.finish(None)
     assert contents(part)[1] == pytest.approx([0, 0.2, 0.4, 0.6], abs=1e-3)
 
@@ -218,7 +219,7 @@ with open_source(sys.argv[1]) as s, open_sinks(
     [parse_save("video:-")], source=s, skeleton=COCO17
 ) as k:
     for f in s:
-        if not k.write(f, Poses.empty(f.index, f.time, 17), lambda: f.image):
+        if not k.write(f, Poses.empty(f.index, f.time, 17), lambda f=f: f.image):
             print("stopped", file=sys.stderr)
             break
 """
@@ -263,7 +264,7 @@ try:
         [parse_save(out) for out in sys.argv[2:4]], source=s, skeleton=COCO17
     ) as k:
         for f in s:
-            k.write(f, Poses.empty(f.index, f.time, 17), lambda: f.image)
+            k.write(f, Poses.empty(f.index, f.time, 17), lambda f=f: f.image)
 except HrtrackError as error:
     print(error)
 """
@@ -310,7 +311,7 @@ with open_source(sys.argv[1]) as s, open_sinks(
     [parse_save(out) for out in sys.argv[2:]], source=s, skeleton=COCO17
 ) as k:
     for f in s:
-        k.write(f, Poses.empty(f.index, f.time, 17), lambda: f.image)
+        k.write(f, Poses.empty(f.index, f.time, 17), lambda f=f: f.image)
         print(f.index, f.time, flush=True)
         time.sleep(0.004)
 """

@@ -32,7 +32,8 @@ class Run:
 
 
 class Sink(Protocol):
-    """Takes every frame's people; calls ``picture`` only when it needs to see them drawn."""
+    """Takes every frame's people; calls ``picture`` only when it needs to see them drawn, now or
+    later, on whatever thread."""
 
     def write(self, frame: Frame, poses: Poses, picture: Picture) -> bool:
         """Takes one frame; False asks the run to end. SinkError when it cannot be kept."""

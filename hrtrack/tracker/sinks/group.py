@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -34,16 +35,19 @@ class Sinks:
         self._stopped = False
 
     def write(self, frame: Frame, poses: Poses, picture: Picture) -> bool:
-        """Gives a frame to every sink; ``picture`` draws it, at most once and only if needed.
+        """Gives a frame to every sink; ``picture`` draws it, at most once and only if needed,
+        on the thread of whoever needs it first.
 
         False when one of them asks the run to end. SinkError when an output cannot be kept.
         """
         drawn: list[NDArray[np.uint8]] = []
+        drawing = threading.Lock()
 
         def once() -> NDArray[np.uint8]:
-            if not drawn:
-                drawn.append(picture())
-            return drawn[0]
+            with drawing:
+                if not drawn:
+                    drawn.append(picture())
+                return drawn[0]
 
         for sink in self._sinks:
             if not sink.write(frame, poses, once):

@@ -1,4 +1,5 @@
-"""H.264 video: encoded on its own thread, playable up to the last instant even when killed."""
+"""H.264 video: drawn and encoded on its own thread, playable up to the last instant even when
+killed."""
 
 from __future__ import annotations
 
@@ -93,21 +94,22 @@ class Encoder:
         context.colorspace, context.color_range = BT601, av.video.reformatter.ColorRange.MPEG
         context.color_primaries = context.color_trc = BT709
         self._sound = Sound(source, self._out, form, origin)
-        self._queue: queue.Queue[tuple[NDArray[np.uint8], int] | None] = queue.Queue(QUEUED)
+        self._queue: queue.Queue[tuple[Picture, int] | None] = queue.Queue(QUEUED)
         self._error: SinkError | None = None
         self._last: int | None = None
         self._limit: float | None = None
         self._thread = threading.Thread(target=self._work, name="encode", daemon=True)
         self._thread.start()
 
-    def write(self, image_HW3: NDArray[np.uint8], frame: Frame) -> None:
-        """Queues a picture; it must not be changed any more. SinkError when encoding failed."""
+    def write(self, picture: Picture, frame: Frame) -> None:
+        """Queues what gives the picture, called on the encoder's thread; the picture must not be
+        changed any more. SinkError when encoding failed."""
         if self._error:
             raise self._error
         pts = frame.pts
         if pts is None or frame.time_base != self._base:
             pts = round(Fraction(frame.time) / self._base)
-        self._queue.put((image_HW3, pts - self._origin))
+        self._queue.put((picture, pts - self._origin))
 
     def finish(self, limit: float | None) -> None:
         """Encodes what is queued, adds the sound up to ``limit`` seconds (all: None), closes."""
@@ -121,8 +123,10 @@ class Encoder:
     def _work(self) -> None:
         try:
             while (item := self._queue.get()) is not None:
+                picture, pts = item
+                image_HW3 = picture()
                 began = time.perf_counter()
-                self._encode(*item)
+                self._encode(image_HW3, pts)
                 self._stopwatch.add("encode", time.perf_counter() - began)
             if self.frames:
                 self._out.mux(self._stream.encode(None))
@@ -187,9 +191,9 @@ class Video:
         self._until = None if run.source.end is None else run.source.end - float(origin)
 
     def write(self, frame: Frame, poses: Poses, picture: Picture) -> bool:
-        """Queues the drawn frame; False when nobody reads the pipe any more."""
+        """Queues the frame to be drawn; False when nobody reads the pipe any more."""
         try:
-            self._encoder.write(picture(), frame)
+            self._encoder.write(picture, frame)
         except SinkError:
             if not self._encoder.pipe_closed:
                 raise
