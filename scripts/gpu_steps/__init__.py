@@ -1,0 +1,1 @@
+"""The steps of gpu_session.py, one file each."""
