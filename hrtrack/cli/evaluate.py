@@ -152,10 +152,10 @@ def evaluate_action(data: Path, model: str, out: Path | None, curves: bool, quie
     click.echo(f"with a tracker's noise and gaps {report.tracked:.2%}")
     click.echo(f"answered {report.answered:.2%}, of these right {report.answered_top1:.2%}")
     for row in report.per_action:
-        click.echo(
-            f"  {row.label:18} {row.clips:4} clips  "
-            f"recall {row.recall:7.2%}  precision {row.precision:7.2%}"
+        recall, precision = (
+            "      -" if share is None else f"{share:7.2%}" for share in (row.recall, row.precision)
         )
+        click.echo(f"  {row.label:18} {row.clips:4} clips  recall {recall}  precision {precision}")
 
 
 @evaluate.command("tracking")

@@ -168,6 +168,10 @@ def _action(
         )
     if overrides:
         raise UsageError("train action takes its changes from a YAML file: copy action.yaml")
+    if settings["init"] or settings["resume"] or settings["device"] not in ("auto", "cpu"):
+        raise UsageError(
+            "train action starts afresh on the CPU; leave out --init, --resume and --device"
+        )
     path = Path(config) if Path(config).is_file() else None
     fitted = train_action(
         load_action_config(path),

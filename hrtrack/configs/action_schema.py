@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from ..errors import ConfigError
 
@@ -28,8 +36,8 @@ class WindowSection(_Section):
 class ModelSection(_Section):
     """One entry a block; a stride of 2 halves the moments."""
 
-    widths: tuple[int, ...] = Field(min_length=1)
-    strides: tuple[int, ...] = Field(min_length=1)
+    widths: tuple[PositiveInt, ...] = Field(min_length=1)
+    strides: tuple[PositiveInt, ...] = Field(min_length=1)
     drop: float = Field(ge=0, lt=1)
     head_drop: float = Field(ge=0, lt=1)
 
@@ -63,6 +71,17 @@ class ActionConfig(_Section):
     window: WindowSection
     model: ModelSection
     fit: FitSection
+
+    @model_validator(mode="after")
+    def _halve(self) -> ActionConfig:
+        # The first layer halves the moments, and every stride must divide what is left.
+        divisor = 2 * math.prod(self.model.strides)
+        if self.window.samples % divisor:
+            raise ValueError(
+                f"window.samples must be a multiple of {divisor}, twice the product of "
+                f"model.strides, not {self.window.samples}"
+            )
+        return self
 
 
 def load_action_config(path: Path | None = None) -> ActionConfig:

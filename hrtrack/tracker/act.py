@@ -30,7 +30,8 @@ UNKNOWN = "unknown"
 class Voting:
     """How answers become a label, in seconds and probabilities.
 
-    A person is asked about every ``every`` seconds once seen for ``warm_up``; answers are
+    A person is asked about every ``every`` seconds once seen for ``warm_up``, or for the
+    network's window where that is shorter; answers are
     averaged over about ``memory`` seconds. A label appears when its average passes the
     network's threshold and stays until another passes it or its own falls below
     ``stay`` x threshold, so that it does not flicker. Joints at or below ``min_score`` are
@@ -116,8 +117,10 @@ class ActionTagger:
 
     def _is_due(self, track: _Track, now: float) -> bool:
         seen_for = now - track.times[0]
+        # Frames older than the window are forgotten, so nobody is seen for longer than that.
+        warm_up = min(self.voting.warm_up, self.window.seconds)
         # Half a millisecond, for frame times are rounded.
-        return seen_for >= self.voting.warm_up and now - track.asked >= self.voting.every - 5e-4
+        return seen_for >= warm_up - 5e-4 and now - track.asked >= self.voting.every - 5e-4
 
     def _ask(self, due: Sequence[int], now: float) -> None:
         tracks = [self._tracks[i] for i in due]

@@ -82,6 +82,14 @@ def test_nothing_is_said_before_enough_was_seen() -> None:
     assert said[6:] == ["hands_up"] * 4
 
 
+def test_a_window_shorter_than_the_warm_up_is_enough() -> None:
+    info = ActionInfo(INFO.labels, Window(0.6, 16), threshold=0.5)
+    tagger = ActionTagger(ByWrists(), info, ACTION13, Voting(warm_up=1.0))
+    said = [_labels(tagger, _poses(i, i / 30, {1: _person(1.0)}))[0] for i in range(40)]
+    assert said[:18] == [None] * 18
+    assert said[-10:] == ["hands_up"] * 10
+
+
 @pytest.mark.parametrize("rate", [10, 25, 60])
 def test_asks_by_time_not_by_frame(rate: int) -> None:
     tagger, network = _tagger(Voting(every=0.2, warm_up=0.6))

@@ -1,7 +1,7 @@
 """What a tracker and a camera do to a skeleton: noise, gaps, swaps, lag, other views.
 
-All steps work in place of copies on windows (N, T, 13, 3) in units of the person's size
-(see `hrtrack.models.action_input.normalise`), each step on a random share of the windows.
+All of it on windows (N, T, 13, 3) in units of the person's size (see
+`hrtrack.models.action_input.normalise`), each step on a random share of the windows.
 """
 
 from __future__ import annotations

@@ -28,12 +28,15 @@ def tracker_like(rng: np.random.Generator, windows: Floats, noise: float, missin
 
 
 def spoil(rng: np.random.Generator, clip: ActionClip, noise: float, missing: float) -> ActionClip:
-    """The same on a clip in pixels; the person's size is that of its median frame."""
+    """The same on a clip in pixels; the person's size is that of the median frame
+    that shows any joint."""
     seen = clip.joints[..., 2:] > 0
     count = np.maximum(seen.sum(1, keepdims=True), 1)
     middle = (clip.joints[..., :2] * seen).sum(1, keepdims=True) / count
     square = (np.square(clip.joints[..., :2] - middle) * seen).sum((1, 2)) / count[:, 0, 0]
-    unit = float(np.sqrt(np.median(square)))
+    shown = seen.any((1, 2))
+    unit = float(np.sqrt(np.median(square[shown]))) if shown.any() else 0.0
+    unit = unit if unit > 1e-6 else 1.0
     units = clip.joints[None] * np.array([1 / unit, 1 / unit, 1.0], np.float32)
     joints = tracker_like(rng, units.astype(np.float32), noise, missing)[0]
     return replace(clip, joints=joints * np.array([unit, unit, 1.0], np.float32))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...errors import DataError
 from ...models.action_info import ActionInfo
-from ..data.clips import ActionClip
+from ..data.clips import UNKNOWN, ActionClip
 from .distort import at_rate, spoil
 from .predict import Logits, predict
 
@@ -26,12 +26,15 @@ TYPICAL_NOISE, TYPICAL_MISSING = 1.0, 0.2
 
 @dataclass(frozen=True)
 class PerAction:
-    """One row of the table; ``recall`` is the action's own top-1."""
+    """One row of the table; ``recall`` is the action's own top-1, None without clips of it.
+
+    ``precision`` is None where the action was never answered.
+    """
 
     label: str
     clips: int
-    recall: float
-    precision: float
+    recall: float | None
+    precision: float | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def evaluate(
     Top-1 is forced: the likeliest of the known actions, whatever "unknown" says. DataError
     when a clip's label is not among the network's.
     """
-    clips = [clip for clip in clips if clip.label != "unknown"]
+    clips = _named(clips)
     strange = {clip.label for clip in clips} - set(info.labels)
     if strange or not clips:
         raise DataError(
@@ -100,8 +103,7 @@ def evaluate(
     whole = float((given == truth).mean())
     found: dict[str, tuple[tuple[float, float], ...]] = {}
     if curves:
-        full_rate = round(1.0 / float(np.median(np.diff(clips[0].times))), 1)
-        rates = [rate for rate in RATES if rate < full_rate]
+        full_rate, rates = _rates(clips)
         found = {
             "seen": (
                 *((f, top1("seen", [c.first(f) for c in clips])) for f in FRACTIONS),
@@ -127,9 +129,22 @@ def evaluate(
     )
 
 
-def steps(curves: bool) -> int:
+def steps(clips: Sequence[ActionClip], curves: bool) -> int:
     """How often `evaluate` calls ``step_done``."""
-    return 2 + curves * (len(FRACTIONS) + len(NOISES) + len(MISSING) + len(RATES))
+    clips = _named(clips)
+    if not curves or not clips:
+        return 2
+    return 2 + len(FRACTIONS) + len(NOISES) + len(MISSING) + len(_rates(clips)[1])
+
+
+def _named(clips: Sequence[ActionClip]) -> list[ActionClip]:
+    return [clip for clip in clips if clip.label != UNKNOWN]
+
+
+def _rates(clips: Sequence[ActionClip]) -> tuple[float, list[float]]:
+    """The clips' frames a second, told by the first, and the lower rates to try."""
+    full = round(1.0 / float(np.median(np.diff(clips[0].times))), 1)
+    return full, [rate for rate in RATES if rate < full]
 
 
 def _table(confusion: NDArray[np.int_], labels: Sequence[str]) -> tuple[PerAction, ...]:
@@ -141,8 +156,8 @@ def _table(confusion: NDArray[np.int_], labels: Sequence[str]) -> tuple[PerActio
             PerAction(
                 label,
                 int(own),
-                float(right / own) if own else float("nan"),
-                float(right / all_given) if all_given else float("nan"),
+                float(right / own) if own else None,
+                float(right / all_given) if all_given else None,
             )
         )
     return tuple(rows)

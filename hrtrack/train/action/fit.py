@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,12 +44,8 @@ def fit(
     labels: tuple[str, ...],
     seed: int,
     step_done: Callable[[int, int, float], None] = lambda step, steps, loss: None,
-    start: Mapping[str, Tensor] | None = None,
 ) -> Fitted:
-    """Trains on ``clips``, calibrates on ``held_out``; ``step_done`` gets (step, steps, loss).
-
-    ``start`` is the state of a network of the same configuration to go on from.
-    """
+    """Trains on ``clips``, calibrates on ``held_out``; ``step_done`` gets (step, steps, loss)."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     window = Window(config.window.seconds, config.window.samples, config.window.max_gap)
@@ -60,8 +56,6 @@ def fit(
         config.model.drop,
         config.model.head_drop,
     )
-    if start is not None:
-        net.load_state_dict(start)
     settings = config.fit
     steps = max(1, math.ceil(settings.epochs * len(clips) / settings.batch))
     decayed = [p for p in net.parameters() if p.ndim > 1]

@@ -80,9 +80,10 @@ def eval_action(
 ) -> ActionReport:
     """Evaluates on the test clips; writes report.json, confusion.png and curves.png to ``out``."""
     clips = load_clips(root, "test")
+    total = steps(clips, curves)
     with _bar("eval action", show_progress) as advance:
         report = evaluate(
-            network, info, clips, curves=curves, step_done=lambda t: advance(steps(curves), t)
+            network, info, clips, curves=curves, step_done=lambda title: advance(total, title)
         )
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)

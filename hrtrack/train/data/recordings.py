@@ -115,7 +115,9 @@ def _lines(file: Path) -> list[dict[str, Any]]:
             continue
         try:
             entry = json.loads(line)
-            float(entry["time"]), [int(person["id"]) for person in entry["people"]]
+            entry["time"] = float(entry["time"])
+            for person in entry["people"]:
+                person["id"], _ = int(person["id"]), person["keypoints"]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"'{file}' line {number} is not a frame of hrtrack's JSONL ({error!r})"

@@ -121,6 +121,7 @@ def test_a_wrong_label_file_is_one_line(tmp_path: Path, text: str, message: str)
     ("lines", "message"),
     [
         ([{"frame": 0}], "line 1 is not a frame"),
+        ([{"time": 0, "skeleton": "coco17", "people": [{"id": 1}]}], "line 1 is not a frame"),
         ([_line(0, {1: 5.0})], "shows nobody for 0.5 s"),
         ([_line(i // 2, {1: 5.0}) for i in range(40)], "times do not rise"),
         ([{**_line(i, {1: 5.0}), "skeleton": "mpii16"} for i in range(30)], "mpii16"),

@@ -86,6 +86,15 @@ def test_spoil_moves_joints_by_the_persons_size() -> None:
     assert 0.8 < np.sqrt(np.square(moved).mean()) / unit / np.sqrt((SPREAD**2).mean()) < 1.2
 
 
+def test_spoil_does_without_most_of_the_frames() -> None:
+    clip = _clip()
+    clip.joints[:60] = 0
+    worse = spoil(RNG(0), clip, noise=1.0, missing=0.2)
+    assert np.isfinite(worse.joints).all()
+    assert not worse.joints[:60].any()
+    assert worse.joints[60:, :, 2].any()
+
+
 def test_other_frame_rates_keep_the_times() -> None:
     clip = _clip()
     slow = at_rate(clip, 10)

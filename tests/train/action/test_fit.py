@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,12 +108,25 @@ def test_eval_writes_its_report(fitted: Fitted, recordings: Path, tmp_path: Path
     assert seen[1.0] == report.top1
 
 
-def test_eval_counts_its_steps(fitted: Fitted, recordings: Path) -> None:
+@pytest.mark.parametrize("stride", [1, 2])
+def test_eval_counts_its_steps(fitted: Fitted, recordings: Path, stride: int) -> None:
     done: list[str] = []
-    clips = load_recordings(recordings)[:3]
+    clips = [
+        replace(clip, times=clip.times[::stride], joints=clip.joints[::stride])
+        for clip in load_recordings(recordings)[:3]
+    ]
     evaluate(as_function(fitted.net), fitted.info, clips, step_done=done.append)
-    assert len(done) == steps(curves=True)
-    assert len(done) > 20
+    assert len(done) == steps(clips, curves=True)
+    # Of 5, 8, 10 and 15 frames a second those below the clips' own 20 or 10.
+    assert done.count("frame rate") == (4 if stride == 1 else 2)
+
+
+def test_an_action_without_clips_has_no_recall(fitted: Fitted, recordings: Path) -> None:
+    waving = [clip for clip in load_recordings(recordings) if clip.label == "wave"]
+    report = evaluate(as_function(fitted.net), fitted.info, waving, curves=False)
+    bow, wave = report.per_action
+    assert (bow.clips, bow.recall) == (0, None)
+    assert wave.recall == report.top1
 
 
 def test_strange_labels_are_named(fitted: Fitted) -> None:
@@ -164,3 +178,35 @@ def test_a_wrong_configuration_names_the_key(tmp_path: Path, text: str, message:
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_action_config(path)
+
+
+@pytest.mark.parametrize(
+    ("samples", "strides", "message"),
+    [
+        (30, [1, 2, 1], "window.samples must be a multiple of 4"),
+        (32, [1, 3, 1], "window.samples must be a multiple of 6"),
+        (32, [1, 0, 1], "model.strides.1"),
+    ],
+)
+def test_strides_that_do_not_divide_the_moments_are_refused(
+    tmp_path: Path, samples: int, strides: list[int], message: str
+) -> None:
+    settings = load_action_config().model_dump()
+    settings["window"]["samples"], settings["model"]["strides"] = samples, strides
+    path = tmp_path / "mine.yaml"
+    path.write_text(json.dumps(settings))
+    with pytest.raises(ConfigError, match=message):
+        load_action_config(path)
+
+
+def test_flags_of_the_other_trainings_are_refused(recordings: Path, tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from hrtrack.cli.main import hrtrack
+
+    words = ["train", "action", "--data", str(recordings), "-o", str(tmp_path / "out")]
+    for flag in (["--resume"], ["--init", "bundled"], ["--device", "cuda"]):
+        done = CliRunner().invoke(hrtrack, [*words, *flag])
+        assert done.exit_code != 0
+        assert "starts afresh on the CPU" in done.output + repr(done.exception)
+    assert not (tmp_path / "out").exists()
