@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +60,21 @@ def show(made: Viewer, number: int, size: tuple[int, int] = (96, 64)) -> None:
     made.write(Frame(number, number / 30, image), poses, lambda: image)
 
 
+def until(done: Callable[[], bool], meanwhile: Callable[[], object] = lambda: None) -> None:
+    """Waits for it, a minute at most, for the machine may be busy."""
+    ends = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < ends, "it did not happen within a minute"
+        meanwhile()
+        time.sleep(0.01)
+
+
+def watching(made: Viewer) -> int:
+    return int(json.loads(get(made.url + "figures")[1])["viewers"])
+
+
 class Watcher(threading.Thread):
-    """A browser that reads the stream, ``size`` bytes at a time; none at all when it is stalled."""
+    """A browser that reads the stream; not at all when it is stalled."""
 
     def __init__(self, url: str, *, stalled: bool = False) -> None:
         super().__init__(daemon=True)
@@ -100,17 +114,17 @@ def test_viewers_see_the_newest_pictures(served: Viewer) -> None:
     import cv2
 
     watchers = [Watcher(served.url) for _ in range(2)]
-    for number in range(40):
-        show(served, number)
-        time.sleep(0.03)
-    time.sleep(0.3)
+    frames = itertools.count()
+    until(
+        lambda: all(len(watcher.pictures()) > 6 for watcher in watchers),
+        lambda: show(served, next(frames)),
+    )
     for watcher in watchers:
         decoded = [
             cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
             for data in watcher.pictures()[:-1]
         ]
         numbers = [number_of(image) for image in decoded]
-        assert len(numbers) >= 5
         assert numbers == sorted(set(numbers))
 
 
@@ -139,11 +153,10 @@ def test_a_picture_is_drawn_and_encoded_once_for_all(
 
     watchers = [Watcher(served.url) for _ in range(4)]
     began = time.monotonic()
-    for number in range(200):
-        write(number)
-        time.sleep(0.01)
+    frames = itertools.count()
+    until(lambda: len(encoded) >= 10, lambda: write(next(frames)))
     seconds = time.monotonic() - began
-    assert 3 <= len(encoded) <= len(drawn) <= seconds * serve.MOST_FPS + 2
+    assert len(encoded) <= len(drawn) <= seconds * serve.MOST_FPS + 2
     assert len(set(encoded)) == len(encoded)
     assert encoded == drawn[: len(encoded)]
     for watcher in watchers:
@@ -194,10 +207,12 @@ def test_a_stalled_viewer_slows_nobody(served: Viewer) -> None:
 
     alone = pace()
     watchers = [Watcher(served.url) for _ in range(4)] + [Watcher(served.url, stalled=True)]
-    time.sleep(0.3)
+    until(lambda: watching(served) == 5)
     watched = pace()
-    assert json.loads(get(served.url + "figures")[1])["viewers"] == 5
-    assert all(len(watcher.pictures()) > 3 for watcher in watchers[:4])
+    until(
+        lambda: all(len(watcher.pictures()) > 3 for watcher in watchers[:4]),
+        lambda: show(served, 60, (640, 480)),
+    )
     # The loop hands over a reference: what it costs must not be the encoding (several ms).
     assert watched < alone + 0.004
 
@@ -249,7 +264,7 @@ def test_closing_ends_every_stream(run: Run) -> None:
     made = viewer("127.0.0.1:0")(run)
     watcher = Watcher(made.url)
     stalled = Watcher(made.url, stalled=True)
-    time.sleep(0.2)
+    until(lambda: watching(made) == 2)
     show(made, 1)
     began = time.monotonic()
     made.close(complete=True)
