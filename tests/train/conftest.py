@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from .dots import write_dots
 from .sticks import write_set
 
 torch.set_num_threads(1)
@@ -19,3 +20,10 @@ def sticks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_set(folder, "train", 96, seed=0)
     write_set(folder, "val", 16, seed=1)
     return folder
+
+
+@pytest.fixture
+def dots(tmp_path: Path) -> Path:
+    """A folder with ``dots.json`` and its photos (`write_dots` says what is in them)."""
+    write_dots(tmp_path)
+    return tmp_path

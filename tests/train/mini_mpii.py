@@ -46,10 +46,10 @@ def write_mini_mpii(folder: Path) -> np.ndarray:
     return joints
 
 
-def _struct(fields: dict[str, object]) -> np.ndarray:
-    record = np.zeros((1, 1), dtype=[(name, object) for name in fields])
-    for name, value in fields.items():
-        record[name][0, 0] = value
+def struct(**fields: object) -> np.ndarray:
+    """A MATLAB structure as `savemat` takes it."""
+    record = np.empty((1, 1), dtype=[(name, object) for name in fields])
+    record[0, 0] = tuple(fields.values())
     return record
 
 
@@ -62,22 +62,17 @@ def _release(joints: np.ndarray, heads: np.ndarray) -> np.ndarray:
     for number, (person, head) in enumerate(zip(joints, heads, strict=True)):
         points = _row(
             [
-                _struct({"x": float(x), "y": float(y), "id": joint, "is_visible": 1})
+                struct(x=float(x), y=float(y), id=joint, is_visible=1)
                 for joint, (x, y, visible) in enumerate(person)
                 if visible
             ]
         )
-        rect = _struct(
-            {
-                "x1": head[0], "y1": head[1], "x2": head[2], "y2": head[3],
-                "annopoints": _struct({"point": points}),
-                "scale": 1.0,
-                "objpos": _struct({"x": 128.0, "y": 128.0}),
-            }
+        rect = struct(
+            x1=head[0], y1=head[1], x2=head[2], y2=head[3], annopoints=struct(point=points),
+            scale=1.0, objpos=struct(x=128.0, y=128.0),
         )  # fmt: skip
-        image = _struct({"name": f"{number:09d}.jpg"})
-        photos.append(_struct({"image": image, "annorect": rect}))
+        photos.append(struct(image=struct(name=f"{number:09d}.jpg"), annorect=rect))
     # A test photo: nobody's joints are public, and its head box has no further fields.
-    test = _struct({"image": _struct({"name": "test.jpg"}), "annorect": _struct({"x1": 1.0})})
+    test = struct(image=struct(name="test.jpg"), annorect=struct(x1=1.0))
     used = np.array([[1] * len(photos) + [0]])
-    return _struct({"annolist": _row([*photos, test]), "img_train": used})
+    return struct(annolist=_row([*photos, test]), img_train=used)
