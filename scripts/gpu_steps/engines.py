@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def _engine(session: Session, package: Package, name: str) -> None:
     network = opener(done.path, package, "fp16")
     for batch in BATCHES:
         crops = session.crops(batch, network.input_hw)
-        found = row(session.timed(lambda x=crops: network.on_device(x), 1.5), batch)
+        found = row(session.timed(partial(network.on_device, crops), 1.5), batch)
         found |= shares(session, price, batch, found["p50_ms"])
         session.put(package, f"{name} batch {batch}", found)
     session.put(package, f"{name} memory_gib", round(session.memory_gib() - before, 2))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -18,6 +20,9 @@ from hrtrack.tracker.upload import Upload
 from .scenes import CROP_HW, crop_maps, scene
 from .session import LEFT_OUT, Session, row
 
+if TYPE_CHECKING:
+    from hrtrack.tracker.source_base import Decode
+
 CLIP_FRAMES = 120
 
 
@@ -28,12 +33,12 @@ def frames(session: Session) -> None:
     plain = Frame(0, 0.0, image)
     halved = Frame(0, 0.0, image, nv12=nv12(image))
     for name, frame in (("RGB upload", plain), ("NV12 upload and conversion", halved)):
-        times = session.timed(lambda frame=frame: upload.take(frame), 1.0)
+        times = session.timed(partial(upload.take, frame), 1.0)
         session.put("frames_1080p", name, row(times, unit="frames"))
     there = upload(image)
     for count in session.sizes((1, 5, 20), (2,)):
         maps = crop_maps(scene(count, 0)[1])
-        times = session.timed(lambda maps=maps: sample_crops(there, maps, CROP_HW), 1.0)
+        times = session.timed(partial(sample_crops, there, maps, CROP_HW), 1.0)
         session.put("frames_1080p", f"{count} crops", row(times, count))
 
 
@@ -54,12 +59,13 @@ def decode(session: Session) -> None:
         return
     clip = session.folder / "clip.mp4"
     write_clip(clip, CLIP_FRAMES if session.cuda else 10)
-    first = {}
-    for kind in ("cpu", "cuda") if session.cuda else ("cpu",):
+    first: dict[Decode, NDArray[np.uint8]] = {}
+    kinds: tuple[Decode, ...] = ("cpu", "cuda") if session.cuda else ("cpu",)
+    for kind in kinds:
         with session.attempt("decode_1080p", kind):
             count = planes = 0
             began = time.perf_counter()
-            with open_source(str(clip), decode=kind) as source:  # type: ignore[arg-type]
+            with open_source(str(clip), decode=kind) as source:
                 for frame in source:
                     first.setdefault(kind, frame.image)
                     count += 1

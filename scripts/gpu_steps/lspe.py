@@ -26,7 +26,7 @@ from .session import LEFT_OUT, Session
 
 TOLERANCE = 0.1
 DETECTOR_PHOTOS = 100
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,18 @@ def lspe(session: Session) -> None:
         "fp16 GPU, crops cut there": on_the_gpu(network, people),
     }
     network.close()
-    means = {}
-    for way, points in ways.items():
-        shares = score(points, people)
+    found = {way: score(points, people) for way, points in ways.items()}
+    for way, shares in found.items():
         session.put("lspe", way, shares)
-        means[way] = shares["mean"]
-    if None in means.values():
+    here, there = found["fp32 CPU"]["mean"], found["fp16 GPU"]["mean"]
+    if here is None or there is None:
         raise ValueError("no joint of val.json can be scored")
-    apart = abs(means["fp32 CPU"] - means["fp16 GPU"])
+    apart = abs(here - there)
     session.put("lspe", f"within {TOLERANCE}", {"apart": apart, "so": apart <= TOLERANCE})
-    here, there = session.detector("cpu"), session.detector()
-    pairs = [(here(photo), there(photo)) for photo in people.photos[:DETECTOR_PHOTOS]]
+    detectors = session.detector("cpu"), session.detector()
+    pairs = [
+        (detectors[0](photo), detectors[1](photo)) for photo in people.photos[:DETECTOR_PHOTOS]
+    ]
     session.put("lspe", "person_fast", detector_agreement(pairs))
 
 
@@ -78,10 +79,7 @@ def read(folder: Path, most: int | None) -> People:
         for one in content["annotations"]
         if not one.get("pseudo") and one.get("neck", [0] * 3)[2] and one.get("head_top", [0] * 3)[2]
     ][:most]
-    photos = [
-        np.ascontiguousarray(cv2.imread(str(folder / "images" / names[one["image_id"]]))[..., ::-1])
-        for one in found
-    ]
+    photos = [read_photo(folder / "images" / names[one["image_id"]]) for one in found]
     corners, sizes = np.split(np.array([one["bbox"] for one in found], float), 2, axis=1)
     necks, tops = (np.array([one[joint] for one in found], float) for joint in ("neck", "head_top"))
     return People(
@@ -90,6 +88,14 @@ def read(folder: Path, most: int | None) -> People:
         np.array([one["keypoints"] for one in found], float).reshape(-1, 17, 3),
         pckh.segment_head_sizes(necks, tops),
     )
+
+
+def read_photo(path: Path) -> NDArray[np.uint8]:
+    """A photo (H, W, 3) RGB."""
+    image = cv2.imread(str(path))
+    if image is None:
+        raise FileNotFoundError(f"cannot read the photo {path}")
+    return np.ascontiguousarray(image[..., ::-1], np.uint8)
 
 
 def cut(people: People, input_hw: tuple[int, int]) -> tuple[NDArray[np.uint8], Floats]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import torch
 
@@ -23,7 +24,7 @@ def searched(session: Session) -> None:
                 network = session.back_end(name, batches)
                 for batch in batches:
                     crops = session.crops(batch, network.input_hw)
-                    times = session.timed(lambda x=crops: network.on_device(x), 1.0)  # noqa: B023
+                    times = session.timed(partial(network.on_device, crops), 1.0)
                     session.put("cudnn_search", f"{name} batch {batch}", row(times, batch))
                 network.close()
     finally:
@@ -55,4 +56,4 @@ def _compiled(session: Session, name: str, batch: int, what: str) -> None:
     run(crops)
     session.wait()
     session.put("torch_compile", f"{what} compile_s", round(time.monotonic() - began, 1))
-    session.put("torch_compile", what, row(session.timed(lambda: run(crops), 1.5), batch))
+    session.put("torch_compile", what, row(session.timed(partial(run, crops), 1.5), batch))
