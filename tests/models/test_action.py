@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,19 @@ def test_every_runtime_agrees(net: ActionNet, tmp_path: Path) -> None:
         (by_ort,) = session.run(None, {"joints": joints})
         np.testing.assert_allclose(by_ort, wanted, atol=1e-4)
         np.testing.assert_allclose(openvino(joints), wanted, atol=1e-4)
+
+
+def test_another_window_than_the_files_own_is_refused(net: ActionNet, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    path = tmp_path / "action.onnx"
+    export_action(net, INFO, path)
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    for key, value in replace(INFO, window=Window(2.0, 16)).metadata().items():
+        model.metadata_props.add(key=key, value=value)
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match=r"any number, 3, 16, 13\) was expected"):
+        open_action_network(path, threads=1)
 
 
 def test_another_model_is_refused(tmp_path: Path) -> None:

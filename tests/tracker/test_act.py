@@ -121,6 +121,20 @@ def test_unsure_is_unknown() -> None:
     assert 0 <= action.score <= 1
 
 
+def test_the_temperature_cools_the_confidence() -> None:
+    scores = []
+    for temperature in (1.0, 2.0, 100.0):
+        info = ActionInfo(INFO.labels, INFO.window, temperature, INFO.threshold)
+        tagger = ActionTagger(ByWrists(), info, ACTION13)
+        for i in range(40):
+            poses = tagger.update(_poses(i, i / 20, {1: _person(1.0)}))
+        assert poses.actions is not None
+        assert poses.actions[0] is not None
+        scores.append(poses.actions[0])
+    assert [action.label for action in scores] == ["hands_up", "hands_up", "unknown"]
+    assert scores[0].score > scores[1].score
+
+
 def test_too_few_joints_give_no_label() -> None:
     tagger, _ = _tagger()
     for i in range(40):
