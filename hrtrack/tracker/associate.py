@@ -229,7 +229,7 @@ class Tracks:
             free[columns] = False
             more = _matched(similarity, people, given & free)
             rows, columns = np.concatenate([rows, more[0]]), np.concatenate([columns, more[1]])
-        return rows, columns, certainty(similarity, options.max_cost)[rows, columns]
+        return rows, columns, certainty(similarity, rows, columns, options.max_cost)
 
     def _correct(self, rows: NDArray[np.intp], poses: Poses, sure: Floats, detected: bool) -> None:
         """Enters what was measured of the matched people, cautiously where it may be another."""

@@ -92,11 +92,18 @@ def _joints(
     return np.where(total > 0, mean, 0.5)
 
 
-def certainty(similarity: Floats, max_cost: float) -> Floats:
-    """The chance (T, N) that it is this person whom a pose shows, against the other people.
+def certainty(
+    similarity: Floats, rows: NDArray[np.intp], columns: NDArray[np.intp], max_cost: float
+) -> Floats:
+    """The chance (P,) that a pose shows the person it was given to, and nobody else.
 
-    The posterior of the likelihoods behind ``similarity``, as in probabilistic data association
-    (Bar-Shalom, Tse 1975).
+    As in joint probabilistic data association (Fortmann, Bar-Shalom, Scheffe 1983), of which the
+    hypotheses are the matching (``rows``, ``columns``) and those in which one other person takes
+    the pose: someone who was matched in exchange for the own one, someone who was not for nothing.
     """
-    likelihood = np.where(similarity > 0, np.exp((similarity - 1.0) * max_cost), 0.0)
-    return likelihood / np.maximum(likelihood.sum(axis=0), 1e-12)
+    likelihood = (similarity - 1.0) * max_cost  # its logarithm
+    own = likelihood[rows, columns]
+    odds = likelihood[:, columns] - own
+    odds[rows] += likelihood[rows[None], columns[:, None]] - own[:, None]
+    odds[rows, np.arange(len(rows))] = -np.inf
+    return 1.0 / (1.0 + np.exp(odds).sum(axis=0))

@@ -12,6 +12,10 @@ SIZE_NOISE = 3.0
 """Width and height of a box are so many times noisier than its centre: a stretched arm moves
 one side alone (measured on Penn Action, docs/tracking.md)."""
 _RATIO = np.array([1.0, 1.0, SIZE_NOISE, SIZE_NOISE])
+SIZE_STEADY = 0.1
+"""Time constant in seconds with which the growth of a box dies away at the latest: an arm that goes
+up comes down again. A box that went on shrinking unseen would be gone within half a second."""
+_STEADIEST = np.array([np.inf, np.inf, SIZE_STEADY, SIZE_STEADY])
 
 
 @dataclass(slots=True)
@@ -62,9 +66,10 @@ def predict(motion: Motion, seconds: float, acceleration: float, damping: Floats
         seconds: how far ahead.
         acceleration: spread of the white acceleration in person sizes a second squared.
         damping: time constant, one or (T,), in seconds with which a velocity dies away, so
-            that someone who is not seen for long is not carried out of the picture.
+            that someone who is not seen for long is not carried out of the picture; that of a
+            size with `SIZE_STEADY` at the latest.
     """
-    constant = np.asarray(damping, np.float64).reshape(-1, 1)
+    constant = np.minimum(np.asarray(damping, np.float64).reshape(-1, 1), _STEADIEST)
     keep = np.exp(-seconds / constant)
     reach = constant * (1.0 - keep)
     old = motion.covariance

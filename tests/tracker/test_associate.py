@@ -3,7 +3,9 @@ import pytest
 
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
+from hrtrack.tracker import motion as kalman
 from hrtrack.tracker.associate import AssociationOptions, Tracks
+from hrtrack.tracker.likeness import certainty
 
 from .people import frame
 
@@ -98,6 +100,33 @@ def test_two_poses_of_one_person_become_one() -> None:
     tracks = Tracks(COCO17)
     poses = tracks.update(frame(0, 0.0, [(0, 0), (2, 2), (300, 0)], score=[0.6, 0.8, 0.7]), True)
     assert poses.boxes[:, 0].tolist() == [2.0, 300.0]
+
+
+def test_a_box_that_shrank_when_it_was_last_seen_is_not_gone_a_second_later() -> None:
+    boxes = np.array([[100.0, 100, 180, 300]])
+    state = kalman.start(boxes, 0.03)
+    for narrower in (10, 20, 30):
+        state = kalman.predict(state, 1 / 30, 8.0, 30.0)
+        seen = boxes + np.array([[narrower, 0, -narrower, 0]])
+        state = kalman.correct(state, seen, 0.03, np.ones(1))
+    assert state.velocity[0, 2] < -50
+    width = state.position[0, 2]
+    for _ in range(30):
+        state = kalman.predict(state, 1 / 30, 8.0, 1.0)
+    assert 0.3 * width < state.position[0, 2] < width
+
+
+def test_a_pose_is_surely_whose_it_is_when_the_other_has_one_too() -> None:
+    # Both poses would fit the first person, but the second one can only have the second pose.
+    similarity = np.array([[0.9, 0.9], [0.05, 0.9], [0.0, 0.0]])
+    pairs = np.array([0, 1]), np.array([0, 1])
+    assert (certainty(similarity, *pairs, 16.0) > 0.99).all()
+    # Without a pose for the second person that pose may be of either.
+    alone = certainty(similarity, np.array([0]), np.array([1]), 16.0)
+    np.testing.assert_allclose(alone, 0.5, atol=1e-3)
+    # Two who fit either pose are even.
+    even = certainty(np.full((2, 2), 0.8), *pairs, 16.0)
+    np.testing.assert_allclose(even, 0.5)
 
 
 def test_motion_is_in_seconds() -> None:
