@@ -25,7 +25,7 @@ DETECTOR, ACTION, POSE = "detector", "action", "pose"
     type=click.Path(path_type=Path),
     help="action: Penn Action, a folder of ACTION/*.jsonl, or a label file (.csv).",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="action: the run's seed.")
+@click.option("--seed", type=int, help="action: the run's seed.  [default: 0]")
 @click.option(
     "--throughput",
     is_flag=True,
@@ -61,6 +61,10 @@ def train(config: str | None, overrides: tuple[str, ...], **settings: Any) -> No
         _list_configs()
         return
     kind = task_of(config)
+    if kind != ACTION and (settings["data"] or settings["seed"] is not None):
+        raise UsageError(
+            "--data and --seed are for actions; here write data.root=.. and fit.seed=.."
+        )
     output = settings["output"] or Path("runs") / Path(config).stem
     if settings["throughput"]:
         if kind != POSE:
@@ -141,13 +145,17 @@ def _detector(
     from ..train.detector.fit import train_detector
 
     name = "person_fast" if settings["init"] == "bundled" else settings["init"]
-    device = "cpu" if settings["device"] == "auto" else settings["device"]
+    begun = [name for name in ("last.pt", "final.pt") if (output / name).exists()]
+    if begun and not settings["resume"]:
+        raise UsageError(
+            f"{output} already holds a training: add --resume, or --output another folder"
+        )
     checked = load_detector_config(config, overrides)
     detector = train_detector(
         checked,
         output,
         init=None if name is None else resolve(name),
-        device=device,
+        device=settings["device"],
         quiet=settings["quiet"],
     )
     model = output / f"{checked.name}.onnx"
@@ -176,7 +184,7 @@ def _action(
     fitted = train_action(
         load_action_config(path),
         settings["data"],
-        seed=settings["seed"],
+        seed=settings["seed"] or 0,
         show_progress=not settings["quiet"],
     )
     output.mkdir(parents=True, exist_ok=True)

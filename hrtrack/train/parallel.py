@@ -63,7 +63,7 @@ def team(device: str = "auto") -> Iterator[Team]:
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-    chosen = _device(device, local)
+    chosen = choose_device(device, local)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
         torch.backends.cudnn.benchmark = True
@@ -77,7 +77,9 @@ def team(device: str = "auto") -> Iterator[Team]:
         distributed.destroy_process_group()
 
 
-def _device(name: str, local: int) -> torch.device:
+def choose_device(name: str, local: int = 0) -> torch.device:
+    """What ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` means here; ``local`` is this process's number
+    on its machine. BackendError where there is no such device."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

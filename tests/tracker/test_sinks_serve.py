@@ -238,7 +238,10 @@ def test_other_addresses_ask_for_the_token(run: Run) -> None:
 
 def test_pages_of_other_names_cannot_read_the_loopback(served: Viewer) -> None:
     assert get(served.url, Host="evil.example")[0] == 403
-    assert get(served.url, Host="localhost:8000")[0] == 200
+    for name in ("localhost:8000", "127.0.0.2:8000", "[::1]:8000"):
+        assert get(served.url, Host=name)[0] == 200
+    for name in ("192.168.1.9:8000", "127.0.0.2.evil.example"):
+        assert get(served.url, Host=name)[0] == 403
 
 
 def test_a_taken_port_is_one_line(run: Run) -> None:

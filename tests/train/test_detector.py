@@ -12,12 +12,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from hrtrack.cli import main  # noqa: E402
 from hrtrack.configs.person_fast_schema import (  # noqa: E402
     DetectorTrainConfig,
     TeacherSection,
     load_detector_config,
 )
-from hrtrack.errors import ConfigError, DataError, ModelError  # noqa: E402
+from hrtrack.errors import BackendError, ConfigError, DataError, ModelError  # noqa: E402
 from hrtrack.geometry import iou  # noqa: E402
 from hrtrack.models.detector import (  # noqa: E402
     PersonDetector,
@@ -323,6 +324,25 @@ def test_a_teacher_is_followed(tmp_path: Path, shared: Path) -> None:
     labelled = np.array([[183.47, 70.2, 288.05, 201.85]]) * 416 / 563
     sure = answer.boxes[0, answer.scores[0] > 0.3]
     assert iou(sure, labelled).max() > 0.6
+
+
+def test_a_missing_gpu_and_a_begun_run_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_set(tmp_path / "set", 2)
+    if not torch.cuda.is_available():
+        with pytest.raises(BackendError, match="no CUDA device"):
+            train_detector(config(tmp_path / "set", steps=1), tmp_path / "gpu", device="cuda:0")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/last.pt").write_bytes(b"half a run")
+    for words, said in (
+        (["--output", str(tmp_path / "run")], "already holds a training: add --resume"),
+        (["--seed", "3"], "fit.seed="),
+    ):
+        with pytest.raises(SystemExit):
+            main(["train", "person_fast", *words])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
 
 
 def test_foreign_weights_are_refused(tmp_path: Path) -> None:

@@ -43,7 +43,6 @@ LARGEST = 960
 """Pixels of the longer side; a larger picture is scaled down for the viewers."""
 QUALITY = 80
 COOKIE = "hrtrack_token"
-LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 LOGIN = """<!doctype html><title>hrtrack</title>
 <form style="font:15px system-ui;margin:3rem"><label>Token: <input name="token" autofocus></label>
 <button>Open</button></form>"""
@@ -159,7 +158,7 @@ class Viewer:
         """The token on open addresses; on the loopback, no pages of other names (rebinding)."""
         if self._token is None:
             host = request.host.rsplit(":", 1)[0] if "]" not in request.host[-1:] else request.host
-            if host not in LOCAL_NAMES:
+            if not _is_loopback(host.strip("[]")):
                 raise web.HTTPForbidden(text="this viewer answers to localhost only")
             return await handler(request)
         given = request.query.get("token") or request.cookies.get(COOKIE, "")

@@ -28,6 +28,7 @@ from ...models.detector import (
     config_text,
     load_detector,
 )
+from ..parallel import choose_device
 from ..workers import worker_context
 from .batches import Tensors, batches
 from .loss import AssignConfig, detector_loss
@@ -67,7 +68,7 @@ class _State:
 
     def load(self, path: Path) -> None:
         try:
-            saved = torch.load(path, weights_only=True)
+            saved = torch.load(path, map_location="cpu", weights_only=True)
             self.net.load_state_dict(saved["net"])
             self.mean.load_state_dict(saved["ema"])
             self.pupil.load_state_dict(saved["pupil"])
@@ -83,15 +84,17 @@ def train_detector(
     output: Path,
     *,
     init: Path | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     quiet: bool = False,
 ) -> PersonDetector:
     """Trains into ``output`` (last.pt, log.csv, then final.pt) and returns the averaged network.
 
     A run that finds its ``last.pt`` there goes on from it; a finished one is read back.
-    ``init`` is a checkpoint or one of our ONNX files to start from.
+    ``init`` is a checkpoint or one of our ONNX files to start from; ``device`` is ``auto`` (CUDA
+    where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
+        BackendError: a device was asked for that is not there.
         DataError: annotations or photos cannot be read.
         ModelError: ``init`` or the checkpoint to resume does not fit.
     """
@@ -102,7 +105,8 @@ def train_detector(
     build_store(config.data.sets, root, cache)
     store = PhotoStore(cache, config.data.trust, [part.repeat for part in config.data.sets])
 
-    state = _fresh(config, init, device)
+    place = choose_device(device)
+    state = _fresh(config, init, place)
     last, final = output / "last.pt", output / "final.pt"
     for saved in (last, final):
         if saved.is_file():
@@ -122,7 +126,7 @@ def train_detector(
             done.value = _share_done(fit, state)
             if done.value >= 1:
                 break
-            parts = _step(config, state, device, batch, answer, done.value)
+            parts = _step(config, state, place, batch, answer, done.value)
             log.add(state.step, done.value, len(batch[0]), parts)
             shown = f"{config.name} step {state.step} loss {parts['loss']:.2f}"
             progress.update(task, completed=done.value, description=shown)
@@ -135,7 +139,7 @@ def train_detector(
     return state.mean
 
 
-def _fresh(config: DetectorTrainConfig, init: Path | None, device: str) -> _State:
+def _fresh(config: DetectorTrainConfig, init: Path | None, device: torch.device) -> _State:
     model = config.model
     net = PersonDetector(DetectorConfig(model.widths, model.blocks, model.pyramid))
     if init is not None:
@@ -169,7 +173,7 @@ def learning_rate(fit: FitSection, step: int, done: float) -> float:
 def _step(
     config: DetectorTrainConfig,
     state: _State,
-    device: str,
+    device: torch.device,
     batch: Tensors,
     answer: Tensors | None,
     done: float,
@@ -180,7 +184,7 @@ def _step(
         group["lr"] = learning_rate(fit, state.step, done)
     amp: AbstractContextManager[Any] = nullcontext()
     if fit.amp == "bf16":
-        amp = torch.autocast(device.split(":")[0], torch.bfloat16)
+        amp = torch.autocast(device.type, torch.bfloat16)
     centres, strides = (part.to(device) for part in cell_centres(images.shape[1], images.shape[2]))
     with amp:
         pyramid = state.net.features(images)
