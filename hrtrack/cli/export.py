@@ -47,7 +47,7 @@ CALIBRATION_CROPS = 100
     "--calibrate",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="int8: a folder with pictures of people.",
+    help="Pictures of people: for int8, and for ONNX that CPUs run in 8 bits.",
 )
 @click.option("--via", type=click.Choice(["onnx", "torch2trt"]), default="onnx", show_default=True)
 @click.option("--portable", is_flag=True, help="An engine for other GPUs and versions too.")
@@ -98,7 +98,10 @@ def export(weights: str, **settings: Any) -> None:
     if done.agreement is None:
         console.print("the engine cannot run on this machine; it is compared at its first load")
     else:
-        console.print(agreement_table({f"{target} {precision}": done.agreement}))
+        rows = {f"{target} {precision}": done.agreement}
+        if done.eightbit is not None:
+            rows["computed in 8 bits"] = done.eightbit
+        console.print(agreement_table(rows))
     click.echo(done.path)
 
 

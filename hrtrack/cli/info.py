@@ -63,9 +63,9 @@ def _processor() -> str:
 def _backends(versions: dict[str, str | None]) -> dict[str, str]:
     found = {"openvino": "not installed", "torch": "not installed: pip install 'hrtrack[train]'"}
     if versions["openvino"]:
-        import openvino
+        from ..models.runtime import openvino_core
 
-        core = openvino.Core()
+        core = openvino_core()
         devices = {
             name: core.get_property(name, "FULL_DEVICE_NAME") for name in core.available_devices
         }

@@ -1,15 +1,14 @@
-"""8-bit post-training quantisation of the trunk, calibrated on crops of real people.
+"""8-bit ONNX for TensorRT: quantisation of the trunk after training, calibrated on real crops.
 
 NNCF looks at the values that flow through the network and inserts quantise-dequantise pairs,
-which the runtimes turn into 8-bit kernels. The decoder, and the last layer before it, stay
-float32.
+which TensorRT turns into 8-bit kernels. The decoder, and the last layer before it, stay float32.
+CPUs need no such file: see `hrtrack.models.eightbit`.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +17,10 @@ from numpy.typing import NDArray
 from ..errors import BackendError, ModelError
 from ..models.info import PoseInfo
 from .onnx import INPUT
+from .ranges import require_crops
 
 if TYPE_CHECKING:
     import onnx
-    import openvino
-
-FEWEST = 32
-"""Fewer crops do not show the range of a network's activations."""
 
 
 def quantise_for_tensorrt(
@@ -42,7 +38,7 @@ def quantise_for_tensorrt(
         ModelError: too few crops, or of another size.
     """
     nncf = _nncf()
-    _require_crops(crops, described)
+    require_crops(crops, described)
     names = [node.name for node in model.graph.node]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -56,51 +52,6 @@ def quantise_for_tensorrt(
         )
     _make_signed(quantised)
     return quantised
-
-
-def quantise_for_openvino(
-    model: onnx.ModelProto, described: PoseInfo, crops: NDArray[np.uint8]
-) -> openvino.Model:
-    """An OpenVINO model with 8-bit layers; asymmetric activations, which are more accurate.
-
-    Arguments and errors are those of `quantise_for_tensorrt`.
-    """
-    nncf = _nncf()
-    _require_crops(crops, described)
-    network = to_openvino(model)
-    network.reshape({INPUT: [1, *described.input_hw, 3]})
-    names = [operation.get_friendly_name() for operation in network.get_ops()]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        quantised: openvino.Model = nncf.quantize(
-            network,
-            nncf.Dataset([crop[None] for crop in crops]),
-            preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(crops),
-            ignored_scope=nncf.IgnoredScope(names=_float_part(names), validate=False),
-        )
-    quantised.reshape({INPUT: [-1, *described.input_hw, 3]})
-    return quantised
-
-
-def to_openvino(model: onnx.ModelProto) -> openvino.Model:
-    """An ONNX model in OpenVINO's own form."""
-    import openvino
-
-    return openvino.Core().read_model(model.SerializeToString())
-
-
-def save_openvino(network: openvino.Model, described: PoseInfo, path: Path) -> None:
-    """Writes ``.xml`` and ``.bin``, metadata included."""
-    import openvino
-
-    for key, value in described.metadata().items():
-        network.set_rt_info(value, key)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        openvino.save_model(network, path, compress_to_fp16=False)
-    except (OSError, RuntimeError):
-        raise ModelError(f"cannot write {path}") from None
 
 
 def _make_signed(model: onnx.ModelProto) -> None:
@@ -139,15 +90,3 @@ def _nncf() -> Any:
         raise BackendError("int8 export needs NNCF: pip install 'hrtrack[int8]'") from None
     nncf.set_log_level("ERROR")
     return nncf
-
-
-def _require_crops(crops: NDArray[np.uint8], described: PoseInfo) -> None:
-    expected = (*described.input_hw, 3)
-    if crops.shape[1:] != expected or crops.dtype != np.uint8:
-        raise ModelError(
-            f"calibration crops are {crops.dtype} {crops.shape[1:]}, expected uint8 {expected}"
-        )
-    if len(crops) < FEWEST:
-        raise ModelError(
-            f"{len(crops)} calibration crops are too few; at least {FEWEST} are needed"
-        )

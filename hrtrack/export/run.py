@@ -13,20 +13,21 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import BackendError, UsageError
+from ..models import eightbit
 from ..models import engine as engines
 from ..models.agreement import Agreement, drawn_crops
 from ..models.checkpoints import load_hrnet
 from ..models.engine import BatchRange, EnginePrecision, Identity, Package
 from ..models.hrnet import HRNet
-from ..models.info import PoseInfo
+from ..models.info import PoseInfo, read_onnx_metadata
 from ..models.network import Network
-from . import int8, tensorrt, torch2trt
+from . import int8, ir, tensorrt, torch2trt
 from .onnx import Storage, save_onnx, store_weights, to_onnx
+from .ranges import pose_ranges
 from .verify import Keypoints, reference_keypoints, verify
 
 if TYPE_CHECKING:
     import onnx
-    import openvino
 
 Target = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
 Opener = Callable[[Path, Target, EnginePrecision], Network]
@@ -41,8 +42,9 @@ class ExportOptions:
     """What to make of a model.
 
     ``store`` is how ONNX keeps float32 weights (see `hrtrack.export.onnx`), ``calibration``
-    the crops (N, H, W, 3) that int8 needs, ``batches`` the range an engine takes (for ONNX a
-    range of one size is fixed).
+    crops (N, H, W, 3) of people, ``batches`` the range an engine takes (for ONNX a range of one
+    size is fixed). Precision ``int8`` needs the calibration; float32 ONNX gets the activation
+    ranges from it that let CPUs compute in 8 bits, else keeps those of the ``weights`` file.
     """
 
     to: Target = "onnx"
@@ -58,10 +60,14 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The file, and how far it is from PyTorch; None where it could not run on this machine."""
+    """The file, and how far it is from PyTorch; None where it could not run on this machine.
+
+    ``eightbit`` is the same of a float32 ONNX file computed in 8 bits, if it allows that.
+    """
 
     path: Path
     agreement: Agreement | None
+    eightbit: Agreement | None = None
 
 
 def export_model(
@@ -96,24 +102,35 @@ def export_model(
     # The draft has the right suffix but not the name: a refused export leaves nothing behind.
     draft = path.with_name("draft-" + path.name)
     try:
+        ranges = _ranges(weights, network, described, options)
         if options.to == "openvino":
-            int8.save_openvino(_openvino_model(network, described, options), described, draft)
+            model = ir.to_openvino(_onnx_model(network, described, options))
+            if options.precision == "int8":
+                eightbit.quantise(model, ranges)
+            ir.save_openvino(model, described, draft)
         else:
-            save_onnx(_onnx_model(network, described, options), draft)
-        found = open_network(draft, options.to, options.precision)
+            save_onnx(_onnx_model(network, described, options, ranges), draft)
+
+        def compared(computed: EnginePrecision, tolerance: str) -> Agreement:
+            found = open_network(draft, options.to, computed)
+            allowed = options.allow_inaccurate
+            try:
+                return verify(found, reference, described, tolerance, allow_inaccurate=allowed)
+            finally:
+                found.close()
+
         precision = "int8" if "int8" in (options.precision, options.store) else options.precision
         precision = "fp16" if options.store == "fp16" else precision
-        agreement = verify(
-            found, reference, described, precision, allow_inaccurate=options.allow_inaccurate
-        )
-        found.close()
+        agreement, in_8_bits = compared(options.precision, precision), None
+        if ranges and (options.to, options.precision) == ("onnx", "fp32"):
+            in_8_bits = compared("int8", "int8")
         draft.replace(path)
         if options.to == "openvino":
             draft.with_suffix(".bin").replace(path.with_suffix(".bin"))
     finally:
         draft.unlink(missing_ok=True)
         draft.with_suffix(".bin").unlink(missing_ok=True)
-    return Exported(path, agreement)
+    return Exported(path, agreement, in_8_bits)
 
 
 def _require_sense(path: Path, options: ExportOptions) -> None:
@@ -128,24 +145,34 @@ def _require_sense(path: Path, options: ExportOptions) -> None:
         raise UsageError("--via torch2trt makes fp16 TensorRT engines only")
 
 
-def _openvino_model(network: HRNet, described: PoseInfo, options: ExportOptions) -> openvino.Model:
-    if options.precision != "int8":
-        return int8.to_openvino(_onnx_model(network, described, options))
-    assert options.calibration is not None
-    folded = to_onnx(network, described, folded=True)
-    return int8.quantise_for_openvino(folded, described, options.calibration)
+def _ranges(
+    weights: Path, network: HRNet, described: PoseInfo, options: ExportOptions
+) -> eightbit.Ranges:
+    if options.calibration is not None:
+        return pose_ranges(network, described, options.calibration)
+    if weights.suffix != ".onnx":
+        return {}
+    return eightbit.from_metadata(read_onnx_metadata(weights), weights)
 
 
-def _onnx_model(network: HRNet, described: PoseInfo, options: ExportOptions) -> onnx.ModelProto:
+def _onnx_model(
+    network: HRNet,
+    described: PoseInfo,
+    options: ExportOptions,
+    ranges: eightbit.Ranges | None = None,
+) -> onnx.ModelProto:
     engine = options.to in ("tensorrt", "tensorrt-rtx")
     batches = options.batches
     batch = batches.most if batches and batches.least == batches.most and not engine else None
-    if options.precision == "int8":
+    if options.precision == "int8" and options.to != "openvino":
         assert options.calibration is not None
         folded = to_onnx(network, described, folded=True)
         return int8.quantise_for_tensorrt(folded, described, options.calibration)
     model = to_onnx(network, described, half=options.precision == "fp16", batch=batch)
     store_weights(model, options.store)
+    if options.precision == "fp32":
+        for key, value in eightbit.metadata(ranges or {}).items():
+            model.metadata_props.add(key=key, value=value)
     return model
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BackendError, ModelError, one_line
+from ..errors import ModelError, one_line
 from ..models.action_info import ActionInfo, action_info
 from ..models.info import read_onnx_metadata
+from ..models.runtime import openvino_core
 from ..models.zoo import resolve
 
 Floats = NDArray[np.float32]
@@ -26,10 +27,7 @@ def open_action_network(
     """
     path = resolve(name_or_path)
     info = action_info(read_onnx_metadata(path), path)
-    try:
-        import openvino as ov
-    except ImportError as error:
-        raise BackendError(f"actions need OpenVINO ({error}): pip install openvino") from error
+    core = openvino_core()
     config: dict[str, object] = {
         # The default of CPUs with AMX is bfloat16, which moves the calibrated confidence.
         "INFERENCE_PRECISION_HINT": "f32",
@@ -38,7 +36,7 @@ def open_action_network(
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = threads
     try:
-        compiled = ov.Core().compile_model(str(path), "CPU", config)
+        compiled = core.compile_model(str(path), "CPU", config)
     except RuntimeError as error:
         line = one_line(error)
         raise ModelError(f"OpenVINO cannot load the action model {path}: {line}") from error

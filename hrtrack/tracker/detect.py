@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BackendError, ModelError
+from ..errors import ModelError
 from ..models.letterbox import FILL, fill_input, fitted_hw, nms, vote
+from ..models.runtime import openvino_core
 from ..models.zoo import resolve
 from .detect_formats import Format, Port, recognise
 
@@ -176,15 +177,9 @@ def distinct(
 
 
 def _read(path: Path) -> tuple[Any, Any]:
-    try:
-        import openvino
-    except ImportError:
-        raise BackendError(
-            "person detectors run on OpenVINO, which is not installed: pip install openvino"
-        ) from None
+    core = openvino_core()
     if not path.is_file():
         raise ModelError(f"no detector at {path}")
-    core = openvino.Core()
     try:
         return core, core.read_model(path)
     except RuntimeError as error:

@@ -10,6 +10,7 @@ import pytest
 from hrtrack.errors import BackendError, ModelError
 from hrtrack.export import int8, tensorrt
 from hrtrack.export.onnx import to_onnx
+from hrtrack.export.ranges import FEWEST
 from hrtrack.export.verify import reference_keypoints
 from hrtrack.models import engine as engines
 from hrtrack.models.agreement import TOLERANCES, compare, drawn_crops
@@ -30,7 +31,7 @@ def bundled() -> Bundled:
     pytest.importorskip("nncf")
     network, described = load_hrnet(resolve("body_fast"))
     folded = to_onnx(network, described, folded=True)
-    crops = drawn_crops(described.input_hw, int8.FEWEST)
+    crops = drawn_crops(described.input_hw, FEWEST)
     return network, described, int8.quantise_for_tensorrt(folded, described, crops)
 
 

@@ -99,7 +99,6 @@ def test_options_that_make_no_sense(tmp_path, weights, name, options, expected) 
 
 @pytest.mark.slow
 def test_int8_runs_on_openvino_and_holds_its_tolerance(tmp_path: Path, weights: Path) -> None:
-    pytest.importorskip("nncf")
     crops = drawn_crops(INFO.input_hw, 32)
     options = ExportOptions(
         to="openvino", precision="int8", calibration=crops, allow_inaccurate=True

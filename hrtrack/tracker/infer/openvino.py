@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import BackendError, ModelError
-from ...models import info
+from ...models import eightbit, info
 from ...models.decode import STRIDE, decode
 from ...models.info import PoseInfo
 from ...models.network import PIXEL_MEAN, PIXEL_STD
+from ...models.runtime import openvino_core
 from .batches import Arrays, in_batches
 
 if TYPE_CHECKING:
@@ -43,15 +44,17 @@ class OpenVinoNetwork:
         batches: tuple[int, ...] | None,
         why: str = "",
     ) -> None:
-        import openvino
-
-        self._core = openvino.Core()
+        self._core = openvino_core()
         self._device, self._why = _device(self._core, device), why
         self._path = path
         model = _read(self._core, path)
-        self.info, self._decodes = _describe_model(model, path)
+        metadata = _metadata(model, path)
+        self.info, self._decodes = _describe_model(model, metadata, path)
+        ranges = eightbit.from_metadata(metadata, path)
         self.input_hw, self.skeleton = self.info.input_hw, self.info.skeleton
-        self._precision = _precision(self._core, self._device, precision, model)
+        self._precision = _precision(self._core, self._device, precision, model, ranges)
+        if self._precision.startswith("int8") and ranges:
+            eightbit.quantise(model, ranges)
         self._threads = 1 if self._device != "CPU" else threads or os.cpu_count() or 1
         self._properties = self._make_properties(threads)
         self._model: openvino.Model | None = model if self._decodes else _with_pixels(model)
@@ -182,19 +185,26 @@ def _device(core: openvino.Core, device: str) -> str:
 
 
 def _precision(
-    core: openvino.Core, device: str, precision: Precision, model: openvino.Model
+    core: openvino.Core,
+    device: str,
+    precision: Precision,
+    model: openvino.Model,
+    ranges: eightbit.Ranges,
 ) -> str:
     """What is really computed, or BackendError if the device cannot."""
-    quantised = any(op.get_type_name() == "FakeQuantize" for op in model.get_ops())
+    quantised = eightbit.quantised(model)
     capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
     fast = "bf16" if "BF16" in capabilities else "fp32" if device == "CPU" else "fp16"
-    if precision == "int8" and not quantised:
+    if precision == "int8" and not (quantised or ranges):
         raise BackendError(
-            "int8 on OpenVINO needs a quantised model: "
-            "hrtrack export MODEL --to openvino --precision int8"
+            "int8 on OpenVINO needs a model with activation ranges: "
+            "hrtrack export MODEL --calibrate FOLDER"
         )
-    if precision in ("auto", "int8"):
-        return f"int8 and {fast}" if quantised else fast
+    wanted = bool(ranges) and device == "CPU" and eightbit.pays()
+    if precision == "int8" or (precision == "auto" and (quantised or wanted)):
+        return f"int8 and {fast}"
+    if precision == "auto":
+        return fast
     if (precision, device) == ("fp16", "CPU") or (precision == "bf16" and fast != "bf16"):
         raise BackendError(f"this {device} does not compute in {precision}; use auto or fp32")
     return precision
@@ -212,10 +222,11 @@ def _read(core: openvino.Core, path: Path) -> openvino.Model:
         raise ModelError(f"{path} is damaged or no model") from None
 
 
-def _describe_model(model: openvino.Model, path: Path) -> tuple[PoseInfo, bool]:
+def _describe_model(
+    model: openvino.Model, metadata: dict[str, str], path: Path
+) -> tuple[PoseInfo, bool]:
     """What the model is, and whether it decodes its heatmaps itself."""
     names = [name for output in model.outputs for name in output.names]
-    metadata = _metadata(model, path)
     said = info.from_metadata(metadata, path)
     if said is not None and "keypoints" in names:
         return said, True

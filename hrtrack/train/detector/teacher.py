@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from ...configs.person_fast_schema import TeacherSection
 from ...errors import ModelError
 from ...models.detector import STRIDES, boxes_from_sides, cell_centres
+from ...models.runtime import openvino_core
 from .loss import giou
 
 FEATURES = tuple(
@@ -66,9 +67,7 @@ class Teacher:
 
     def _request(self, shape: tuple[int, ...]) -> Any:
         if shape not in self._requests:
-            import openvino
-
-            core = openvino.Core()
+            core = openvino_core()
             try:
                 model = core.read_model(self.path)
                 model.add_outputs(list(FEATURES))

@@ -1,0 +1,128 @@
+"""8-bit arithmetic on CPUs from the model file that every back end reads.
+
+The file keeps its float weights, and beside them the range of values that each convolution was
+seen to take in (`hrtrack.export.ranges` measures them). With those OpenVINO's graph is quantised
+while it is loaded: activations in 256 steps for the whole tensor, weights in 255 steps for each
+output channel, the scheme of Jacob et al., "Quantization and Training of Neural Networks for
+Efficient Integer-Arithmetic-Only Inference", CVPR 2018.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ModelError
+
+if TYPE_CHECKING:
+    import openvino
+
+KEY = "activation_ranges"
+"""The metadata entry of an ONNX file."""
+Ranges = dict[str, tuple[float, float]]
+"""By the name of a convolution's weight: the lowest and the highest value it takes in."""
+ACTIVATION_STEPS, WEIGHT_STEPS = 256, 255
+
+
+def metadata(ranges: Ranges) -> dict[str, str]:
+    """The entry to write into a model file; none without ranges."""
+    rounded = {name: [float(f"{v:.5g}") for v in span] for name, span in ranges.items()}
+    return {KEY: json.dumps(rounded, separators=(",", ":"))} if ranges else {}
+
+
+def from_metadata(entries: Mapping[str, str], source: str | Path) -> Ranges:
+    """The ranges in a file's metadata, empty if it has none.
+
+    Raises:
+        ModelError: the entry is damaged.
+    """
+    try:
+        found = json.loads(entries.get(KEY, "{}"))
+        ranges = {str(name): (float(low), float(high)) for name, (low, high) in found.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ModelError(f"{source}: its '{KEY}' cannot be read ({error!r})") from None
+    for name, (low, high) in ranges.items():
+        if not (np.isfinite([low, high]).all() and low <= high):
+            raise ModelError(f"{source}: '{KEY}' gives {name} the range {low} to {high}")
+    return ranges
+
+
+def pays() -> bool:
+    """Whether this machine's CPU is of a kind that OpenVINO computes quickly on in 8 bits."""
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
+def quantised(model: openvino.Model) -> bool:
+    """Whether a graph has 8-bit parts already."""
+    return any(op.get_type_name() == "FakeQuantize" for op in model.get_ops())
+
+
+def quantise(model: openvino.Model, ranges: Ranges) -> None:
+    """Lets the convolutions that ``ranges`` names compute in 8 bits, in place.
+
+    What two layers read is quantised once, so that it lies in memory as bytes.
+    """
+    done: set[tuple[str, int]] = set()
+    for convolution in model.get_ordered_ops():
+        if convolution.get_type_name() != "Convolution":
+            continue
+        name, weights = _weights(convolution.input_value(1).get_node())
+        if name not in ranges:
+            continue
+        source = convolution.input_value(0)
+        place = (source.get_node().get_friendly_name(), source.get_index())
+        if place not in done:
+            done.add(place)
+            readers = list(source.get_target_inputs())
+            low, high = _with_zero(*ranges[name])
+            steps = _fake_quantize(source, np.float32(low), np.float32(high), ACTIVATION_STEPS)
+            for reader in readers:
+                reader.replace_source_output(steps)
+        reach = np.abs(weights).reshape(len(weights), -1).max(axis=1).reshape(-1, 1, 1, 1)
+        reach = np.maximum(reach, 1e-12)
+        convolution.input(1).replace_source_output(
+            _fake_quantize(_constant(weights), -reach, reach, WEIGHT_STEPS)
+        )
+    model.validate_nodes_and_infer_types()
+
+
+def _weights(node: Any) -> tuple[str, NDArray[np.float32]]:
+    """The name and the values of weights that may be stored small and widened at load."""
+    kind = node.get_type_name()
+    if kind == "Constant":
+        return node.get_friendly_name(), node.get_data().astype(np.float32)
+    parts = [_weights(node.input_value(i).get_node()) for i in range(node.get_input_size())]
+    name, values = parts[0] if parts else ("", np.zeros(0, np.float32))
+    if kind in ("Convert", "Reshape"):
+        shape = tuple(node.get_output_shape(0))
+        return name, values.reshape(shape)
+    if kind in ("Multiply", "Subtract"):
+        return name, values * parts[1][1] if kind == "Multiply" else values - parts[1][1]
+    return "", values  # computed some other way: left alone
+
+
+def _with_zero(low: float, high: float) -> tuple[float, float]:
+    """A range around zero in which zero falls on a step: padding and ReLU stay exact."""
+    low, high = min(low, 0.0), max(high, 0.0, low + 1e-6)
+    step = (high - low) / (ACTIVATION_STEPS - 1)
+    below = round(-low / step)
+    return -below * step, (ACTIVATION_STEPS - 1 - below) * step
+
+
+def _constant(values: Any) -> Any:
+    from openvino import opset13
+
+    return opset13.constant(np.asarray(values, np.float32)).output(0)
+
+
+def _fake_quantize(source: Any, low: Any, high: Any, steps: int) -> Any:
+    from openvino import opset13
+
+    ends = [_constant(end) for end in (low, high, low, high)]
+    return opset13.fake_quantize(source, *ends, steps).output(0)

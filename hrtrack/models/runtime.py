@@ -1,0 +1,30 @@
+"""The one OpenVINO runtime of a process."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from ..errors import BackendError
+
+if TYPE_CHECKING:
+    import openvino
+
+
+@functools.cache
+def openvino_core() -> openvino.Core:
+    """OpenVINO's core, made at the first call and kept to the end.
+
+    On CPUs with AMX every core gives the thread a new alternate signal stack, and puts the one
+    before back when it goes. Of two cores, if the older goes first, the younger puts back memory
+    that is no longer there, and the next signal that Python handles (Ctrl-C, a child that ends)
+    is a segmentation fault.
+
+    Raises:
+        BackendError: OpenVINO is not installed.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise BackendError(f"this needs OpenVINO ({error}): pip install openvino") from None
+    return openvino.Core()

@@ -1,0 +1,184 @@
+"""8-bit arithmetic on CPUs: what is measured, what is stored, and what the graph becomes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import pytest
+import torch
+from torch import nn
+
+from hrtrack.errors import BackendError, ModelError
+from hrtrack.export.onnx import to_onnx
+from hrtrack.export.ranges import FEWEST, pose_ranges, watched
+from hrtrack.export.run import ExportOptions, export_model
+from hrtrack.models import eightbit
+from hrtrack.models.agreement import TOLERANCES, compare, drawn_crops
+from hrtrack.models.checkpoints import load_hrnet, save_weights
+from hrtrack.models.info import read_onnx_metadata
+from hrtrack.models.runtime import openvino_core
+from hrtrack.models.zoo import resolve
+from hrtrack.tracker.infer import open_network
+
+from .networks import INFO, small_network
+from .test_run import opener
+
+onnx = pytest.importorskip("onnx")
+
+
+def test_ranges_are_the_ends_of_what_reaches_each_convolution() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(1, 1, 1, bias=False)
+            self.last = nn.Conv2d(1, 1, 1)
+            nn.init.constant_(self.first.weight, -2.0)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.first(x))
+
+    network = Two()
+    with watched(network) as both:
+        network(torch.tensor([[[[1.0, 3.0]]]]))
+        network(torch.tensor([[[[-0.5, 2.0]]]]))
+    assert both == {"first.weight": (-0.5, 3.0), "last.weight": (-6.0, 1.0)}
+    with watched(network, floats={"last"}) as one:
+        network(torch.zeros(1, 1, 1, 1))
+    assert list(one) == ["first.weight"]
+    network(torch.full((1, 1, 1, 1), 9.0))
+    assert one == {"first.weight": (0.0, 0.0)}, "it went on measuring"
+
+
+def test_metadata_there_and_back() -> None:
+    ranges = {"a.weight": (-0.123456789, 3.0), "b.weight": (0.0, 1e-5)}
+    again = eightbit.from_metadata(eightbit.metadata(ranges), "x")
+    assert again == {"a.weight": (-0.12346, 3.0), "b.weight": (0.0, 1e-5)}
+    assert eightbit.metadata({}) == {}
+    assert eightbit.from_metadata({}, "x") == {}
+
+
+@pytest.mark.parametrize("text", ["[1", "[1, 2]", '{"a": 3}', '{"a": [1]}', '{"a": ["x", 2]}'])
+def test_damaged_metadata_is_one_line(text: str) -> None:
+    with pytest.raises(ModelError, match=r"x\.onnx: its 'activation_ranges'") as caught:
+        eightbit.from_metadata({eightbit.KEY: text}, "x.onnx")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("span", ["[2, 1]", "[0, Infinity]", "[NaN, 1]"])
+def test_impossible_ranges_are_refused(span: str) -> None:
+    with pytest.raises(ModelError, match="gives a the range"):
+        eightbit.from_metadata({eightbit.KEY: f'{{"a": {span}}}'}, "x.onnx")
+
+
+def test_zero_falls_on_a_step() -> None:
+    for low, high in ((-2.0, 2.5), (0.0, 3.0), (-1.0, -0.5), (0.5, 4.0), (0.0, 0.0)):
+        ends = eightbit._with_zero(low, high)
+        step = (ends[1] - ends[0]) / 255
+        assert step > 0
+        assert ends[0] / step == pytest.approx(round(ends[0] / step), abs=1e-6)
+        assert ends[0] <= min(low, 0) + step
+        assert ends[1] >= max(high, 0) - step
+
+
+def convolutions(model: openvino.Model) -> list[Any]:
+    """All convolutions of a graph."""
+    return [op for op in model.get_ops() if op.get_type_name() == "Convolution"]
+
+
+def reads_steps(convolution: Any) -> bool:
+    """Whether both activations and weights come in steps."""
+    sources = [convolution.input_value(i).get_node().get_type_name() for i in (0, 1)]
+    return sources == ["FakeQuantize", "FakeQuantize"]
+
+
+@pytest.fixture(scope="module")
+def bundled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled model with ranges measured on drawn crops."""
+    path = tmp_path_factory.mktemp("ranges") / "bundled.onnx"
+    crops = drawn_crops(load_hrnet(resolve("body_fast"))[1].input_hw, FEWEST)
+    done = export_model(
+        resolve("body_fast"), path, ExportOptions(store="fp16", calibration=crops), opener
+    )
+    assert done.eightbit is not None
+    assert done.agreement is not None
+    assert done.agreement.mean_pixels <= done.eightbit.mean_pixels
+    return path
+
+
+ANY = ExportOptions(allow_inaccurate=True)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network with ranges."""
+    folder = tmp_path_factory.mktemp("small")
+    save_weights(small_network(), INFO, folder / "small.safetensors")
+    options = replace(ANY, calibration=drawn_crops(INFO.input_hw, FEWEST))
+    return export_model(folder / "small.safetensors", folder / "a.onnx", options, opener).path
+
+
+def test_all_but_the_last_layer_computes_in_8_bits(bundled: Path) -> None:
+    ranges = eightbit.from_metadata(read_onnx_metadata(bundled), bundled)
+    model = openvino_core().read_model(bundled)
+    eightbit.quantise(model, ranges)
+    assert eightbit.quantised(model)
+    every = convolutions(model)
+    assert len(ranges) == len(every) - 1
+    assert sum(reads_steps(op) for op in every) == len(every) - 1
+    # Each tensor once, however many layers read it.
+    steps = [op for op in model.get_ops() if op.get_type_name() == "FakeQuantize"]
+    places = [op.input_value(0) for op in steps]
+    sources = {(place.get_node().get_friendly_name(), place.get_index()) for place in places}
+    assert len(sources) == len(steps)
+
+
+def test_the_answers_stay(bundled: Path) -> None:
+    network, exact = open_network(bundled, precision="int8"), open_network(bundled)
+    plain = open_network(bundled, precision="fp32")
+    assert "int8 and" in network.describe()
+    assert ("int8 and" in exact.describe()) == eightbit.pays()
+    assert "int8" not in plain.describe()
+    crops = drawn_crops(plain.input_hw, 8)
+    expected = plain(crops)["keypoints"]
+    found = network(crops)["keypoints"]
+    agreement = compare(expected, found, plain.skeleton, plain.input_hw)
+    assert agreement.decided > 100
+    assert agreement.mean_pixels > 0
+    assert agreement.within(TOLERANCES["int8"]), str(agreement)
+
+
+def test_an_export_of_the_export_keeps_the_ranges(small: Path, tmp_path: Path) -> None:
+    again = export_model(small, tmp_path / "a.onnx", ANY, opener)
+    assert again.eightbit is not None
+    before = read_onnx_metadata(small)[eightbit.KEY]
+    assert read_onnx_metadata(again.path)[eightbit.KEY] == before
+    half = export_model(small, tmp_path / "b.onnx", replace(ANY, precision="fp16"), opener)
+    assert half.eightbit is None
+    assert eightbit.KEY not in read_onnx_metadata(half.path)
+
+
+def test_a_file_without_ranges_has_no_int8(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(to_onnx(small_network(), INFO).SerializeToString())
+    with pytest.raises(BackendError, match="activation ranges: hrtrack export MODEL --calibrate"):
+        open_network(tmp_path / "a.onnx", backend="openvino", precision="int8")
+
+
+def test_weights_stored_in_8_bits_keep_their_values(small: Path, tmp_path: Path) -> None:
+    done = export_model(small, tmp_path / "a.onnx", replace(ANY, store="int8"), opener)
+    model = openvino_core().read_model(done.path)
+    known = dict(eightbit._weights(op.input_value(1).get_node()) for op in convolutions(model))
+    for name, weights in small_network().named_parameters():
+        if weights.ndim == 4 and not name.startswith("final"):
+            step = np.abs(weights.detach().numpy()).max(axis=(1, 2, 3), keepdims=True) / 127
+            assert (np.abs(known[name] - weights.detach().numpy()) <= 0.51 * step).all()
+
+
+def test_crops_that_do_not_fit() -> None:
+    with pytest.raises(ModelError, match="at least 32"):
+        pose_ranges(small_network(), INFO, drawn_crops(INFO.input_hw, 3))
+    with pytest.raises(ModelError, match="expected uint8"):
+        pose_ranges(small_network(), INFO, np.zeros((40, 32, 32, 3), np.uint8))

@@ -1,0 +1,41 @@
+"""One OpenVINO core a process: signals must still be heard when networks come and go."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from hrtrack.models.runtime import openvino_core
+
+SIGNALS = """
+import gc, os, signal
+import numpy as np
+from hrtrack.tracker.api import Tracker
+from hrtrack.tracker.detect import open_detector
+heard = []
+signal.signal(signal.SIGALRM, lambda *_: heard.append(1))
+picture = np.zeros((64, 64, 3), np.uint8)
+for _ in range(2):
+    detector = open_detector("person_fast")
+    detector(picture)
+    with Tracker() as tracker:
+        tracker.image(picture)
+        del detector
+        gc.collect()
+    del tracker
+    gc.collect()
+    os.kill(os.getpid(), signal.SIGALRM)
+assert len(heard) == 2
+"""
+
+
+def test_there_is_one_core() -> None:
+    assert openvino_core() is openvino_core()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no alternate signal stacks on Windows")
+def test_signals_are_heard_after_networks_have_gone() -> None:
+    run = subprocess.run([sys.executable, "-c", SIGNALS], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
