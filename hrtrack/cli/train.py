@@ -140,8 +140,9 @@ def _detector(
     config: str, overrides: tuple[str, ...], output: Path, settings: dict[str, Any]
 ) -> None:
     from ..configs.person_fast_schema import load_detector_config
-    from ..export.detector import export_detector
+    from ..export.detector import detector_ranges, export_detector
     from ..models.zoo import resolve
+    from ..train.detector.batches import calibration_pictures
     from ..train.detector.fit import train_detector
 
     name = "person_fast" if settings["init"] == "bundled" else settings["init"]
@@ -159,7 +160,10 @@ def _detector(
         quiet=settings["quiet"],
     )
     model = output / f"{checked.name}.onnx"
-    export_detector(detector, checked.model.size, model, {"name": checked.name, "task": "detector"})
+    detector = detector.cpu().eval()
+    ranges = detector_ranges(detector, calibration_pictures(checked, output))
+    said = {"name": checked.name, "task": "detector"}
+    export_detector(detector, checked.model.size, model, said, ranges)
     click.echo(model)
 
 

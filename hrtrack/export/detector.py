@@ -5,20 +5,24 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from ..errors import ModelError
+from ..models import eightbit
 from ..models.detector import (
     CONFIG_KEY,
+    STRIDES,
     DetectorGraph,
     PersonDetector,
     config_text,
 )
+from ..models.eightbit import Ranges
 from .onnx import FLOAT, OPSET, Small, save_onnx, store_small, strip_prefix
+from .ranges import watched
 
 if TYPE_CHECKING:
     import onnx
@@ -34,12 +38,13 @@ def export_detector(
     input_hw: tuple[int, int],
     path: str | Path,
     metadata: Mapping[str, str],
+    ranges: Ranges | None = None,
 ) -> None:
     """Writes images (1, H, W, 3) uint8 RGB -> boxes (1, M, 4), scores (1, M).
 
     Weights are stored small and widened at load, so the arithmetic stays float32 and the names
-    of the parameters stay those of the checkpoint. Duplicates are left to the caller's
-    non-maximum suppression.
+    of the parameters stay those of the checkpoint; ``ranges``, from `detector_ranges`, let CPUs
+    compute in 8 bits. Duplicates are left to the caller's non-maximum suppression.
 
     Raises:
         ModelError: sides that are no multiples of 32, or the file cannot be written.
@@ -66,9 +71,27 @@ def export_detector(
     model = onnx.load_model_from_string(buffer.getvalue())
     _store_small(model)
     model.producer_name = "hrtrack"
-    for key, value in {**metadata, CONFIG_KEY: config_text(detector.config)}.items():
+    own = {CONFIG_KEY: config_text(detector.config), **eightbit.metadata(ranges or {})}
+    for key, value in {**metadata, **own}.items():
         model.metadata_props.add(key=key, value=value)
     save_onnx(model, path)
+
+
+@torch.inference_mode()
+def detector_ranges(detector: PersonDetector, pictures: Iterable[torch.Tensor]) -> Ranges:
+    """What reaches each convolution of a detector in eval mode.
+
+    Args:
+        detector: all of it but the layers that give scores and sides, which stay in floats.
+        pictures: batches (N, H, W, 3) uint8 RGB as it is to see them.
+    """
+    answers = {
+        f"heads.{level}.{name}" for level in range(len(STRIDES)) for name in ("score", "box")
+    }
+    with watched(detector, floats=answers) as ranges:
+        for batch in pictures:
+            detector(batch)
+    return ranges
 
 
 def _store_small(model: onnx.ModelProto) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
+from ..models import eightbit
+from ..models.info import read_onnx_metadata
 from ..models.letterbox import FILL, fill_input, fitted_hw, nms, vote
 from ..models.runtime import openvino_core
 from ..models.zoo import resolve
@@ -55,6 +57,10 @@ class OpenVinoDetector:
         self._core, self._model = _read(path)
         self._threads = threads
         self._format = _recognise(self._model, str(path))
+        ranges = eightbit.from_metadata(read_onnx_metadata(path), path) if self._is_ours() else {}
+        self._in_8_bits = bool(ranges) and eightbit.pays()
+        if self._in_8_bits:
+            eightbit.quantise(self._model, ranges)
         self.kind = self._format.kind
         self.input_hw = self._format.input_hw
         self._runners: dict[tuple[int, int], _Runner] = {}
@@ -75,15 +81,19 @@ class OpenVinoDetector:
 
     def describe(self) -> str:
         """One line for the log."""
-        return f"{self.name} on OpenVINO CPU{f' ({self._why})' if self._why else ''}"
+        why = f" ({self._why})" if self._why else ""
+        return f"{self.name} on OpenVINO CPU{', int8' if self._in_8_bits else ''}{why}"
 
     def close(self) -> None:
         self._runners.clear()
 
+    def _is_ours(self) -> bool:
+        return self._format.kind == "hrtrack"
+
     def _runner(self, portrait: bool) -> _Runner:
         height, width = self._format.input_hw
         # Our own graph is cheap to turn: an upright phone video would use a third of a wide one.
-        turned = self._format.kind == "hrtrack" and portrait != (height > width)
+        turned = self._is_ours() and portrait != (height > width)
         hw = (width, height) if turned and height != width else (height, width)
         if hw not in self._runners:
             model = self._model.clone()

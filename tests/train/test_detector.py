@@ -21,7 +21,6 @@ from hrtrack.configs.person_fast_schema import (  # noqa: E402
 from hrtrack.errors import BackendError, ConfigError, DataError, ModelError  # noqa: E402
 from hrtrack.geometry import iou  # noqa: E402
 from hrtrack.models.detector import (  # noqa: E402
-    PersonDetector,
     boxes_from_sides,
     cell_centres,
     load_detector,
@@ -253,43 +252,6 @@ def test_a_store_goes_to_workers_without_its_photos(tmp_path: Path) -> None:
     sent = pickle.dumps(store)
     assert len(sent) < store.pixels.size / 10
     np.testing.assert_array_equal(pickle.loads(sent)[3].image, store[3].image)
-
-
-def test_checkpoint_onnx_and_network_agree(tmp_path: Path) -> None:
-    pytest.importorskip("onnx")
-    from hrtrack.export.detector import export_detector
-    from hrtrack.tracker.detect import open_detector
-
-    torch.manual_seed(0)
-    detector = PersonDetector().eval()
-    for head in detector.heads:
-        torch.nn.init.normal_(head.score.weight, std=0.5)
-        torch.nn.init.constant_(head.score.bias, 0.0)
-    with torch.no_grad():
-        # Fresh norms are equal, and the exporter stores equal parameters once.
-        for value in (*detector.parameters(), *detector.buffers()):
-            if value.ndim == 1:
-                value.add_(torch.rand_like(value) * 0.1)
-    path = tmp_path / "own.onnx"
-    export_detector(detector, (96, 160), path, {"name": "own", "task": "detector"})
-    assert path.stat().st_size < 4.4e6
-    read = load_detector(path)
-    for name, value in detector.state_dict().items():
-        step = float(value.abs().max()) / 127 if value.numel() > 100_000 else 1e-3
-        torch.testing.assert_close(
-            read.state_dict()[name], value, rtol=1e-3, atol=0.6 * step, msg=name
-        )
-
-    rng = np.random.default_rng(0)
-    runner = open_detector(str(path), threads=1, min_score=0.01)
-    for shape in ((120, 200, 3), (200, 120, 3)):
-        photo = cv2.resize(rng.integers(0, 255, (9, 9, 3), np.uint8), (shape[1], shape[0]))
-        hw = (96, 160) if shape[1] > shape[0] else (160, 96)
-        boxes, scores = runner(photo)
-        wanted, wanted_scores = as_function(detector, hw)(photo)
-        assert len(boxes) > 3
-        np.testing.assert_allclose(scores[:3], wanted_scores[:3], atol=0.02)
-        np.testing.assert_allclose(boxes[0], wanted[0].clip(0, [*shape[1::-1]] * 2), atol=2)
 
 
 def test_answer_loss_is_least_at_the_teachers_own_answer() -> None:

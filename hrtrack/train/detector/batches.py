@@ -20,6 +20,8 @@ from .teacher import Answer, Teacher
 
 Tensors = tuple[Tensor, Tensor, Tensor]
 PREFETCH = 4
+CALIBRATION = 2**31
+"""No training gets to the steps from here on."""
 
 
 def batches(
@@ -40,6 +42,22 @@ def batches(
         prefetch_factor=PREFETCH if workers else None,
         multiprocessing_context=worker_context() if workers else None,
     )
+
+
+def calibration_pictures(
+    config: DetectorTrainConfig, output: Path, count: int = 6
+) -> Iterator[Tensor]:
+    """Batches (N, H, W, 3) uint8 RGB of the last stage's canvases, after a training in ``output``.
+
+    They show a network that is to compute in 8 bits what it will see.
+    """
+    repeats = [part.repeat for part in config.data.sets]
+    store = PhotoStore(output / config.data.cache, config.data.trust, repeats)
+    for number in range(count):
+        seed = config.fit.seed, CALIBRATION + number
+        yield torch.from_numpy(
+            draw_batch(store, config.stages[-1].canvases, config.fit.batch, seed)[0]
+        )
 
 
 class _Canvases(Dataset[tuple[Tensors, Tensors | None]]):
