@@ -21,8 +21,8 @@ from ..models.detector import (
     config_text,
 )
 from ..models.eightbit import Ranges
+from ..models.ranges import watched
 from .onnx import FLOAT, OPSET, Small, save_onnx, store_small, strip_prefix
-from .ranges import watched
 
 if TYPE_CHECKING:
     import onnx

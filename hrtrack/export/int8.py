@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from ..errors import BackendError, ModelError
 from ..models.info import PoseInfo
+from ..models.ranges import require_crops
 from .onnx import INPUT
-from .ranges import require_crops
 
 if TYPE_CHECKING:
     import onnx

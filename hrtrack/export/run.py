@@ -16,14 +16,14 @@ from ..errors import BackendError, UsageError
 from ..models import eightbit
 from ..models import engine as engines
 from ..models.agreement import Agreement, drawn_crops
-from ..models.checkpoints import load_hrnet
+from ..models.checkpoints import load_hrnet, load_weights
 from ..models.engine import BatchRange, EnginePrecision, Identity, Package
 from ..models.hrnet import HRNet
-from ..models.info import PoseInfo, read_onnx_metadata
+from ..models.info import PoseInfo
 from ..models.network import Network
+from ..models.ranges import pose_ranges
 from . import int8, ir, tensorrt, torch2trt
 from .onnx import Storage, save_onnx, store_weights, to_onnx
-from .ranges import pose_ranges
 from .verify import Keypoints, reference_keypoints, verify
 
 if TYPE_CHECKING:
@@ -150,9 +150,7 @@ def _ranges(
 ) -> eightbit.Ranges:
     if options.calibration is not None:
         return pose_ranges(network, described, options.calibration)
-    if weights.suffix != ".onnx":
-        return {}
-    return eightbit.from_metadata(read_onnx_metadata(weights), weights)
+    return eightbit.from_metadata(load_weights(weights)[1], weights)
 
 
 def _onnx_model(

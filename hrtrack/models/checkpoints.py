@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
-from . import info
+from . import eightbit, info
+from .eightbit import Ranges
 from .hrnet import HRNet, HRNetConfig
 from .info import PoseInfo
 
@@ -250,9 +251,17 @@ def _require_fit(
 
 
 def save_weights(
-    network: HRNet, described: PoseInfo, path: str | Path, *, half: bool = False
+    network: HRNet,
+    described: PoseInfo,
+    path: str | Path,
+    *,
+    half: bool = False,
+    ranges: Ranges | None = None,
 ) -> None:
-    """Writes safetensors with metadata, in float16 if ``half``; `load_hrnet` reads it back."""
+    """Writes safetensors with metadata, in float16 if ``half``; `load_hrnet` reads it back.
+
+    ``ranges`` are those of `hrtrack.models.ranges`; what is exported from the file keeps them.
+    """
     from safetensors.torch import save_file
 
     described = dataclasses.replace(described, config=dataclasses.asdict(network.config))
@@ -260,4 +269,5 @@ def save_weights(
         name: (value.half() if half and value.is_floating_point() else value).contiguous()
         for name, value in network.state_dict().items()
     }
-    save_file(weights, Path(path), metadata=described.metadata())
+    metadata = {**described.metadata(), **eightbit.metadata(ranges or {})}
+    save_file(weights, Path(path), metadata=metadata)

@@ -23,6 +23,8 @@ from .workers import worker_context
 if TYPE_CHECKING:
     from ..configs.schema import TrainConfig
 
+BEYOND = 2**40
+"""No training gets to the positions from here on."""
 UPPER_WORDS = (
     "nose", "eye", "ear", "head", "neck", "mouth", "thorax", "shoulder", "elbow", "wrist", "hand",
 )  # fmt: skip
@@ -107,6 +109,22 @@ def collate(samples: list[tuple[Draw, Sample]]) -> Batch:
         sigma=samples[0][0].sigma,
         unreadable=tuple(row for row in bad if row >= 0),
     )
+
+
+def sample_crops(people: People, config: TrainConfig, count: int) -> NDArray[np.uint8]:
+    """Training crops (count, H, W, 3) uint8 RGB that depend on the seed alone.
+
+    Fewer where photos cannot be read.
+    """
+    rng = np.random.default_rng([config.fit.seed, 2])
+    rows = rng.choice(len(people), count, replace=len(people) < count).tolist()
+    source, size = Crops(people, config), config.input.size
+    drawn = [
+        source[Draw(BEYOND + place, row, size, config.target.sigma)][1]
+        for place, row in enumerate(rows)
+    ]
+    crops = [crop for crop, *_, unreadable in drawn if unreadable < 0]
+    return np.stack(crops) if crops else np.zeros((0, *size, 3), np.uint8)
 
 
 def _quiet_worker(_: int) -> None:

@@ -18,10 +18,12 @@ from ..errors import DataError, UsageError
 from ..models.hrnet import HRNet
 from ..models.info import PoseInfo
 from ..models.network import PIXEL_MEAN, PIXEL_STD
+from ..models.ranges import FEWEST
 from .data.people import People
 from .data.sets import open_people
-from .loader import Batch, batches
+from .loader import Batch, batches, sample_crops
 from .logs import Logs
+from .meter import Meter
 from .network import new_network
 from .optim import Ema, learning_rate, make_optimizer
 from .parallel import Team, team
@@ -29,11 +31,22 @@ from .pictures import save_batch, save_curves
 from .plan import Plan
 from .provenance import provenance
 from .resident import Resident
-from .state import BEST, STATE, WEIGHTS, RunState, load_state, save_average, save_state
+from .state import (
+    BEST,
+    STATE,
+    WEIGHTS,
+    RunState,
+    add_ranges,
+    load_state,
+    save_average,
+    save_state,
+)
 from .step import batch_loss, require_sound
 from .validate import validate
 
 LOG = logging.getLogger(__name__)
+CALIBRATION_CROPS = 64
+"""Shown to the finished network to find the ranges for 8 bits."""
 FEW_STEPS = 20
 """Steps between two rows of the log, so that a GPU is not asked for its loss at each."""
 
@@ -141,12 +154,16 @@ class _Run:
         with Logs(self.folder, self.step, quiet=quiet) as logs:
             self._steps(plan, logs, log_every)
         save_average(self.raw, self.ema.state, self.described, self.folder / WEIGHTS)
+        crops = sample_crops(self.people, self.config, CALIBRATION_CROPS)
+        for name in (WEIGHTS, BEST):
+            if len(crops) >= FEWEST and (self.folder / name).exists():
+                add_ranges(self.folder / name, crops, self.team.device)
         save_curves(self.folder, self.config.name)
 
     def _steps(self, plan: Plan, logs: Logs | None, log_every: int) -> None:
         fit, saved, kept = self.config.fit, time.monotonic(), self.step
         source = self._source(plan)
-        meter, epoch = _Meter(self.seen), 0.0
+        meter, epoch = Meter(self.seen), 0.0
         while (done := plan.share_done(self.step, self.seen)) < 1:
             rate = learning_rate(fit, self.step, done)
             for group in self.optimizer.param_groups:
@@ -191,7 +208,7 @@ class _Run:
             return Resident.of(self.people, self.config, self.team.device).batches(parts)
         return batches(self.people, self.config, parts, pin=self.team.device.type == "cuda")
 
-    def _step(self, source: Iterator[Batch], meter: _Meter) -> tuple[Tensor, Tensor, int]:
+    def _step(self, source: Iterator[Batch], meter: Meter) -> tuple[Tensor, Tensor, int]:
         """One optimiser step; the loss, the gradient's norm and the people of all processes."""
         fit, device = self.config.fit, self.team.device
         self.optimizer.zero_grad(set_to_none=True)
@@ -260,36 +277,6 @@ class _Run:
 def _notes(config: TrainConfig, init: str | Path | None) -> dict[str, str]:
     begun = {} if init is None else {"init": Path(init).name}
     return {"training": config.name, **begun, **provenance(config.fit.seed)}
-
-
-class _Meter:
-    """Loss, gradient and speed since the last row."""
-
-    def __init__(self, seen: int) -> None:
-        self.waiting = 0.0
-        self._reset(seen)
-
-    def _reset(self, seen: int) -> None:
-        self._losses: list[Tensor] = []
-        self._gradient: Tensor | None = None
-        self._begin, self._seen, self.waiting = time.monotonic(), seen, 0.0
-
-    def add(self, loss: Tensor, gradient: Tensor) -> None:
-        """Takes note of a step, without asking the device for the numbers yet."""
-        self._losses.append(loss)
-        self._gradient = gradient
-
-    def row(self, seen: int) -> dict[str, float | int | None]:
-        """The means since the last row, and the share of the time spent waiting for data."""
-        passed = max(time.monotonic() - self._begin, 1e-9)
-        row: dict[str, float | int | None] = {
-            "loss": float(torch.stack(self._losses).mean()),
-            "gradient": None if self._gradient is None else float(self._gradient),
-            "images_per_second": round((seen - self._seen) / passed, 2),
-            "waiting": round(self.waiting / passed, 4),
-        }
-        self._reset(seen)
-        return row
 
 
 def _unsynced(network: nn.Module, wanted: bool) -> AbstractContextManager[None]:

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..errors import ModelError
-from ..models.checkpoints import save_weights
+from ..models.checkpoints import load_hrnet, save_weights
 from ..models.hrnet import HRNet
 from ..models.info import PoseInfo
+from ..models.ranges import pose_ranges
 from .optim import State
 
 STATE = "state.pt"
@@ -70,6 +73,18 @@ def save_average(network: HRNet, average: State, described: PoseInfo, path: Path
     twin.load_state_dict(average)
     part = path.with_name(path.name + ".part")
     save_weights(twin, described, part)
+    _replace(part, path)
+
+
+def add_ranges(path: Path, crops: NDArray[np.uint8], device: torch.device) -> None:
+    """Writes into a file of weights what lets CPUs compute with them in 8 bits.
+
+    ``crops`` (N, H, W, 3) uint8 RGB are what the network is to see.
+    """
+    network, described = load_hrnet(path)
+    ranges = pose_ranges(network.to(device), described, crops)
+    part = path.with_name(path.name + ".part")
+    save_weights(network.cpu(), described, part, ranges=ranges)
     _replace(part, path)
 
 

@@ -10,13 +10,13 @@ import pytest
 from hrtrack.errors import BackendError, ModelError
 from hrtrack.export import int8, tensorrt
 from hrtrack.export.onnx import to_onnx
-from hrtrack.export.ranges import FEWEST
 from hrtrack.export.verify import reference_keypoints
 from hrtrack.models import engine as engines
 from hrtrack.models.agreement import TOLERANCES, compare, drawn_crops
 from hrtrack.models.checkpoints import load_hrnet
 from hrtrack.models.hrnet import HRNet
 from hrtrack.models.info import PoseInfo
+from hrtrack.models.ranges import FEWEST
 from hrtrack.models.zoo import resolve
 
 onnx = pytest.importorskip("onnx")

@@ -14,12 +14,12 @@ from torch import nn
 
 from hrtrack.errors import BackendError, ModelError
 from hrtrack.export.onnx import to_onnx
-from hrtrack.export.ranges import FEWEST, pose_ranges, watched
 from hrtrack.export.run import ExportOptions, export_model
 from hrtrack.models import eightbit
 from hrtrack.models.agreement import TOLERANCES, compare, drawn_crops
 from hrtrack.models.checkpoints import load_hrnet, save_weights
 from hrtrack.models.info import read_onnx_metadata
+from hrtrack.models.ranges import FEWEST, pose_ranges, watched
 from hrtrack.models.runtime import openvino_core
 from hrtrack.models.zoo import resolve
 from hrtrack.tracker.infer import open_network

@@ -18,6 +18,7 @@ import torch
 
 from hrtrack.configs.schema import load_config
 from hrtrack.errors import ConfigError, DataError, ModelError
+from hrtrack.models import eightbit
 from hrtrack.models.checkpoints import load_hrnet, load_weights
 from hrtrack.train.loop import train_pose
 
@@ -51,6 +52,10 @@ def test_tiny_reaches_its_stated_accuracy(sticks: Path, tmp_path: Path) -> None:
     assert described.skeleton.joints[0] == "head"
     assert described.input_hw == (64, 64)
     assert network.config.heatmaps == "softmax"
+    convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
+    for file in (path, tmp_path / "best.safetensors"):
+        # What lets CPUs compute in 8 bits: all but the last layer.
+        assert len(eightbit.from_metadata(load_weights(file)[1], file)) == len(convolutions) - 1
     for name in ("best.safetensors", "state.pt", "curves.png"):
         assert (tmp_path / name).stat().st_size > 0
     assert list((tmp_path / "batches").glob("*.png"))
@@ -78,8 +83,9 @@ def test_killed_and_resumed_equals_uninterrupted(sticks: Path, tmp_path: Path) -
     killed.wait(timeout=60)
     assert not (tmp_path / "killed" / "weights.safetensors").exists()
     assert start(tmp_path / "killed", "resume").wait(timeout=300) == 0
-    whole, _ = load_weights(tmp_path / "whole" / "weights.safetensors")
-    again, _ = load_weights(tmp_path / "killed" / "weights.safetensors")
+    whole, said = load_weights(tmp_path / "whole" / "weights.safetensors")
+    again, also = load_weights(tmp_path / "killed" / "weights.safetensors")
+    assert also[eightbit.KEY] == said[eightbit.KEY]
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     steps = [int(row["step"]) for row in _rows(log)]
     assert steps == list(range(1, 11))

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from ..models.eightbit import Ranges
-from ..models.graph import PoseGraph
-from ..models.hrnet import HRNet
-from ..models.info import PoseInfo
+from .eightbit import Ranges
+from .graph import PoseGraph
+from .hrnet import HRNet
+from .info import PoseInfo
 
 FEWEST = 32
 """Fewer crops do not show the range of a network's activations."""
@@ -53,14 +53,17 @@ def watched(network: nn.Module, *, floats: Collection[str] = ()) -> Iterator[Ran
 def pose_ranges(network: HRNet, described: PoseInfo, crops: NDArray[np.uint8]) -> Ranges:
     """The ranges of a pose network on crops (N, H, W, 3) uint8 RGB; the last layer has none.
 
+    It runs where its parameters are.
+
     Raises:
         ModelError: too few crops, or of another size than the network's.
     """
     require_crops(crops, described)
-    graph = PoseGraph(network.float().cpu(), described)
+    graph = PoseGraph(network, described)
+    device = network.final_layer.weight.device
     with watched(graph.network, floats={"final_layer"}) as ranges:
         for start in range(0, len(crops), BATCH):
-            graph(torch.from_numpy(crops[start : start + BATCH]))
+            graph(torch.from_numpy(crops[start : start + BATCH]).to(device))
     return ranges
 
 
