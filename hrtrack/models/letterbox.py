@@ -36,18 +36,15 @@ def fill_input(
 
 def nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou: float) -> NDArray[np.intp]:
     """Greedy non-maximum suppression; indices of the boxes (N, 4) kept, best first."""
-    left, top, right, bottom = boxes.T
-    areas = (right - left) * (bottom - top)
     order = np.argsort(-scores, kind="stable")
+    # All overlaps at once: at these numbers one step of arrays a box kept costs ten times as much.
+    rivals = overlaps(boxes[order], boxes[order]) > iou
+    gone = np.zeros(len(order), bool)
     kept = []
-    while len(order):
-        best, rest = order[0], order[1:]
-        kept.append(best)
-        width = np.minimum(right[best], right[rest]) - np.maximum(left[best], left[rest])
-        height = np.minimum(bottom[best], bottom[rest]) - np.maximum(top[best], top[rest])
-        overlap = np.clip(width, 0, None) * np.clip(height, 0, None)
-        union = np.maximum(areas[best] + areas[rest] - overlap, 1e-9)
-        order = rest[overlap <= iou * union]
+    for place, box in enumerate(order.tolist()):
+        if not gone[place]:
+            kept.append(box)
+            gone |= rivals[place]
     return np.array(kept, np.intp)
 
 
