@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import torch
 
 from hrtrack.errors import BackendError, ModelError
 from hrtrack.export.onnx import export_onnx
+from hrtrack.models.agreement import drawn_crops
 from hrtrack.models.checkpoints import save_weights
 from hrtrack.models.graph import PoseGraph
 from hrtrack.models.hrnet import HRNet, HRNetConfig, initialise
@@ -19,6 +22,7 @@ from hrtrack.models.info import PoseInfo
 from hrtrack.skeleton import COCO17
 from hrtrack.tracker.infer import open_network
 from hrtrack.tracker.infer.batches import in_batches, plan
+from hrtrack.tracker.infer.openvino import OpenVinoNetwork
 
 INFO = PoseInfo(COCO17, (64, 64))
 
@@ -100,6 +104,39 @@ def test_crops_that_run_side_by_side_keep_their_places(threads, files, crops) ->
             np.testing.assert_allclose(
                 together["heatmaps"][place], one["heatmaps"][0], rtol=1e-4, atol=1e-4
             )
+
+
+def test_a_second_person_does_not_wait_for_the_compiler(
+    files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[int, bool]] = []
+    compile_ = OpenVinoNetwork._compile
+
+    def watched(self: OpenVinoNetwork, size: int, streams: int) -> Any:
+        made.append((streams, threading.current_thread() is threading.main_thread()))
+        return compile_(self, size, streams)
+
+    monkeypatch.setattr(OpenVinoNetwork, "_compile", watched)
+    crops = drawn_crops(INFO.input_hw, 3)
+    photo = open_network(files["a.onnx"], threads=2)
+    photo(crops[:1])
+    photo.close()
+    assert made == [(1, True)], "nothing is prepared for a single picture"
+    made.clear()
+    video = open_network(files["a.onnx"], threads=2)
+    for _ in range(3):
+        video(crops[:1])
+    together = video(crops)["keypoints"]
+    np.testing.assert_allclose(together[0], video(crops[:1])["keypoints"][0], atol=0.05)
+    assert made == [(1, True), (2, False)]
+    video.close()
+    video.close()
+    made.clear()
+    crowd = open_network(files["a.onnx"], threads=2)
+    crowd(crops)
+    crowd(crops[:1])
+    crowd(crops[:1])
+    assert made == [(1, True), (2, True)]
 
 
 def test_the_openvino_path_needs_no_torch(files) -> None:

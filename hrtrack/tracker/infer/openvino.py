@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,9 @@ class OpenVinoNetwork:
         self._sizes = (batch.get_length(),) if batch.is_static else batches or (1,)
         self._requests: dict[int, Any] = {}
         self._queues: dict[int, Any] = {}
+        self._side = ThreadPoolExecutor(1, "compile")
+        self._coming: Future[Any] | None = None
+        self._calls = 0
         self._request(min(self._sizes))
 
     def _make_properties(self, threads: int | None) -> dict[str, Any]:
@@ -99,10 +103,21 @@ class OpenVinoNetwork:
     def _queue(self, size: int) -> Any:
         """Runs several batches at a time."""
         if size not in self._queues:
-            import openvino
-
-            self._queues[size] = openvino.AsyncInferQueue(self._compile(size, HALVES), HALVES)
+            coming, self._coming = self._coming, None
+            self._queues[size] = coming.result() if coming else self._new_queue(size)
         return self._queues[size]
+
+    def _new_queue(self, size: int) -> Any:
+        import openvino
+
+        return openvino.AsyncInferQueue(self._compile(size, HALVES), HALVES)
+
+    def _foresee(self) -> None:
+        """Compiles for several people while a video shows one: the second must not stop it."""
+        self._calls += 1
+        later = self._threads > 1 and len(self._sizes) == 1 and self._calls > 1
+        if later and self._coming is None and not self._queues:
+            self._coming = self._side.submit(self._new_queue, self._sizes[0])
 
     def __call__(self, crops_NHW3: NDArray[np.uint8], *, heatmaps: bool = False) -> Arrays:
         """Crops (N, H, W, 3) -> ``keypoints`` (N, K, 3), on request ``heatmaps``; N may be 0."""
@@ -112,6 +127,7 @@ class OpenVinoNetwork:
         def infer(batches: list[NDArray[np.uint8]]) -> list[Arrays]:
             if len(batches) > 1 and self._threads > 1 and len(self._sizes) == 1:
                 return self._side_by_side(batches, heatmaps)
+            self._foresee()
             return [self._alone(batch, heatmaps) for batch in batches]
 
         return in_batches(np.ascontiguousarray(crops_NHW3), self._sizes, infer, pad=False)
@@ -171,6 +187,8 @@ class OpenVinoNetwork:
 
     def close(self) -> None:
         """Frees the compiled networks; safe to call twice."""
+        self._side.shutdown()
+        self._coming = None
         self._requests.clear()
         self._queues.clear()
         self._model = None
