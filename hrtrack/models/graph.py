@@ -27,8 +27,9 @@ class Dark(nn.Module):
     rows: Tensor
     derivatives: Tensor
 
-    def __init__(self, sigma: float) -> None:
+    def __init__(self, sigma: float, unbiased: bool = False) -> None:
         super().__init__()
+        self.unbiased = unbiased
         self.register_buffer("rows", torch.from_numpy(decode.blur_rows(sigma)), persistent=False)
         weights = torch.from_numpy(decode.DERIVATIVES).flatten(1)
         self.register_buffer("derivatives", weights, persistent=False)
@@ -55,7 +56,9 @@ class Dark(nn.Module):
         divisor = torch.where(usable, determinant, torch.ones_like(determinant))
         step = torch.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], dim=2) / divisor[..., None]
         step = step.clamp(-decode.MAX_STEP, decode.MAX_STEP) * usable[..., None].float()
-        points = (torch.stack([x, y], dim=2) + step) * decode.STRIDE * (peak > 0).float()
+        points = (torch.stack([x, y], dim=2) + step) * (peak > 0).float()
+        across, down = decode.strides(height, width, self.unbiased)
+        points = points * (across if across == down else points.new_tensor([across, down]))
         return torch.cat([points, peak.clamp(0.0, 1.0)], dim=2)
 
     def _slopes(self, heatmaps: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -95,7 +98,7 @@ class PoseGraph(nn.Module):
         if half:
             self.network.half()
         self.sigma = described.sigma
-        self.dark = Dark(described.sigma)
+        self.dark = Dark(described.sigma, described.unbiased)
         mean, std = torch.tensor(PIXEL_MEAN), torch.tensor(PIXEL_STD)
         self.register_buffer("scale", 1 / (255 * std), persistent=False)
         self.register_buffer("offset", -mean / std, persistent=False)

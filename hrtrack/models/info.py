@@ -27,8 +27,10 @@ class PoseInfo:
     """Facts about a pose network that its weights do not show.
 
     ``input_hw`` is the crop's height and width, ``sigma`` the spread in heatmap cells of the
-    Gaussians it was trained on, ``config`` the fields of `hrtrack.models.hrnet.HRNetConfig`,
-    ``notes`` free text by topic (licence, training data, measured accuracy).
+    Gaussians it was trained on, ``unbiased`` whether its cells are spread from the middle of the
+    crop's first pixel to that of its last (UDP), ``config`` the fields of
+    `hrtrack.models.hrnet.HRNetConfig`, ``notes`` free text by topic (licence,
+    training data, measured accuracy).
     """
 
     skeleton: Skeleton
@@ -36,6 +38,7 @@ class PoseInfo:
     sigma: float = 2.0
     config: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    unbiased: bool = False
 
     def metadata(self) -> dict[str, str]:
         """The entry to write into a model file."""
@@ -47,6 +50,7 @@ class PoseInfo:
             "sigma": self.sigma,
             "config": self.config,
             "notes": self.notes,
+            "unbiased": self.unbiased,
         }
         return {KEY: json.dumps(fields)}
 
@@ -64,6 +68,7 @@ def from_metadata(metadata: Mapping[str, str], source: str | Path) -> PoseInfo |
             sigma=float(fields.get("sigma", 2.0)),
             config=dict(fields.get("config", {})),
             notes=dict(fields.get("notes", {})),
+            unbiased=bool(fields.get("unbiased", False)),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{source}: its '{KEY}' metadata cannot be read ({error!r})") from None
@@ -97,13 +102,17 @@ def guess_info(skeleton: Skeleton, source: str | Path) -> PoseInfo:
 
     The crop's size shows in the names of official and OpenMMLab files (``_256x192``); else
     the official configs use 256x256 for MPII and 256x192 for COCO, and a sigma of 3 at 384x288.
+    OpenMMLab's networks with UDP's coordinates say so in their names (``_udp-``).
     """
-    named = re.search(r"(?<!\d)(\d{2,4})x(\d{2,4})(?!\d)", Path(source).stem)
+    stem = Path(source).stem
+    named = re.search(r"(?<!\d)(\d{2,4})x(\d{2,4})(?!\d)", stem)
     if named:
         input_hw = int(named[1]), int(named[2])
     else:
         input_hw = (256, 256) if skeleton is MPII16 else (256, 192)
-    return PoseInfo(skeleton, input_hw, sigma=3.0 if input_hw[0] >= 384 else 2.0)
+    unbiased = "udp" in re.split(r"[^a-z]+", stem.lower())
+    sigma = 3.0 if input_hw[0] >= 384 else 2.0
+    return PoseInfo(skeleton, input_hw, sigma, unbiased=unbiased)
 
 
 def read_onnx_metadata(path: Path) -> dict[str, str]:

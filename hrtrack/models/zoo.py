@@ -63,7 +63,6 @@ _POSE_FILES = (
     (_NEW, "td-hm_hrnet-w32_fp16-8xb64-210e_coco-256x192-f1e84e3b_20220914.pth"),
     (_NEW, "td-hm_hrnet-w32_udp-8xb64-210e_coco-256x192-73ede547_20220914.pth"),
     (_NEW, "td-hm_hrnet-w32_udp-8xb64-210e_coco-384x288-9a3f7c85_20220914.pth"),
-    (_NEW, "td-hm_hrnet-w32_udp-regress-8xb64-210e_coco-256x192-9c0b77b4_20220926.pth"),
     (_NEW, "td-hm_hrnet-w48_8xb32-210e_coco-256x192-0e67c616_20220913.pth"),
     (_NEW, "td-hm_hrnet-w48_8xb32-210e_coco-384x288-c161b7de_20220915.pth"),
     (_NEW, "td-hm_hrnet-w48_dark-8xb32-210e_coco-256x192-e1ebdd6f_20220913.pth"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -147,12 +147,15 @@ def run(network: PoseNetwork, crops_NHW3: NDArray[np.uint8], protocol: Protocol)
         return np.array(network(crops_NHW3)["keypoints"], np.float64)
     # A back end may reuse its output buffers, so what is kept over a call is a copy.
     maps = np.array(network(crops_NHW3, heatmaps=True)["heatmaps"], np.float32)
+    info = network.info
+    if info.unbiased and protocol.align == "exact":
+        protocol = replace(protocol, align="none")  # cells of mirror images fall on cells
     if protocol.flip:
         turned = mirrored(crops_NHW3, protocol)
         of_mirrored = np.asarray(network(turned, heatmaps=True)["heatmaps"], np.float32)
-        mirror = network.info.skeleton.mirror
+        mirror = info.skeleton.mirror
         maps = decode.flip_average(maps, of_mirrored, mirror, protocol.align == "column")
-    read = decode.decode(maps, protocol.decoder, network.info.sigma).astype(np.float64)
+    read = decode.decode(maps, protocol.decoder, info.sigma, info.unbiased).astype(np.float64)
     read[..., 2] = np.clip(read[..., 2], 0.0, 1.0)
     return read
 

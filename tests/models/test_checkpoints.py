@@ -203,6 +203,7 @@ def test_tensors_of_something_else(tmp_path: Path) -> None:
     [
         ("pose_hrnet_w32_256x192.pth", 17, (256, 192), 2.0),
         ("pose_hrnet_w48_384x288.pth", 17, (384, 288), 3.0),
+        ("td-hm_hrnet-w32_udp-8xb64-210e_coco-384x288-9a3f7c85_20220914.pth", 17, (384, 288), 3.0),
         ("hrnet_w32_mpii_256x256-6c4f923f_20200812.pth", 16, (256, 256), 2.0),
         ("model_best.pth", 16, (256, 256), 2.0),
         ("model_best.pth", 17, (256, 192), 2.0),
@@ -215,3 +216,7 @@ def test_bare_weights_get_the_official_input(
     torch.save(network.state_dict(), tmp_path / name)
     _, said = checkpoints.load_hrnet(tmp_path / name)
     assert (said.input_hw, said.sigma, len(said.skeleton)) == (input_hw, sigma, joints)
+    assert said.unbiased == ("udp" in name)
+    again = info.from_metadata(said.metadata(), name)
+    assert again is not None
+    assert again.unbiased == said.unbiased

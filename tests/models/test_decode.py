@@ -80,3 +80,19 @@ def test_flip_average_of_a_symmetric_pair() -> None:
     shifted = flip_average(maps, mirrored, COCO17.mirror)
     moved = decode(shifted)[..., 0] - decode(maps)[..., 0]
     assert np.allclose(moved, 2.0, atol=0.1)  # half of one column of 4 pixels
+
+
+@pytest.mark.parametrize("how", ["dark", "argmax"])
+def test_unbiased_cells_reach_from_the_first_pixel_to_the_last(how: str) -> None:
+    corners = np.array([[[0.0, 0.0], [47.0, 63.0], [23.5, 31.5]]])
+    maps = gaussians(corners, 2.0)
+    expected = np.array([[0, 0], [191, 255], [95.5, 127.5]])
+    read = decode(maps, how, 2.0, unbiased=True)[0, :, :2]  # type: ignore[arg-type]
+    # The quarter offset cannot say more than a quarter of a cell.
+    assert np.abs(read - expected).max() < (0.1 if how == "dark" else 2.1)
+    assert np.abs(read[:2] - expected[:2]).max() < 1e-3
+    if how == "dark":
+        found = Dark(2.0, unbiased=True)(torch.from_numpy(maps)).numpy()
+        assert np.abs(found[0, :, :2] - read).max() < 1e-3
+        # With the official coordinates the far corner stays three pixels short.
+        assert np.allclose(decode(maps)[0, 1, :2], [188, 252])

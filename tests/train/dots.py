@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hrtrack.models.decode import decode
+from hrtrack.models.decode import decode, strides
 from hrtrack.models.info import PoseInfo
 from hrtrack.skeleton import Skeleton
 
@@ -20,25 +20,31 @@ COLOURS = {"shoulder": (255, 0, 255), "knee": (0, 255, 0)}
 
 
 class DotNetwork:
-    """Finds magenta shoulders and green knees; the one further right in the crop is "left"."""
+    """Finds magenta shoulders and green knees; the one further right in the crop is "left".
+
+    ``unbiased``: its cells lie as UDP has them.
+    """
 
     input_hw = (128, 96)
-    info = PoseInfo(DOTS, (128, 96))
+
+    def __init__(self, unbiased: bool = False) -> None:
+        self.info = PoseInfo(DOTS, (128, 96), unbiased=unbiased)
 
     def __call__(
         self, crops_NHW3: NDArray[np.uint8], *, heatmaps: bool = False
     ) -> dict[str, NDArray[np.float32]]:
         maps = np.stack([self._maps(crop) for crop in crops_NHW3])
-        return {"keypoints": decode(maps), "heatmaps": maps}
+        return {"keypoints": decode(maps, unbiased=self.info.unbiased), "heatmaps": maps}
 
     def _maps(self, crop: NDArray[np.uint8]) -> NDArray[np.float32]:
         v, u = np.mgrid[:32, :24]
+        across, down = strides(32, 24, self.info.unbiased)
         maps = np.zeros((4, 32, 24), np.float32)
         for place, colour in ((0, COLOURS["shoulder"]), (2, COLOURS["knee"])):
             near = np.abs(crop.astype(int) - colour).max(axis=2) < 100
             count, _, _, centres = cv2.connectedComponentsWithStats(near.astype(np.uint8))
             for side, (x, y) in enumerate(sorted(centres[1:count].tolist(), reverse=True)[:2]):
-                squared = (u - x / 4) ** 2 + (v - y / 4) ** 2
+                squared = (u - x / across) ** 2 + (v - y / down) ** 2
                 maps[place + side] = 0.9 * np.exp(-squared / 8)
         return maps
 

@@ -55,11 +55,13 @@ def test_the_exact_flip_test_moves_nothing() -> None:
             centre = x + int(rng.integers(-10, 11)), top + int(rng.integers(-10, 11))
             cv2.circle(crop, centre, 4, COLOURS[colour], -1)
 
-    def moved(align: Any) -> NDArray[np.floating]:
-        flipped = run(DotNetwork(), crops, Protocol(flip=True, align=align))
-        return flipped[..., 0] - run(DotNetwork(), crops, Protocol())[..., 0]
+    def moved(align: Any, unbiased: bool = False) -> NDArray[np.floating]:
+        network = DotNetwork(unbiased)
+        flipped = run(network, crops, Protocol(flip=True, align=align))
+        return flipped[..., 0] - run(network, crops, Protocol())[..., 0]
 
     assert np.abs(moved("exact")).max() < 0.02
+    assert np.abs(moved("exact", unbiased=True)).max() < 0.02
     # Half of what is left of 3 pixels by a shift of 4, and half of the 3 pixels.
     np.testing.assert_allclose(moved("column"), 0.5, atol=0.15)
     np.testing.assert_allclose(moved("none"), -1.5, atol=0.15)

@@ -158,7 +158,7 @@ class OpenVinoNetwork:
         return found
 
     def _decoded(self, heatmaps: NDArray[np.float32]) -> NDArray[np.float32]:
-        keypoints = decode(heatmaps, "dark", self.info.sigma)
+        keypoints = decode(heatmaps, "dark", self.info.sigma, self.info.unbiased)
         keypoints[..., 2] = keypoints[..., 2].clip(0.0, 1.0)
         return keypoints
 
