@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -35,7 +34,9 @@ def measure(models: list[str], threads: int) -> None:
     core, spans = openvino_core(), []
     for name in models:
         path = resolve(name)
-        ranges = eightbit.from_metadata(read_onnx_metadata(Path(path)), path)
+        ranges = eightbit.from_metadata(read_onnx_metadata(path), path)
+        if not ranges:
+            sys.exit(f"{name} holds no activation ranges: hrtrack export {name} --calibrate FOLDER")
         for quantised in (False, True):
             model = core.read_model(path)
             shape = [d.get_length() if d.is_static else 1 for d in model.input(0).partial_shape]
@@ -68,7 +69,7 @@ def main() -> None:
         environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": limit}
         run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if run.returncode:
-            print(f"| {name} | not on this machine |")
+            print(f"| {name} | failed: {(run.stderr.strip().splitlines() or ['?'])[-1]} |")
             continue
         times = [float(value) for value in run.stdout.split()]
         cells = [

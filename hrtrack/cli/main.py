@@ -207,7 +207,7 @@ class Reconnect(click.ParamType):
     default="auto",
     show_default=True,
     type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
-    help="Number format of the pose network; auto: 8 bits on CPUs if the model allows it.",
+    help="Number format; auto: on x86-64 CPUs 8 bits if the model allows it.",
 )
 @option(MODEL, "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.")
 @option(

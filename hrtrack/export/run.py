@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import BackendError, UsageError
+from ..errors import BackendError, ModelError, UsageError
 from ..models import eightbit
 from ..models import engine as engines
 from ..models.agreement import Agreement, drawn_crops
@@ -29,6 +30,7 @@ from .verify import Keypoints, reference_keypoints, verify
 if TYPE_CHECKING:
     import onnx
 
+LOG = logging.getLogger(__name__)
 Target = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
 Opener = Callable[[Path, Target, EnginePrecision], Network]
 """Opens an exported file on the back end that it is for, to compute in that precision."""
@@ -122,8 +124,14 @@ def export_model(
         precision = "int8" if "int8" in (options.precision, options.store) else options.precision
         precision = "fp16" if options.store == "fp16" else precision
         agreement, in_8_bits = compared(options.precision, precision), None
-        if ranges and (options.to, options.precision) == ("onnx", "fp32"):
-            in_8_bits = compared("int8", "int8")
+        if ranges and options.to == "onnx":
+            try:
+                in_8_bits = compared("int8", "int8")
+            except ModelError as error:
+                if options.calibration is not None:
+                    raise ModelError(f"{error}; or leave --calibrate out") from None
+                LOG.warning("%s: CPUs will not compute with %s in 8 bits", error, path.name)
+                save_onnx(_onnx_model(network, described, options), draft)
         draft.replace(path)
         if options.to == "openvino":
             draft.with_suffix(".bin").replace(path.with_suffix(".bin"))
@@ -139,6 +147,9 @@ def _require_sense(path: Path, options: ExportOptions) -> None:
         raise UsageError(f"--to {options.to} writes {suffix} files, not {path.name}")
     if options.precision == "int8" and options.calibration is None:
         raise UsageError("--precision int8 needs --calibrate FOLDER with pictures of people")
+    unused = options.precision != "int8" and (options.to, options.precision) != ("onnx", "fp32")
+    if options.calibration is not None and unused:
+        raise UsageError("--calibrate is for --precision int8 and for float32 ONNX")
     if options.store != "fp32" and (options.to != "onnx" or options.precision != "fp32"):
         raise UsageError("--store is for float32 ONNX; other files store what they compute in")
     if options.via == "torch2trt" and (options.to, options.precision) != ("tensorrt", "fp16"):
@@ -150,6 +161,8 @@ def _ranges(
 ) -> eightbit.Ranges:
     if options.calibration is not None:
         return pose_ranges(network, described, options.calibration)
+    if (options.to, options.precision) != ("onnx", "fp32"):
+        return {}
     return eightbit.from_metadata(load_weights(weights)[1], weights)
 
 

@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     import openvino
 
 KEY = "activation_ranges"
-"""The metadata entry of an ONNX file."""
+"""The metadata entry of an ONNX or safetensors file."""
 Ranges = dict[str, tuple[float, float]]
 """By the name of a convolution's weight: the lowest and the highest value it takes in."""
 ACTIVATION_STEPS, WEIGHT_STEPS = 256, 255
 
 
 def metadata(ranges: Ranges) -> dict[str, str]:
-    """The entry to write into a model file; none without ranges."""
+    """The entry to write into a model file; none without ranges, or with one that has no end."""
+    if not all(np.isfinite(span).all() for span in ranges.values()):
+        return {}
     rounded = {name: [float(f"{v:.5g}") for v in span] for name, span in ranges.items()}
     return {KEY: json.dumps(rounded, separators=(",", ":"))} if ranges else {}
 
@@ -68,7 +70,6 @@ def quantise(model: openvino.Model, ranges: Ranges) -> None:
 
     What two layers read is quantised once, so that it lies in memory as bytes.
     """
-    done: set[tuple[str, int]] = set()
     for convolution in model.get_ordered_ops():
         if convolution.get_type_name() != "Convolution":
             continue
@@ -76,9 +77,7 @@ def quantise(model: openvino.Model, ranges: Ranges) -> None:
         if name not in ranges:
             continue
         source = convolution.input_value(0)
-        place = (source.get_node().get_friendly_name(), source.get_index())
-        if place not in done:
-            done.add(place)
+        if source.get_node().get_type_name() != "FakeQuantize":  # not done for another layer
             readers = list(source.get_target_inputs())
             low, high = _with_zero(*ranges[name])
             steps = _fake_quantize(source, np.float32(low), np.float32(high), ACTIVATION_STEPS)
@@ -97,14 +96,17 @@ def _weights(node: Any) -> tuple[str, NDArray[np.float32]]:
     kind = node.get_type_name()
     if kind == "Constant":
         return node.get_friendly_name(), node.get_data().astype(np.float32)
+    if kind not in ("Convert", "Reshape", "Multiply", "Subtract"):
+        return "", np.zeros(0, np.float32)  # computed some other way: left alone
     parts = [_weights(node.input_value(i).get_node()) for i in range(node.get_input_size())]
-    name, values = parts[0] if parts else ("", np.zeros(0, np.float32))
-    if kind in ("Convert", "Reshape"):
-        shape = tuple(node.get_output_shape(0))
-        return name, values.reshape(shape)
-    if kind in ("Multiply", "Subtract"):
-        return name, values * parts[1][1] if kind == "Multiply" else values - parts[1][1]
-    return "", values  # computed some other way: left alone
+    name, values = parts[0]
+    if not name:
+        return parts[0]
+    if kind == "Multiply":
+        return name, values * parts[1][1]
+    if kind == "Subtract":
+        return name, values - parts[1][1]
+    return name, values.reshape(tuple(node.get_output_shape(0)))
 
 
 def _with_zero(low: float, high: float) -> tuple[float, float]:

@@ -58,7 +58,7 @@ class Dark(nn.Module):
         step = step.clamp(-decode.MAX_STEP, decode.MAX_STEP) * usable[..., None].float()
         points = (torch.stack([x, y], dim=2) + step) * (peak > 0).float()
         across, down = decode.strides(height, width, self.unbiased)
-        points = points * (across if across == down else points.new_tensor([across, down]))
+        points = torch.stack([points[..., 0] * across, points[..., 1] * down], dim=2)
         return torch.cat([points, peak.clamp(0.0, 1.0)], dim=2)
 
     def _slopes(self, heatmaps: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -59,8 +59,8 @@ def pose_ranges(network: HRNet, described: PoseInfo, crops: NDArray[np.uint8]) -
         ModelError: too few crops, or of another size than the network's.
     """
     require_crops(crops, described)
-    graph = PoseGraph(network, described)
     device = network.final_layer.weight.device
+    graph = PoseGraph(network, described).to(device)
     with watched(graph.network, floats={"final_layer"}) as ranges:
         for start in range(0, len(crops), BATCH):
             graph(torch.from_numpy(crops[start : start + BATCH]).to(device))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from typing import TYPE_CHECKING
 
 from ..errors import BackendError
@@ -11,7 +12,9 @@ if TYPE_CHECKING:
     import openvino
 
 
-@functools.cache
+_FIRST = threading.Lock()
+
+
 def openvino_core() -> openvino.Core:
     """OpenVINO's core, made at the first call and kept to the end.
 
@@ -23,6 +26,12 @@ def openvino_core() -> openvino.Core:
     Raises:
         BackendError: OpenVINO is not installed.
     """
+    with _FIRST:
+        return _core()
+
+
+@functools.cache
+def _core() -> openvino.Core:
     try:
         import openvino
     except ImportError as error:

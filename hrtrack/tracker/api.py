@@ -86,7 +86,9 @@ class Tracker:
         self.skeleton: Skeleton = self.network.skeleton
         # On a GPU both networks look at one upload of the frame.
         device = getattr(self.network, "device", None)
-        self.detector = open_detector(str(detector), threads=threads, device=device)
+        self.detector = open_detector(
+            str(detector), threads=threads, device=device, eight_bits=precision in ("auto", "int8")
+        )
         self.stopwatch = stopwatch or Stopwatch()
         self._detect_every = detect_every
         self._max_people = max_people

@@ -49,7 +49,13 @@ class OpenVinoDetector:
     """A detector on OpenVINO's CPU plug-in; ``kind`` names the recognised format."""
 
     def __init__(
-        self, path: Path, name: str, threads: int | None, min_score: float, why: str = ""
+        self,
+        path: Path,
+        name: str,
+        threads: int | None,
+        min_score: float,
+        why: str = "",
+        eight_bits: bool = True,
     ) -> None:
         self.name = name
         self._why = why
@@ -57,9 +63,11 @@ class OpenVinoDetector:
         self._core, self._model = _read(path)
         self._threads = threads
         self._format = _recognise(self._model, str(path))
-        ranges = eightbit.from_metadata(read_onnx_metadata(path), path) if self._is_ours() else {}
-        self._in_8_bits = bool(ranges) and eightbit.pays()
-        if self._in_8_bits:
+        ranges: eightbit.Ranges = {}
+        if eight_bits and eightbit.pays() and self._is_ours() and path.suffix == ".onnx":
+            ranges = eightbit.from_metadata(read_onnx_metadata(path), path)
+        self._in_8_bits = bool(ranges)
+        if ranges:
             eightbit.quantise(self._model, ranges)
         self.kind = self._format.kind
         self.input_hw = self._format.input_hw
@@ -147,11 +155,13 @@ def open_detector(
     threads: int | None = None,
     min_score: float = MIN_SCORE,
     device: torch.device | None = None,
+    *,
+    eight_bits: bool = True,
 ) -> Detector:
     """Opens a bundled, downloaded or own ONNX person detector.
 
     It runs on OpenVINO's CPU plug-in, or, if it is of our own kind, on the CUDA ``device`` that
-    the pose network is on.
+    the pose network is on. ``eight_bits``: compute so on a CPU if the file allows it.
 
     Raises:
         ModelError: unknown name, missing or unreadable file, or a graph of another kind.
@@ -164,7 +174,7 @@ def open_detector(
         if is_ours(path):
             return TorchDetector(path, name, device, min_score)
         why = "only hrtrack's own detector runs on the GPU"
-    return OpenVinoDetector(path, name, threads, min_score, why)
+    return OpenVinoDetector(path, name, threads, min_score, why, eight_bits)
 
 
 def distinct(

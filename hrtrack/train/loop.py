@@ -155,6 +155,8 @@ class _Run:
             self._steps(plan, logs, log_every)
         save_average(self.raw, self.ema.state, self.described, self.folder / WEIGHTS)
         crops = sample_crops(self.people, self.config, CALIBRATION_CROPS)
+        if len(crops) < FEWEST:
+            LOG.warning("only %d photos could be read: no ranges for 8 bits", len(crops))
         for name in (WEIGHTS, BEST):
             if len(crops) >= FEWEST and (self.folder / name).exists():
                 add_ranges(self.folder / name, crops, self.team.device)

@@ -40,8 +40,8 @@ class Protocol:
     ``decoder``: ``dark`` or the official quarter offset. ``flip``: average with the mirror
     image's heatmaps, which are aligned with the crop's by ``align``: ``exact`` mirrors the crop
     so that cells fall on cells (`mirrored`), ``column`` moves the maps by a column as the
-    official code does, which leaves a quarter of a cell, ``none`` leaves them: for networks
-    trained with UDP's coordinates. ``border``: grey level outside the photo; the official
+    official code does, which leaves a quarter of a cell, ``none`` leaves them: networks trained
+    with UDP's coordinates always get that. ``border``: grey level outside the photo; the official
     code's is 0.
     """
 
@@ -148,7 +148,7 @@ def run(network: PoseNetwork, crops_NHW3: NDArray[np.uint8], protocol: Protocol)
     # A back end may reuse its output buffers, so what is kept over a call is a copy.
     maps = np.array(network(crops_NHW3, heatmaps=True)["heatmaps"], np.float32)
     info = network.info
-    if info.unbiased and protocol.align == "exact":
+    if info.unbiased:
         protocol = replace(protocol, align="none")  # cells of mirror images fall on cells
     if protocol.flip:
         turned = mirrored(crops_NHW3, protocol)

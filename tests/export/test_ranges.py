@@ -132,6 +132,7 @@ def test_all_but_the_last_layer_computes_in_8_bits(bundled: Path) -> None:
     # Each tensor once, however many layers read it.
     steps = [op for op in model.get_ops() if op.get_type_name() == "FakeQuantize"]
     places = [op.input_value(0) for op in steps]
+    assert not any(place.get_node().get_type_name() == "FakeQuantize" for place in places)
     sources = {(place.get_node().get_friendly_name(), place.get_index()) for place in places}
     assert len(sources) == len(steps)
 
@@ -175,6 +176,20 @@ def test_weights_stored_in_8_bits_keep_their_values(small: Path, tmp_path: Path)
         if weights.ndim == 4 and not name.startswith("final"):
             step = np.abs(weights.detach().numpy()).max(axis=(1, 2, 3), keepdims=True) / 127
             assert (np.abs(known[name] - weights.detach().numpy()) <= 0.51 * step).all()
+
+
+def test_inherited_ranges_that_spoil_it_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    crops = drawn_crops(INFO.input_hw, FEWEST)
+    ranges = dict.fromkeys(pose_ranges(small_network(), INFO, crops), (0.0, 0.001))
+    save_weights(small_network(), INFO, tmp_path / "small.safetensors", ranges=ranges)
+    done = export_model(
+        tmp_path / "small.safetensors", tmp_path / "a.onnx", ExportOptions(), opener
+    )
+    assert done.eightbit is None
+    assert eightbit.KEY not in read_onnx_metadata(done.path)
+    assert "will not compute with a.onnx in 8 bits" in caplog.text
 
 
 def test_crops_that_do_not_fit() -> None:

@@ -131,6 +131,8 @@ def test_a_second_person_does_not_wait_for_the_compiler(
     assert made == [(1, True), (2, False)]
     video.close()
     video.close()
+    with pytest.raises(BackendError, match="closed"):
+        video(crops[:1])
     made.clear()
     crowd = open_network(files["a.onnx"], threads=2)
     crowd(crops)

@@ -50,7 +50,7 @@ def open_network(
         device: the back end's name of the device, ``CPU`` or ``cuda:1``; its own choice if None.
         threads: CPU threads; all cores if None.
         precision: of the trunk; the decoder is always float32. ``auto`` is the fastest the
-            device and the file have: 8 bits on CPUs where the file holds activation ranges.
+            device and the file have: 8 bits on x86-64 CPUs where the file holds activation ranges.
         batches: batch sizes to prepare; the back end's own if None.
         build_engine: makes the TensorRT engine if the cache has none; without one a missing
             engine is an error that names the command.
