@@ -24,7 +24,8 @@ from rich.table import Table
 from hrtrack.geometry import iou
 from hrtrack.poses import Poses
 from hrtrack.skeleton import ACTION13
-from hrtrack.tracker.associate import AssociationOptions, Tracks
+from hrtrack.tracker.associate import Tracks
+from hrtrack.tracker.associate_options import AssociationOptions
 from hrtrack.train.crossings import (
     NOBODY,
     Clip,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ..poses import Poses
 from ..skeleton import Skeleton
-from .associate import AssociationOptions, Tracks
+from .associate import Tracks
+from .associate_options import AssociationOptions
 from .boxes import People
 from .detect import open_detector
 from .draw import DrawOptions, draw

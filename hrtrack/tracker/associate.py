@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from ..poses import Poses
 from ..skeleton import Skeleton
 from . import motion as kalman
 from .assign import match
+from .associate_options import AssociationOptions
 from .duplicates import unique
 from .extent import reaches
 from .likeness import certainty, similarities
@@ -19,53 +20,6 @@ from .state import Live, State
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class AssociationOptions:
-    """The knobs of the association; docs/tracking.md shows what each of them does.
-
-    Scores are person scores in [0, 1]; times are seconds; lengths are person sizes (the
-    mean of a box's width and height). The two bands follow ByteTrack (Zhang et al. 2022).
-    """
-
-    min_score: float = 0.25
-    """Poses at or above it are matched first, and start a track where they match nobody."""
-    low_score: float = 0.1
-    """Poses between it and ``min_score`` may only continue a track in view."""
-    sure_score: float = 0.6
-    """A new person this certain gets an ID in the second frame, others after `confirm_hits`."""
-    confirm_hits: int = 2
-    """Detector frames that must see a new person before it gets an ID."""
-    memory: float = 2.0
-    """How long a person who is not seen may come back and get the ID again; nobody for longer
-    than they were seen before."""
-    new_iou: float = 0.7
-    """Nobody new is seen where a box overlaps more with someone already followed."""
-    beside_iou: float = 0.3
-    """A new person whose box overlaps more with someone followed may be that one seen twice,"""
-    beside_hits: int = 6
-    """and needs so many detector frames."""
-    pose_weight: float = 9.0
-    """What the mean OKS exponent of the joints counts against the box's half squared distance."""
-    pose_spread: float = 2.5
-    """Factor on the skeleton's sigmas: how far joints may be off and still be alike."""
-    pose_time: float = 0.05
-    """Time constant with which the remembered pose follows the measured one."""
-    max_cost: float = 16.0
-    """Pairs that cost more than this are out of the question."""
-    box_noise: float = 0.03
-    """Spread of the centre of a measured box."""
-    acceleration: float = 8.0
-    """Spread of people's acceleration in sizes a second squared."""
-    damping: float = 1.0
-    """Time constant with which the velocity of an unseen person dies away."""
-    duplicate_oks: float = 0.7
-    """Two poses of one frame more alike than this are one person."""
-    weak_share: float = 0.5
-    """A track whose joint score falls below this share of its mean asks for the detector."""
-
-
 STEADY = 30.0
 """Time constant in seconds of the velocity of people in view: practically constant."""
 REWOUND = 0.5
@@ -112,10 +66,8 @@ class Tracks:
             state.keys,
             state.ids,
             kalman.to_corners(moved.position),
-            state.keypoints + shift[:, None],
-            state.scores,
-            state.person_scores,
             moved.velocity[:, :2],
+            shift,
             state.rows,
         )
 
@@ -146,12 +98,15 @@ class Tracks:
         previous, self._time = self._time, now
         self._forget(previous)
         good = np.flatnonzero(poses.person_scores >= options.low_score)
-        given = good[unique(_picked(poses, good), self._true_sigmas, options.duplicate_oks)]
-        poses = _picked(poses, given)
+        poses = _picked(poses, good)
+        kept, stand = unique(poses, self._true_sigmas, options.duplicate_oks)
+        given = good[kept]
         state = self._state
         in_view = state.seen >= previous
         self._predict(state, seconds, in_view)
-        rows, columns, sure = self._associate(poses, in_view)
+        similarity = self._similarity(poses, len(kept), stand)
+        poses = _picked(poses, kept)
+        rows, columns, sure = self._associate(similarity, poses, in_view)
 
         missing = in_view & (state.ids > 0)
         missing[rows] = False
@@ -205,10 +160,13 @@ class Tracks:
         state.shape += shift
         state.motion = moved
 
-    def _associate(
-        self, poses: Poses, in_view: Mask
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
-        """Rows of the state, the columns of the poses they match, and how sure that is."""
+    def _similarity(self, poses: Poses, kept: int, stand: NDArray[np.intp]) -> Floats:
+        """How alike the people followed and the ``kept`` poses are.
+
+        A pose that ``stand``s for others is as like anyone as the likest of them: where the box
+        of someone who moved ran ahead and the detector found the same person where they are, it
+        is the pose in the former that tells who it is.
+        """
         options = self.options
         similarity = similarities(
             self._state,
@@ -219,6 +177,17 @@ class Tracks:
             pose_weight=options.pose_weight,
             max_cost=options.max_cost,
         )
+        if kept == len(poses):
+            return similarity
+        folded = np.zeros((kept, len(similarity)))
+        np.maximum.at(folded, stand, similarity.T)
+        return folded.T
+
+    def _associate(
+        self, similarity: Floats, poses: Poses, in_view: Mask
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+        """Rows of the state, the columns of the poses they match, and how sure that is."""
+        options = self.options
         strong = poses.person_scores >= options.min_score
         known = self._state.ids > 0
         free = np.ones(len(poses), bool)
@@ -229,7 +198,8 @@ class Tracks:
             free[columns] = False
             more = _matched(similarity, people, given & free)
             rows, columns = np.concatenate([rows, more[0]]), np.concatenate([columns, more[1]])
-        return rows, columns, certainty(similarity, rows, columns, options.max_cost)
+        # Whoever has no ID yet may be someone else seen twice, and is nobody's rival.
+        return rows, columns, certainty(similarity, rows, columns, known, options.max_cost)
 
     def _correct(self, rows: NDArray[np.intp], poses: Poses, sure: Floats, detected: bool) -> None:
         """Enters what was measured of the matched people, cautiously where it may be another."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import iou
+from ..poses import Poses
 from .assign import match
 from .associate import Tracks
-from .extent import person_boxes
 from .frame import Frame
-from .held import HeldBoxes
+from .held import Drawn, body_boxes
 from .pace import Pace
 from .state import Live
 
@@ -81,50 +81,62 @@ class People:
         self._max_people = max_people
         self._worker = ThreadPoolExecutor(1, "detector") if background else None
         self._pending: _Pending | None = None
-        # Of the boxes given last: their scores, and whether the detector had a say in them.
+        # Of the boxes given last: their scores, whether the detector drew them, and the rows that
+        # they came from; then what the poses in them say of where they ought to be.
         self._scores, self._fresh = np.zeros(0), np.zeros(0, bool)
-        self._held = HeldBoxes()
+        self._origin = np.zeros(0, np.intp)
+        self._drawn = Drawn.empty(0)
+        self._bodies = np.zeros((0, 4))
 
     def boxes(self, frame: Frame, tracks: Tracks) -> tuple[Floats, Floats, bool]:
         """The boxes (N, 4) of a frame, their scores (N,), and whether the detector had a say."""
         live = tracks.live(frame.time)
-        scores = self._scores[live.rows] if len(self._scores) else np.zeros(len(live))
-        fresh = self._fresh[live.rows] if len(self._fresh) else np.zeros(len(live), bool)
-        followed = self._followed(live, tracks, fresh)
+        # Those who were followed before this object was made have no rows in it.
+        known = live.rows < len(self._bodies)
+        rows = live.rows[known]
+        followed = live.boxes
+        followed[known] = self._bodies[rows] + np.tile(live.shift[known], 2)
+        scores = np.zeros(len(live))
+        scores[known] = self._scores[rows]
         height, width = frame.image.shape[:2]
         inside = _visible(followed, width, height) >= self.options.visible
         found = self._detect(frame, live, tracks)
-        confirmed = live.ids > 0
-        if found is None:
-            boxes, scores, old = followed[inside], scores[inside], confirmed[inside]
-            fresh = np.zeros(len(boxes), bool)
-        else:
+        origin = np.where(known, live.rows, -1)[inside]
+        boxes, scores, old = followed[inside], scores[inside], (live.ids > 0)[inside]
+        fresh = np.zeros(len(boxes), bool)
+        if found is not None:
             boxes, scores, old, fresh = self._merge(
-                found, followed[inside], scores[inside], confirmed[inside], tracks.lost(frame.time)
+                found, boxes, scores, old, tracks.lost(frame.time)
             )
+            origin = np.concatenate([origin, np.full(len(boxes) - len(origin), -1, np.intp)])
         if self._max_people is not None and len(boxes) > self._max_people:
             first = np.lexsort((-scores, ~old))[: self._max_people]
             first.sort()
-            boxes, scores, fresh = boxes[first], scores[first], fresh[first]
+            boxes, scores, fresh, origin = boxes[first], scores[first], fresh[first], origin[first]
         self._scores, self._fresh = scores, fresh
+        self._origin = np.where(fresh, -1, origin)
         self.pace.count(len(boxes))
         return boxes, scores, found is not None
+
+    def settle(self, poses: Poses, tracks: Tracks) -> Poses:
+        """The poses found in the boxes that were given last, with boxes that fit them.
+
+        A box that the detector did not draw was but a guess from the motion before; the pose in
+        it tells where the person is. Without that the motion would be measured by its own guess.
+        """
+        least = self.options.joint_score
+        certain = poses.scores >= least
+        self._drawn = self._drawn.renewed(poses, self._origin, certain)
+        self._bodies = body_boxes(poses, self._drawn, certain, tracks.reach, least)
+        if self._fresh.all():
+            return poses
+        boxes = np.where(self._fresh[:, None], poses.boxes, self._bodies)
+        return replace(poses, boxes=boxes.astype(np.float32))
 
     def close(self) -> None:
         """Ends the worker thread."""
         if self._worker is not None:
             self._worker.shutdown(wait=True, cancel_futures=True)
-
-    def _followed(self, live: Live, tracks: Tracks, fresh: NDArray[np.bool_]) -> Floats:
-        """Boxes (T, 4) of the people in view: the more joints are certain, the more these shape
-        them, and the less the box that the detector drew (``fresh``: in the frame before)."""
-        if len(live) == 0:
-            return np.zeros((0, 4))
-        least = self.options.joint_score
-        body, share = person_boxes(live.keypoints, live.scores, tracks.reach, least)
-        held = self._held.update(live, live.scores >= least, fresh)
-        weight = share[:, None] ** 2
-        return weight * body + (1.0 - weight) * held
 
     def _detect(self, frame: Frame, live: Live, tracks: Tracks) -> Found | None:
         """Fresh detections, None where the detector has nothing to say about this frame."""

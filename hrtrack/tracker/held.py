@@ -1,67 +1,77 @@
-"""Detected boxes, carried along by the joints that were certain then and are now."""
+"""Person boxes that follow the joints from one frame to the next."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .state import Live
+from ..poses import Poses
+from .extent import person_boxes
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 COMMON = 3
-"""So many joints tell shift and growth; with fewer a box moves with the motion filter alone."""
+"""So many joints tell shift and growth; with fewer a box stays where it was put."""
 MOST_GROWTH = 2.0
 """A box grows or shrinks by no more than this factor until the detector draws it anew."""
 
 
-class HeldBoxes:
-    """The box and the joints of each person when the detector last saw the person.
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """N boxes (N, 4) as the detector drew them last, with the joints (N, K, 2) that lay in them
+    then and which of these were certain (N, K)."""
 
-    Of someone cut by the picture's edge, as before a webcam, the certain joints span a part
-    only: a box drawn around them would shrink from frame to frame, and its crop with it. A box
-    that is moved and scaled as the same joints have moved and spread does not.
-    """
+    boxes: Floats
+    keypoints: Floats
+    certain: Mask
 
-    def __init__(self) -> None:
-        self._rows: dict[int, int] = {}
-        self._boxes = np.zeros((0, 4))
-        self._keypoints = np.zeros((0, 0, 2))
-        self._seen = np.zeros((0, 0), bool)
+    @classmethod
+    def empty(cls, joints: int) -> Drawn:
+        return cls(np.zeros((0, 4)), np.zeros((0, joints, 2)), np.zeros((0, joints), bool))
 
-    def update(self, live: Live, seen: Mask, fresh: Mask) -> Floats:
-        """Where the boxes are by now.
+    def renewed(self, poses: Poses, origin: NDArray[np.intp], certain: Mask) -> Drawn:
+        """Those of a new frame: the ``origin`` (N,) of a pose among the old ones, -1 for a pose
+        whose box the detector has just drawn."""
+        boxes, keypoints = poses.boxes.astype(np.float64), poses.keypoints.astype(np.float64)
+        old = np.flatnonzero(origin >= 0)
+        if len(old):
+            certain = certain.copy()
+            boxes[old] = self.boxes[origin[old]]
+            keypoints[old] = self.keypoints[origin[old]]
+            certain[old] = self.certain[origin[old]]
+        return Drawn(boxes, keypoints, certain)
 
-        Args:
-            live: the people in view.
-            seen: (T, K) which of their joints are certain.
-            fresh: (T,) whether their newest boxes come from the detector.
+    def carried(self, poses: Poses, certain: Mask) -> Floats:
+        """The boxes, moved and scaled as their certain joints have moved and spread since.
 
-        Returns:
-            Boxes (T, 4).
+        Of someone cut by the picture's edge, as before a webcam, the certain joints span a part
+        only: a box drawn around them would shrink from frame to frame, and its crop with it.
+        This one does not. With too few joints in common it is the one that the pose was in.
         """
-        rows = np.array([self._rows.get(key, -1) for key in live.keys.tolist()], np.intp)
-        old = (rows >= 0) & ~fresh
-        boxes, keypoints, marked = live.boxes.copy(), live.keypoints.copy(), seen.copy()
-        if old.any():
-            boxes[old] = self._boxes[rows[old]]
-            keypoints[old] = self._keypoints[rows[old]]
-            marked[old] = self._seen[rows[old]]
-        self._rows = {key: row for row, key in enumerate(live.keys.tolist())}
-        self._boxes, self._keypoints, self._seen = boxes, keypoints, marked
-        common = marked & seen
-        enough = common.sum(axis=1) >= COMMON
-        weights = common / np.maximum(common.sum(axis=1, keepdims=True), 1)
-        centre, spread = _spread(keypoints, weights)
-        centre_now, spread_now = _spread(live.keypoints, weights)
+        common = self.certain & certain
+        count = common.sum(axis=1)
+        weights = common / np.maximum(count, 1)[:, None]
+        centre, spread = _spread(self.keypoints, weights)
+        centre_now, spread_now = _spread(poses.keypoints.astype(np.float64), weights)
         growth = np.clip(spread_now / np.maximum(spread, 1.0), 1 / MOST_GROWTH, MOST_GROWTH)
-        moved = (boxes.reshape(-1, 2, 2) - centre[:, None]) * growth[:, None, None]
+        moved = (self.boxes.reshape(-1, 2, 2) - centre[:, None]) * growth[:, None, None]
         moved = (moved + centre_now[:, None]).reshape(-1, 4)
-        return np.where(enough[:, None], moved, live.boxes)
+        return np.where((count >= COMMON)[:, None], moved, poses.boxes)
+
+
+def body_boxes(poses: Poses, drawn: Drawn, certain: Mask, reach: Floats, least: float) -> Floats:
+    """Boxes (N, 4) around the poses: the more joints are ``certain`` (N, K), which those with a
+    score of ``least`` are, the more these shape them, and the less the detector's ``drawn`` ones.
+    """
+    body, share = person_boxes(poses.keypoints, poses.scores, reach, least)
+    weight = share[:, None] ** 2
+    return weight * body + (1.0 - weight) * drawn.carried(poses, certain)
 
 
 def _spread(keypoints: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """The centre (T, 2) of joints (T, K, 2) and their root mean square distance (T,) from it."""
+    """The centre (N, 2) of joints (N, K, 2) and their root mean square distance (N,) from it."""
     centre = (keypoints * weights[:, :, None]).sum(axis=1)
     squared = ((keypoints - centre[:, None]) ** 2).sum(axis=2)
     return centre, np.sqrt((squared * weights).sum(axis=1))

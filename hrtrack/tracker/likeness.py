@@ -93,17 +93,28 @@ def _joints(
 
 
 def certainty(
-    similarity: Floats, rows: NDArray[np.intp], columns: NDArray[np.intp], max_cost: float
+    similarity: Floats,
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    rivals: NDArray[np.bool_],
+    max_cost: float,
 ) -> Floats:
     """The chance (P,) that a pose shows the person it was given to, and nobody else.
 
     As in joint probabilistic data association (Fortmann, Bar-Shalom, Scheffe 1983), of which the
     hypotheses are the matching (``rows``, ``columns``) and those in which one other person takes
     the pose: someone who was matched in exchange for the own one, someone who was not for nothing.
+
+    Args:
+        similarity: (T, N) as `similarities` gives it.
+        rows, columns: (P,) the matching.
+        rivals: (T,) who counts as another person.
+        max_cost: what a similarity of 0 stands for.
     """
     likelihood = (similarity - 1.0) * max_cost  # its logarithm
     own = likelihood[rows, columns]
     odds = likelihood[:, columns] - own
     odds[rows] += likelihood[rows[None], columns[:, None]] - own[:, None]
     odds[rows, np.arange(len(rows))] = -np.inf
+    odds[~rivals] = -np.inf
     return 1.0 / (1.0 + np.exp(odds).sum(axis=0))

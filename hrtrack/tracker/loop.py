@@ -61,7 +61,8 @@ class Pipeline:
             boxes, scores, detected = self.people.boxes(frame, self.tracks)
         poses = self.estimate(frame, boxes, scores)
         with self.stopwatch.stage("associate"):
-            poses = self.smoother.update(self.tracks.update(poses, detected))
+            poses = self.tracks.update(self.people.settle(poses, self.tracks), detected)
+            poses = self.smoother.update(poses)
         if self.tagger is not None:
             with self.stopwatch.stage("act"):
                 poses = self.tagger.update(poses)

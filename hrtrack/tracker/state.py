@@ -17,20 +17,17 @@ Mask = NDArray[np.bool_]
 class Live:
     """The people in view, carried forward to one instant; what `boxes.People` starts from.
 
-    ``ids`` (T,) are 0 for people who are not confirmed yet; ``boxes`` (T, 4) and
-    ``keypoints`` (T, K, 2) are predictions in pixels, ``velocity`` (T, 2) pixels a second,
-    ``scores`` (T, K) and ``person_scores`` (T,) the last ones seen. ``keys`` (T,) tell the
-    tracks apart from the first sight on, before they have an ID; ``rows`` (T,) say which
-    of the poses last given to `Tracks.update` they took.
+    ``ids`` (T,) are 0 for people who are not confirmed yet; ``boxes`` (T, 4) are predictions
+    in pixels, ``velocity`` (T, 2) pixels a second, ``shift`` (T, 2) how far they went since the
+    newest frame. ``keys`` (T,) tell the tracks apart from the first sight on, before they have
+    an ID; ``rows`` (T,) say which of the poses last given to `Tracks.update` they took.
     """
 
     keys: NDArray[np.int64]
     ids: NDArray[np.int64]
     boxes: Floats
-    keypoints: Floats
-    scores: Floats
-    person_scores: Floats
     velocity: Floats
+    shift: Floats
     rows: NDArray[np.int64]
 
     def __len__(self) -> int:

@@ -13,7 +13,7 @@ from hrtrack.tracker.associate import Tracks
 from hrtrack.tracker.boxes import BoxOptions, People
 from hrtrack.tracker.extent import person_boxes, reaches
 from hrtrack.tracker.frame import Frame
-from hrtrack.tracker.held import HeldBoxes
+from hrtrack.tracker.held import Drawn
 
 from .people import FIGURE, frame
 
@@ -61,7 +61,8 @@ class Scene:
         result = []
         for _ in range(frames):
             boxes, scores, detected = people.boxes(self.frame(), tracks)
-            result.append(tracks.update(self.estimate(boxes, scores), detected))
+            poses = people.settle(self.estimate(boxes, scores), tracks)
+            result.append(tracks.update(poses, detected))
             self.index += 1
         return result
 
@@ -95,22 +96,33 @@ def test_a_box_that_reaches_beyond_the_certain_joints_does_not_shrink() -> None:
         np.testing.assert_allclose(found.boxes[0, 2:] - found.boxes[0, :2], SIZE, rtol=0.15)
 
 
-def test_a_held_box_grows_with_its_joints() -> None:
-    tracks = Tracks(COCO17)
+def test_a_box_follows_whoever_turns_round_between_two_looks() -> None:
+    def swing(i: int) -> list[tuple[float, float]]:
+        return [(300 + 60 * float(np.sin(2 * np.pi * i / 24)), 20)]
+
+    scene = Scene(swing)
+    poses = scene.run(People(scene.detect, every=1000), Tracks(COCO17), 100)
+    assert scene.looks == [0]
+    for i, found in enumerate(poses):
+        assert found.ids.tolist() == [1]
+        # The box is where the person is in this frame, not where the one before led to.
+        assert found.boxes[0, [0, 2]].mean() == pytest.approx(swing(i)[0][0] + 30, abs=1)
+
+
+def test_a_carried_box_grows_with_its_joints() -> None:
     first = frame(0, 0.0, [(100, 50)])
-    tracks.update(first, True)
-    held = HeldBoxes()
-    before = tracks.live(0.0)
-    certain = np.ones((1, len(COCO17)), bool)
-    np.testing.assert_allclose(held.update(before, certain, np.array([True])), before.boxes)
+    certain, new = np.ones((1, len(COCO17)), bool), np.array([-1])
+    drawn = Drawn.empty(len(COCO17)).renewed(first, new, certain)
+    np.testing.assert_allclose(drawn.carried(first, certain), first.boxes)
     corner = first.boxes[0, :2]
-    nearer = replace(before, keypoints=corner + 1.5 * (before.keypoints - corner) + 20)
-    box = held.update(nearer, certain, np.array([False]))
-    expected = (before.boxes.reshape(2, 2) - corner) * 1.5 + corner + 20
-    np.testing.assert_allclose(box.reshape(2, 2), expected, atol=0.5)
+    nearer = replace(first, keypoints=corner + 1.5 * (first.keypoints - corner) + 20)
+    later = drawn.renewed(nearer, np.array([0]), certain)
+    np.testing.assert_allclose(later.boxes, first.boxes)
+    expected = (first.boxes.reshape(2, 2) - corner) * 1.5 + corner + 20
+    np.testing.assert_allclose(later.carried(nearer, certain).reshape(2, 2), expected, atol=0.5)
     few = np.zeros_like(certain)
     few[0, :2] = True
-    np.testing.assert_allclose(held.update(nearer, few, np.array([False])), before.boxes)
+    np.testing.assert_allclose(later.carried(nearer, few), nearer.boxes)
 
 
 def test_a_lost_person_brings_the_detector_early_and_once() -> None:

@@ -1,0 +1,58 @@
+"""scripts/average_weights.py: the mean of checkpoints."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def average(*arguments: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "scripts.average_weights", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def test_the_mean_of_a_pose_s_checkpoints_keeps_what_describes_it(tmp_path: Path) -> None:
+    notes = {"hrtrack": json.dumps({"joints": 3}), "activation_ranges": "{}"}
+    for number in (1, 2, 6):
+        weights = {"a": torch.full((2, 3), float(number)), "count": torch.tensor(number)}
+        save_file(weights, tmp_path / f"{number}.safetensors", notes)
+    out = tmp_path / "mean.safetensors"
+    done = average(out, *(tmp_path / f"{number}.safetensors" for number in (1, 2, 6)))
+    assert done.returncode == 0, done.stderr
+    with safe_open(out, "pt") as file:
+        assert file.get_tensor("a").tolist() == [[3.0] * 3] * 2
+        assert file.get_tensor("count").item() == 6
+        assert file.metadata() == {"hrtrack": notes["hrtrack"]}
+
+
+def test_the_mean_of_a_detector_s_checkpoints_is_of_their_averages(tmp_path: Path) -> None:
+    for number in (1, 2):
+        saved = {"ema": {"a": torch.full((2,), number / 2).half()}, "step": number}
+        torch.save(saved, tmp_path / f"{number}.pt")
+    out = tmp_path / "mean.pt"
+    assert average(out, tmp_path / "1.pt", tmp_path / "2.pt").returncode == 0
+    saved = torch.load(out, weights_only=True)
+    assert saved["ema"]["a"].tolist() == [0.75, 0.75]
+    assert saved["ema"]["a"].dtype == torch.float16
+    assert saved["step"] == 2
+
+
+@pytest.mark.parametrize("other", [{"b": torch.zeros(2)}, {"a": torch.zeros(3)}])
+def test_other_networks_are_refused_in_one_line(
+    tmp_path: Path, other: dict[str, torch.Tensor]
+) -> None:
+    save_file({"a": torch.zeros(2)}, tmp_path / "one.safetensors")
+    save_file(other, tmp_path / "other.safetensors")
+    out = tmp_path / "mean.safetensors"
+    done = average(out, tmp_path / "one.safetensors", tmp_path / "other.safetensors")
+    assert done.returncode != 0
+    assert "not of one network" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not out.exists()
