@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ModelError
+from ..models import eightbit
 from ..models.info import PoseInfo
 from ..models.runtime import openvino_core
 
@@ -19,11 +20,13 @@ def to_openvino(model: onnx.ModelProto) -> openvino.Model:
     return openvino_core().read_model(model.SerializeToString())
 
 
-def save_openvino(network: openvino.Model, described: PoseInfo, path: Path) -> None:
-    """Writes ``.xml`` and ``.bin``, metadata included."""
+def save_openvino(
+    network: openvino.Model, described: PoseInfo, path: Path, ranges: eightbit.Ranges
+) -> None:
+    """Writes ``.xml`` and ``.bin``, metadata and activation ranges included."""
     import openvino
 
-    for key, value in described.metadata().items():
+    for key, value in {**described.metadata(), **eightbit.metadata(ranges)}.items():
         network.set_rt_info(value, key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -105,13 +105,18 @@ def export_model(
     draft = path.with_name("draft-" + path.name)
     try:
         ranges = _ranges(weights, network, described, options)
-        if options.to == "openvino":
+        widely = options.precision == "fp32"  # and in 8 bits only where that is fast
+
+        def save(kept: eightbit.Ranges) -> None:
+            if options.to == "onnx":
+                save_onnx(_onnx_model(network, described, options, kept), draft)
+                return
             model = ir.to_openvino(_onnx_model(network, described, options))
             if options.precision == "int8":
                 eightbit.quantise(model, ranges)
-            ir.save_openvino(model, described, draft)
-        else:
-            save_onnx(_onnx_model(network, described, options, ranges), draft)
+            ir.save_openvino(model, described, draft, kept if widely else {})
+
+        save(ranges)
 
         def compared(computed: EnginePrecision, tolerance: str) -> Agreement:
             found = open_network(draft, options.to, computed)
@@ -124,14 +129,14 @@ def export_model(
         precision = "int8" if "int8" in (options.precision, options.store) else options.precision
         precision = "fp16" if options.store == "fp16" else precision
         agreement, in_8_bits = compared(options.precision, precision), None
-        if ranges and options.to == "onnx":
+        if ranges and widely:
             try:
                 in_8_bits = compared("int8", "int8")
             except ModelError as error:
                 if options.calibration is not None:
                     raise ModelError(f"{error}; or leave --calibrate out") from None
                 LOG.warning("%s: CPUs will not compute with %s in 8 bits", error, path.name)
-                save_onnx(_onnx_model(network, described, options), draft)
+                save({})
         draft.replace(path)
         if options.to == "openvino":
             draft.with_suffix(".bin").replace(path.with_suffix(".bin"))
@@ -147,9 +152,9 @@ def _require_sense(path: Path, options: ExportOptions) -> None:
         raise UsageError(f"--to {options.to} writes {suffix} files, not {path.name}")
     if options.precision == "int8" and options.calibration is None:
         raise UsageError("--precision int8 needs --calibrate FOLDER with pictures of people")
-    unused = options.precision != "int8" and (options.to, options.precision) != ("onnx", "fp32")
+    unused = options.precision != "int8" and not _keeps_ranges(options)
     if options.calibration is not None and unused:
-        raise UsageError("--calibrate is for --precision int8 and for float32 ONNX")
+        raise UsageError("--calibrate is for --precision int8, and for float32 ONNX and OpenVINO")
     if options.store != "fp32" and (options.to != "onnx" or options.precision != "fp32"):
         raise UsageError("--store is for float32 ONNX; other files store what they compute in")
     if options.via == "torch2trt" and (options.to, options.precision) != ("tensorrt", "fp16"):
@@ -161,9 +166,14 @@ def _ranges(
 ) -> eightbit.Ranges:
     if options.calibration is not None:
         return pose_ranges(network, described, options.calibration)
-    if (options.to, options.precision) != ("onnx", "fp32"):
+    if not _keeps_ranges(options):
         return {}
     return eightbit.from_metadata(load_weights(weights)[1], weights)
+
+
+def _keeps_ranges(options: ExportOptions) -> bool:
+    """Whether the file is one that CPUs may compute with in 8 bits or not, as suits them."""
+    return options.to in ("onnx", "openvino") and options.precision == "fp32"
 
 
 def _onnx_model(

@@ -163,6 +163,19 @@ def test_an_export_of_the_export_keeps_the_ranges(small: Path, tmp_path: Path) -
     assert eightbit.KEY not in read_onnx_metadata(half.path)
 
 
+def test_openvino_s_own_files_keep_the_ranges(small: Path, tmp_path: Path) -> None:
+    options = replace(ANY, to="openvino")
+    done = export_model(small, tmp_path / "a.xml", options, opener)
+    assert done.eightbit is not None
+    network, onnx = open_network(done.path, precision="int8"), open_network(small, precision="int8")
+    assert "int8" in network.describe()
+    crops = drawn_crops(network.input_hw, 3)
+    np.testing.assert_allclose(network(crops)["keypoints"], onnx(crops)["keypoints"], atol=1e-3)
+    assert "int8" not in open_network(done.path, precision="fp32").describe()
+    half = export_model(small, tmp_path / "b.xml", replace(options, precision="fp16"), opener)
+    assert half.eightbit is None
+
+
 def test_a_file_without_ranges_has_no_int8(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(to_onnx(small_network(), INFO).SerializeToString())
     with pytest.raises(BackendError, match="activation ranges: hrtrack export MODEL --calibrate"):

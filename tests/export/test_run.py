@@ -89,7 +89,7 @@ def test_rtx_engine_with_its_sidecar(tmp_path: Path, weights: Path) -> None:
         ("a.engine", ExportOptions(), "--to onnx writes .onnx files"),
         ("a.xml", ExportOptions(to="openvino", precision="int8"), "--calibrate FOLDER"),
         ("a.onnx", ExportOptions(precision="fp16", store="fp16"), "--store is for float32"),
-        ("a.xml", ExportOptions(to="openvino", calibration=np.zeros(1)), "--calibrate is for"),
+        ("a.onnx", ExportOptions(precision="fp16", calibration=np.zeros(1)), "--calibrate is for"),
         ("a.onnx", ExportOptions(via="torch2trt"), "--via torch2trt makes"),
     ],
 )

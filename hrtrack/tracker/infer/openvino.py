@@ -270,9 +270,8 @@ def _describe_model(
 def _metadata(model: openvino.Model, path: Path) -> dict[str, str]:
     if path.suffix == ".onnx":
         return info.read_onnx_metadata(path)
-    return (
-        {info.KEY: model.get_rt_info(info.KEY).astype(str)} if model.has_rt_info(info.KEY) else {}
-    )
+    kept = [key for key in (info.KEY, eightbit.KEY) if model.has_rt_info(key)]
+    return {key: model.get_rt_info(key).astype(str) for key in kept}
 
 
 def _with_pixels(model: openvino.Model) -> openvino.Model:
