@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from .. import __version__
 from ..errors import BackendError, ModelError
 
 Package = Literal["tensorrt", "tensorrt-rtx"]
@@ -164,12 +165,16 @@ def rebuild_command(found: Identity, package: Package) -> str:
 
 
 def cached_path(folder: Path, here: Identity) -> Path:
-    """Where the engine of this identity lies below the user's cache folder."""
+    """Where the engine of this identity lies below the user's cache folder.
+
+    By the version of hrtrack, too: the decoder is part of the engine and may change with it.
+    """
     where = (here.capability or "any").replace(".", "")
     key = "-".join(
         [
-            Path(here.source).stem, here.weights, here.package, here.version, f"sm{where}",
-            here.precision, str(here.batches).replace(":", "_"),
+            Path(here.source).stem, here.weights, f"hrtrack{__version__}",
+            here.package, here.version, f"sm{where}", here.precision,
+            str(here.batches).replace(":", "_"),
         ]
     )  # fmt: skip
     return folder / "engines" / f"{key}.engine"

@@ -170,9 +170,14 @@ def test_identity_round_trip(tmp_path: Path) -> None:
     (tmp_path / "b.engine.json").write_text('{"package": 1}')
     with pytest.raises(ModelError, match="damaged"):
         engines.read_identity(tmp_path / "b.engine")
-    assert engines.cached_path(tmp_path, HERE) != engines.cached_path(
-        tmp_path, dataclasses.replace(HERE, precision="fp32")
-    )
+
+
+def test_the_cache_keeps_engines_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = engines.cached_path(tmp_path, HERE)
+    assert here == engines.cached_path(tmp_path, HERE)
+    assert here != engines.cached_path(tmp_path, dataclasses.replace(HERE, precision="fp32"))
+    monkeypatch.setattr(engines, "__version__", "99.0")  # whose decoder may be another
+    assert here != engines.cached_path(tmp_path, HERE)
 
 
 class LoadedEngine:
