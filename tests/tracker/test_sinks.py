@@ -5,11 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +14,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hrtrack.errors import DataError, HrtrackError, SinkError
-from hrtrack.poses import Action, Poses
+from hrtrack.errors import DataError, SinkError
+from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17, MPII16
 from hrtrack.tracker.sinks.coco import read_coco
 from hrtrack.tracker.sinks.group import open_sinks
@@ -31,22 +28,7 @@ from hrtrack.tracker.sinks.targets import SUFFIXES, Target, parse_save
 from hrtrack.tracker.source import open_source, read_image
 
 from .clips import make_clip, stamped
-
-
-def people(frame: int, time: float, count: int, *, actions: bool = True) -> Poses:
-    """Random people with every kind of action a tagger gives."""
-    random = np.random.default_rng(frame)
-    named = (Action("jump_rope", 0.75), None, Action("unknown", 0.25))
-    return Poses(
-        frame,
-        time,
-        (random.random((count, 4)) * 300).astype(np.float32),
-        random.random(count).astype(np.float32),
-        (random.random((count, 17, 2)) * 300).astype(np.float32),
-        random.random((count, 17)).astype(np.float32),
-        np.arange(count, dtype=np.int64) + frame,
-        named[:count] if actions else None,
-    )
+from .outputs import people
 
 
 def written(folder: Path, saves: list[str], *, actions: bool = True) -> list[Poses]:
@@ -229,57 +211,6 @@ def test_unwritable_outputs_are_refused_before_any_work(tmp_path: Path) -> None:
 def test_a_folder_that_is_missing_is_made(tmp_path: Path) -> None:
     written(tmp_path, [f"{tmp_path}/deep/er/out.jsonl"])
     assert (tmp_path / "deep/er/out.jsonl").is_file()
-
-
-@contextmanager
-def small_files() -> Iterator[None]:
-    """A file-size limit stands in for a full disk: the system refuses to write on.
-
-    Not a fixture: between set-up and test pytest writes its own report, which may be a file.
-    """
-    import signal
-
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
-
-
-def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
-    clip = make_clip(tmp_path / "walk.mp4", 40)
-    count = 0
-    with (  # noqa: PT012
-        small_files(),
-        pytest.raises(SinkError, match="what was written so far is good") as failure,
-        open_source(str(clip)) as source,
-        open_sinks([parse_save(f"{tmp_path}/o.jsonl")], source=source, skeleton=COCO17) as sinks,
-    ):
-        for frame in source:
-            sinks.write(frame, people(frame.index, frame.time, 3), lambda: stamped(0))
-            count += 1
-    assert "\n" not in str(failure.value)
-    assert [poses.frame for poses in read_jsonl(tmp_path / "o.jsonl")] == list(range(count))
-    assert (tmp_path / "o.jsonl").read_bytes().endswith(b"\n")
-    assert count > 5
-
-
-def test_one_failing_output_does_not_cost_the_others(tmp_path: Path) -> None:
-    clip = make_clip(tmp_path / "walk.mp4", 40)
-    saves = [parse_save(f"{tmp_path}/{name}") for name in ("o.jsonl", "o.txt", "o.json")]
-    with (  # noqa: PT012
-        small_files(),
-        pytest.raises(HrtrackError),
-        open_source(str(clip)) as source,
-        open_sinks(saves, source=source, skeleton=COCO17) as sinks,
-    ):
-        for frame in source:
-            sinks.write(frame, people(frame.index, frame.time, 3), lambda: stamped(0))
-    assert len(list(read_mot(tmp_path / "o.txt"))) > 5
-    assert len(list(read_jsonl(tmp_path / "o.jsonl"))) > 5
 
 
 def test_standard_output_is_a_pipe(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hrtrack.tracker.sinks.targets import parse_save
 from hrtrack.tracker.source import open_source
 
 from .clips import make_clip
-from .test_sinks_video import contents
+from .outputs import contents
 
 
 def cut(folder: Path, limit: Limit, *, overwrite: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import time
@@ -19,47 +18,13 @@ from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
 from hrtrack.tracker.frame import Frame
 from hrtrack.tracker.sinks.group import open_sinks
-from hrtrack.tracker.sinks.jsonl import read_jsonl
 from hrtrack.tracker.sinks.targets import parse_save
-from hrtrack.tracker.sinks.video import Encoder, finalise
+from hrtrack.tracker.sinks.video import Encoder
 from hrtrack.tracker.source import open_source
 from hrtrack.tracker.stopwatch import Stopwatch
 
-from .clips import make_clip, number_of, stamped
-
-
-def copy(source: Path, out: Path, *, start: float | None = None, end: float | None = None,
-         stop_at: int | None = None) -> Stopwatch:  # fmt: skip
-    """Runs a clip straight into a video, unannotated."""
-    watch = Stopwatch()
-    with (
-        open_source(str(source), start=start, end=end) as frames,
-        open_sinks(
-            [parse_save(str(out))], source=frames, skeleton=COCO17, stopwatch=watch
-        ) as sinks,
-    ):
-        for frame in frames:
-            if stop_at is not None and frame.index >= stop_at:
-                raise KeyboardInterrupt
-            sinks.write(
-                frame,
-                Poses.empty(frame.index, frame.time, 17),
-                lambda image=frame.image: image,  # type: ignore[misc]
-            )
-    return watch
-
-
-def contents(path: Path) -> tuple[list[int], list[float], float]:
-    """Frame numbers, their times, and the seconds of sound."""
-    with av.open(str(path)) as container:
-        frames = [
-            (number_of(f.to_ndarray(format="rgb24")), f.time) for f in container.decode(video=0)
-        ]
-    with av.open(str(path)) as container:
-        sound = 0.0
-        if container.streams.audio:
-            sound = sum(f.samples for f in container.decode(audio=0)) / 16000
-    return [number for number, _ in frames], [t or 0.0 for _, t in frames], sound
+from .clips import make_clip, stamped
+from .outputs import contents, copy
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
@@ -247,97 +212,3 @@ def test_a_reader_that_goes_away_ends_the_run(tmp_path: Path) -> None:
     assert run.wait(timeout=60) == 0
     assert run.stderr is not None
     assert run.stderr.read() == b"stopped\n"
-
-
-FULL = """
-import resource, signal, sys
-from hrtrack.errors import HrtrackError
-from hrtrack.poses import Poses
-from hrtrack.skeleton import COCO17
-from hrtrack.tracker.source import open_source
-from hrtrack.tracker.sinks.group import open_sinks
-from hrtrack.tracker.sinks.targets import parse_save
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]),) * 2)
-try:
-    with open_source(sys.argv[1]) as s, open_sinks(
-        [parse_save(out) for out in sys.argv[2:4]], source=s, skeleton=COCO17
-    ) as k:
-        for f in s:
-            k.write(f, Poses.empty(f.index, f.time, 17), lambda f=f: f.image)
-except HrtrackError as error:
-    print(error)
-"""
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_a_full_disk_stops_with_one_line_and_a_video_that_plays(
-    tmp_path: Path, suffix: str
-) -> None:
-    # A file-size limit stands in for a full disk: the system refuses to write on.
-    clip = make_clip(tmp_path / "clip.mp4", 300, fps=30, audio="aac")
-    out, lines = tmp_path / f"o{suffix}", tmp_path / "o.jsonl"
-    command = [sys.executable, "-c", FULL, str(clip), str(out), str(lines), "60000"]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert run.returncode == 0, run.stderr
-    assert not run.stderr
-    (said,) = run.stdout.splitlines()
-    assert "file too large" in said
-    numbers, times, _ = contents(tmp_path / f"o.part{suffix}")
-    assert numbers == list(range(len(numbers)))
-    assert 0.5 < times[-1] < 9
-    assert len(list(read_jsonl(lines))) >= len(numbers)
-
-
-def test_a_disk_that_fills_at_the_end_keeps_the_part(tmp_path: Path) -> None:
-    clip = make_clip(tmp_path / "clip.mp4", 20)
-    copy(clip, tmp_path / "small.mp4")
-    part = tmp_path / "o.part.mp4"
-    part.write_bytes((tmp_path / "small.mp4").read_bytes())
-    with pytest.raises(SinkError, match="holds the whole video and plays") as failure:
-        finalise(part, tmp_path / "missing" / "o.mp4")
-    assert "\n" not in str(failure.value)
-    assert contents(part)[0] == list(range(20))
-
-
-KILLED = """
-import sys, time
-from hrtrack.poses import Poses
-from hrtrack.skeleton import COCO17
-from hrtrack.tracker.source import open_source
-from hrtrack.tracker.sinks.group import open_sinks
-from hrtrack.tracker.sinks.targets import parse_save
-with open_source(sys.argv[1]) as s, open_sinks(
-    [parse_save(out) for out in sys.argv[2:]], source=s, skeleton=COCO17
-) as k:
-    for f in s:
-        k.write(f, Poses.empty(f.index, f.time, 17), lambda f=f: f.image)
-        print(f.index, f.time, flush=True)
-        time.sleep(0.004)
-"""
-
-
-@pytest.mark.parametrize("moment", [30, 61, 99, 150, 201])
-def test_kill_leaves_all_but_the_last_second(tmp_path: Path, moment: int) -> None:
-    clip = make_clip(tmp_path / "clip.mp4", 300, fps=30, audio="aac")
-    outputs = [tmp_path / f"o.{suffix}" for suffix in ("mp4", "mkv", "jsonl")]
-    run = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(clip), *map(str, outputs)],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert run.stdout is not None
-    for line in run.stdout:
-        if int(line.split()[0]) >= moment:
-            break
-    run.send_signal(signal.SIGKILL)
-    rest = run.stdout.read().splitlines()
-    run.wait(timeout=10)
-    last = float((rest[-1] if rest and len(rest[-1].split()) == 2 else line).split()[1])
-    for suffix in ("mp4", "mkv"):
-        numbers, times, _ = contents(tmp_path / f"o.part.{suffix}")
-        assert numbers == list(range(len(numbers)))
-        assert times[-1] >= last - 1.0
-    frames = [poses.time for poses in read_jsonl(outputs[2])]
-    assert frames[-1] >= last - 1.0
-    assert not outputs[0].exists()
-    assert not outputs[1].exists()

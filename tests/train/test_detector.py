@@ -15,25 +15,16 @@ torch = pytest.importorskip("torch")
 from hrtrack.cli import main  # noqa: E402
 from hrtrack.configs.person_fast_schema import (  # noqa: E402
     DetectorTrainConfig,
-    TeacherSection,
     load_detector_config,
 )
 from hrtrack.errors import BackendError, ConfigError, DataError, ModelError  # noqa: E402
 from hrtrack.geometry import iou  # noqa: E402
 from hrtrack.models.detector import (  # noqa: E402
-    boxes_from_sides,
-    cell_centres,
     load_detector,
 )
 from hrtrack.train.detector import fit as fit_module  # noqa: E402
 from hrtrack.train.detector.canvas import draw_batch, place  # noqa: E402
 from hrtrack.train.detector.fit import train_detector  # noqa: E402
-from hrtrack.train.detector.loss import (  # noqa: E402
-    AssignConfig,
-    assign,
-    detector_loss,
-    giou,
-)
 from hrtrack.train.detector.photos import (  # noqa: E402
     IGNORE,
     PERSON,
@@ -42,7 +33,7 @@ from hrtrack.train.detector.photos import (  # noqa: E402
     build_store,
 )
 from hrtrack.train.detector.predict import as_function  # noqa: E402
-from hrtrack.train.detector.teacher import Teacher, answer_loss  # noqa: E402
+from hrtrack.train.detector.teacher import Teacher  # noqa: E402
 from hrtrack.train.metrics.detection import evaluate_detectors, load_people  # noqa: E402
 
 SMALL = {"widths": [16, 16, 32, 32, 32], "blocks": [1, 1, 1, 1], "pyramid": 32, "size": [64, 96]}
@@ -146,50 +137,6 @@ def test_weak_teacher_boxes_and_crowds_are_ignored(tmp_path: Path) -> None:
     np.testing.assert_allclose(photo.boxes[0], [1, 2, 31, 42])
 
 
-def test_giou_by_hand() -> None:
-    a = torch.tensor([[0.0, 0, 2, 2], [0, 0, 1, 1]])
-    b = torch.tensor([[1.0, 0, 3, 2], [2, 0, 3, 1]])
-    overlap, value = giou(a, b)
-    torch.testing.assert_close(overlap, torch.tensor([1 / 3, 0.0]))
-    torch.testing.assert_close(value, torch.tensor([1 / 3, -1 / 3]))
-
-
-def test_assignment_gives_each_person_the_best_cells() -> None:
-    centres, strides = cell_centres(64, 96)
-    people = torch.tensor([[[8.0, 8, 40, 56], [60, 10, 64, 14], [0, 0, 0, 0]]])
-    valid = torch.tensor([[True, True, False]])
-    half = strides[:, None].expand(-1, 4)
-    boxes = boxes_from_sides(centres, half * 1.5)[None]
-    exact = 3 * 12 + 2
-    boxes[0, exact] = people[0, 0]
-    scores = torch.full((1, len(centres)), 0.1)
-    owner, target = assign(scores, boxes, people, valid, centres, strides, AssignConfig())
-    assert owner[0, exact] == 0
-    assert target[0, exact] == pytest.approx(1.0)
-    assert (owner == 2).sum() == 0
-    # The second person lies between cell centres and still gets one.
-    assert (owner == 1).any()
-    outside = (centres[:, 0] > 70) | (centres[:, 1] > 60)
-    assert (owner[0, outside] == -1).all()
-    assert (target[owner == -1] == 0).all()
-
-
-def test_cells_in_ignored_regions_may_fire() -> None:
-    centres, strides = cell_centres(64, 96)
-    sides = torch.full((1, len(centres), 4), 8.0)
-    region = torch.tensor([[[0.0, 0, 48, 64]]])
-    quiet = torch.full((1, len(centres)), -8.0)
-    firing = torch.where((centres[:, 0] < 48)[None], 3.0, quiet)
-
-    def loss(logits: torch.Tensor, kind: int) -> float:
-        kinds = torch.tensor([[kind]])
-        args = (sides, region, kinds, centres, strides, AssignConfig())
-        return detector_loss(logits, *args)[1]["score_loss"]
-
-    assert loss(firing, -1) == pytest.approx(loss(quiet, -1), rel=0.6)
-    assert loss(firing, 0) > 50 * loss(quiet, 0)
-
-
 @pytest.mark.slow
 def test_training_finds_the_ellipses(tmp_path: Path) -> None:
     make_set(tmp_path / "set", 48)
@@ -252,21 +199,6 @@ def test_a_store_goes_to_workers_without_its_photos(tmp_path: Path) -> None:
     sent = pickle.dumps(store)
     assert len(sent) < store.pixels.size / 10
     np.testing.assert_array_equal(pickle.loads(sent)[3].image, store[3].image)
-
-
-def test_answer_loss_is_least_at_the_teachers_own_answer() -> None:
-    centres, strides = cell_centres(64, 96)
-    sides = strides[None, :, None].expand(1, -1, 4)
-    scores = torch.full((1, len(centres)), 0.01)
-    scores[0, 40:42] = 0.8
-    settings = TeacherSection(model="any.onnx")
-    boxes = boxes_from_sides(centres, sides)
-    told, placed = answer_loss(scores.logit(), sides, centres, scores, boxes, settings)
-    assert float(placed) == pytest.approx(0, abs=1e-5)
-    worse, moved = answer_loss(-scores.logit(), sides * 1.5, centres, scores, boxes, settings)
-    assert float(worse) > 3 * float(told)
-    # A box grown by half on every side has IoU 1 / 2.25 and its own hull.
-    assert float(moved) == pytest.approx(1 - 1 / 2.25, abs=1e-4)
 
 
 @pytest.mark.shared
