@@ -44,6 +44,7 @@ class TrackSettings:
     detect_every: Any
     max_people: int | None
     min_score: float
+    flip: bool
     smooth: Any
     action: str | None
     backend: Any

@@ -105,6 +105,7 @@ def make_tracker(settings: TrackSettings, stopwatch: Stopwatch) -> Tracker:
         device=settings.device,
         precision=settings.precision,
         threads=settings.threads,
+        flip=settings.flip,
         smooth=settings.smooth,
         action=settings.action,
         stopwatch=stopwatch,

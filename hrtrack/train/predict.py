@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .. import geometry
 from ..errors import ModelError
 from ..models import decode
+from ..models.flip import mirrored
 from ..models.info import PoseInfo
 from ..models.network import Network
 from ..skeleton import Skeleton
@@ -39,7 +40,7 @@ class Protocol:
 
     ``decoder``: ``dark`` or the official quarter offset. ``flip``: average with the mirror
     image's heatmaps, which are aligned with the crop's by ``align``: ``exact`` mirrors the crop
-    so that cells fall on cells (`mirrored`), ``column`` moves the maps by a column as the
+    so that cells fall on cells (`models.flip`), ``column`` moves the maps by a column as the
     official code does, which leaves a quarter of a cell, ``none`` leaves them: networks trained
     with UDP's coordinates always get that. ``border``: grey level outside the photo; the official
     code's is 0.
@@ -151,29 +152,15 @@ def run(network: PoseNetwork, crops_NHW3: NDArray[np.uint8], protocol: Protocol)
     if info.unbiased:
         protocol = replace(protocol, align="none")  # cells of mirror images fall on cells
     if protocol.flip:
-        turned = mirrored(crops_NHW3, protocol)
+        exact = protocol.align == "exact"
+        turned = mirrored(crops_NHW3, protocol.border) if exact else crops_NHW3[:, :, ::-1]
+        turned = np.ascontiguousarray(turned)
         of_mirrored = np.asarray(network(turned, heatmaps=True)["heatmaps"], np.float32)
         mirror = info.skeleton.mirror
         maps = decode.flip_average(maps, of_mirrored, mirror, protocol.align == "column")
     read = decode.decode(maps, protocol.decoder, info.sigma, info.unbiased).astype(np.float64)
     read[..., 2] = np.clip(read[..., 2], 0.0, 1.0)
     return read
-
-
-def mirrored(crops_NHW3: NDArray[np.uint8], protocol: Protocol) -> NDArray[np.uint8]:
-    """The crops' mirror images.
-
-    Cell u stands for pixel 4 u, and reversing all W columns puts it at W - 1 - 4 u, between
-    two cells: Huang et al. ("The Devil is in the Details", CVPR 2020, UDP) show what that costs.
-    The exact mirror is about the middle of the cells instead, pixel x to W - 4 - x, for which
-    the first three columns leave the crop and three blank ones enter.
-    """
-    if protocol.align != "exact":
-        return np.ascontiguousarray(crops_NHW3[:, :, ::-1])
-    spare = decode.STRIDE - 1
-    turned = np.full_like(crops_NHW3, protocol.border)
-    turned[:, :, :-spare] = crops_NHW3[:, :, ::-1][:, :, spare:]
-    return turned
 
 
 def _require_joints(predicted: Skeleton, labelled: Skeleton, name: str) -> None:

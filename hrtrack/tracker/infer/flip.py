@@ -1,0 +1,51 @@
+"""The flip test: every crop is seen a second time as its mirror image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...models.decode import decode, flip_average
+from ...models.flip import mirrored
+
+if TYPE_CHECKING:
+    from . import PoseNetwork
+
+
+class FlipTest:
+    """A pose network that averages its heatmaps with those of the mirrored crops.
+
+    Twice the work for a little accuracy (BENCHMARKS.md). The mean is read by the DARK decoder
+    outside the graph, so crops and maps pass through memory whatever computes them.
+    """
+
+    def __init__(self, network: PoseNetwork) -> None:
+        self._network = network
+        self.info, self.skeleton = network.info, network.skeleton
+        self.input_hw = network.input_hw
+
+    def __call__(
+        self, crops_NHW3: NDArray[np.uint8], *, heatmaps: bool = False
+    ) -> dict[str, NDArray[np.float32]]:
+        """Crops (N, H, W, 3) -> ``keypoints`` (N, K, 3), on request ``heatmaps``; N may be 0."""
+        count = len(crops_NHW3)
+        if count == 0:
+            return self._network(crops_NHW3, heatmaps=heatmaps)
+        # Cells of networks trained with UDP's coordinates mirror onto cells as they are.
+        turned = crops_NHW3[:, :, ::-1] if self.info.unbiased else mirrored(crops_NHW3)
+        both = self._network(np.concatenate([crops_NHW3, turned]), heatmaps=True)["heatmaps"]
+        maps = flip_average(both[:count], both[count:], self.skeleton.mirror, shift=False)
+        keypoints = decode(maps, "dark", self.info.sigma, self.info.unbiased)
+        keypoints[..., 2] = keypoints[..., 2].clip(0.0, 1.0)
+        found = {"keypoints": keypoints.astype(np.float32, copy=False)}
+        return {**found, "heatmaps": maps} if heatmaps else found
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return f"{self._network.describe()}, averaged with mirror images"
+
+    def close(self) -> None:
+        """Frees the network."""
+        self._network.close()
