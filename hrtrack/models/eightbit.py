@@ -65,6 +65,25 @@ def quantised(model: openvino.Model) -> bool:
     return any(op.get_type_name() == "FakeQuantize" for op in model.get_ops())
 
 
+def widen(model: openvino.Model) -> None:
+    """Turns convolution weights that are stored in 8 bits into float32 ones, in place.
+
+    OpenVINO would do so itself, at the first inference; where two run side by side (2026.4) one of
+    them may read weights that the other has not finished. Quantised graphs stay as they are.
+    """
+    if quantised(model):
+        return
+    for convolution in model.get_ordered_ops():
+        if convolution.get_type_name() != "Convolution":
+            continue
+        source = convolution.input_value(1).get_node()
+        name, weights = _weights(source)
+        if name and source.get_type_name() != "Constant":
+            wide = _constant(weights)
+            wide.get_node().set_friendly_name(name)
+            convolution.input(1).replace_source_output(wide)
+
+
 def quantise(model: openvino.Model, ranges: Ranges) -> None:
     """Lets the convolutions that ``ranges`` names compute in 8 bits, in place.
 

@@ -61,6 +61,7 @@ class OpenVinoDetector:
         self._why = why
         self.min_score = min_score
         self._core, self._model = _read(path)
+        eightbit.widen(self._model)
         self._threads = threads
         self._format = _recognise(self._model, str(path))
         ranges: eightbit.Ranges = {}

@@ -192,6 +192,25 @@ def test_weights_stored_in_8_bits_keep_their_values(small: Path, tmp_path: Path)
             assert (np.abs(known[name] - weights.detach().numpy()) <= 0.51 * step).all()
 
 
+def test_weights_stored_in_8_bits_are_wide_before_two_crops_share_them(
+    bundled: Path, tmp_path: Path
+) -> None:
+    # Two inferences side by side that widen them themselves read what is not there yet.
+    done = export_model(bundled, tmp_path / "a.onnx", replace(ANY, store="int8"), opener)
+    model = openvino_core().read_model(done.path)
+    before = dict(eightbit._weights(op.input_value(1).get_node()) for op in convolutions(model))
+    eightbit.widen(model)
+    for op in convolutions(model):
+        weights = op.input_value(1).get_node()
+        assert weights.get_type_name() == "Constant"
+        np.testing.assert_array_equal(weights.get_data(), before[weights.get_friendly_name()])
+    network = open_network(done.path, backend="openvino", precision="fp32", threads=2)
+    crops = drawn_crops(network.input_hw, 2)
+    alone = np.concatenate([network(crops[i : i + 1])["keypoints"] for i in range(2)])
+    for _ in range(6):
+        np.testing.assert_allclose(network(crops)["keypoints"], alone, atol=1e-3)
+
+
 def test_inherited_ranges_that_spoil_it_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,7 @@ class OpenVinoNetwork:
         self._device, self._why = _device(self._core, device), why
         self._path = path
         model = _read(self._core, path)
+        eightbit.widen(model)
         metadata = _metadata(model, path)
         self.info, self._decodes = _describe_model(model, metadata, path)
         ranges = eightbit.from_metadata(metadata, path)
