@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import math
+import os
 import re
 from pathlib import Path
 
@@ -83,6 +85,7 @@ def open_source(
     shorter than its header says.
     """
     _check_range(start, end, stride)
+    _check_named(source)
     # The library reports in its own words what is reported here in one line.
     av.logging.set_level(None)
     live = live or LiveOptions()
@@ -96,7 +99,9 @@ def open_source(
     if scheme in BUFFERED:
         return _open_http(source, start, end, stride, live, stopwatch)
     source = source.removeprefix("file://")
-    if source != "-" and Path(source).suffix.lower() in IMAGE_SUFFIXES and "%" not in source:
+    # What is no file's name may be FFmpeg's pattern for a row of pictures.
+    is_pattern = "%" in source and not os.path.isfile(source)
+    if source != "-" and Path(source).suffix.lower() in IMAGE_SUFFIXES and not is_pattern:
         return open_image(source)
     return open_file(
         source, start=start, end=end, stride=stride, stopwatch=stopwatch, decode=decode
@@ -106,16 +111,20 @@ def open_source(
 def expand_sources(text: str) -> list[str]:
     """The clips and pictures of a folder or a glob, sorted; anything else as it stands.
 
-    SourceError when a folder or a glob holds none.
+    SourceError when a folder or a glob holds none, UsageError for an empty text.
     """
+    _check_named(text)
     if text == "-" or URL.match(text) or text.startswith("lavfi:"):
         return [text]
-    path = Path(text)
     known = VIDEO_SUFFIXES | IMAGE_SUFFIXES
-    if path.is_dir():
-        found = [item for item in path.iterdir() if item.suffix.lower() in known]
+    # Unlike pathlib's, these questions are answered for a name that is too long, too.
+    if os.path.isdir(text):
+        try:
+            found = [item for item in Path(text).iterdir() if item.suffix.lower() in known]
+        except OSError as error:
+            raise unreadable(text, error) from None
         what = f"the folder {text} holds no video or picture"
-    elif glob.has_magic(text) and not path.exists():
+    elif glob.has_magic(text) and not os.path.exists(text):
         found = [Path(item) for item in glob.glob(text, recursive=True)]
         what = f"no file matches {text}"
     else:
@@ -126,7 +135,15 @@ def expand_sources(text: str) -> list[str]:
     return clips
 
 
+def _check_named(source: str) -> None:
+    if not source.strip():
+        raise UsageError("the source is empty; name a camera, a file, a folder or a URL")
+
+
 def _check_range(start: float | None, end: float | None, stride: int) -> None:
+    for name, seconds in (("start", start), ("end", end)):
+        if seconds is not None and not math.isfinite(seconds):
+            raise UsageError(f"the {name} is {seconds}; it must be a number of seconds")
     if stride < 1:
         raise UsageError(f"the stride is {stride}; it must be at least 1")
     if start is not None and start < 0:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, cast
 
@@ -121,9 +121,8 @@ def unreadable(name: str, error: BaseException) -> SourceError:
     """The one line for a source that does not open."""
     if isinstance(error, FileNotFoundError):
         return SourceError(f"no such file: {name}")
-    path = Path(name)
-    if isinstance(error, av.error.InvalidDataError) and path.is_file():
-        with path.open("rb") as file:
+    if isinstance(error, av.error.InvalidDataError) and os.path.isfile(name):
+        with open(name, "rb") as file:
             head = file.read(12)
         if not head:
             return SourceError(f"{name} is empty (0 bytes); a video or a picture was expected")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import IO
 
 from ..errors import HrtrackError, SourceError, TruncatedSourceError
@@ -233,12 +233,15 @@ def open_file(
     decode: Decode = "cpu",
 ) -> FileSource:
     """Opens a file, ``-`` for standard input, or a URL with a known length."""
-    pipe = open(0, "rb", buffering=0, closefd=False) if source == "-" else None  # noqa: SIM115
+    pipe = _standard_input() if source == "-" else None
     local = pipe is None and "://" not in source
     name = "standard input" if pipe else source
     accelerator = cuda_decoder() if decode == "cuda" else None
-    if local and Path(source).is_dir():
+    if local and os.path.isdir(source):
         raise SourceError(f"{source} is a folder; a video or a picture was expected")
+    if local and ":" in source and os.path.exists(source):
+        # FFmpeg takes what stands before a colon for a protocol, unless a slash comes first.
+        source = os.path.abspath(source)
     try:
         container = av.open(
             pipe or source,
@@ -261,6 +264,13 @@ def open_file(
     except HrtrackError:
         container.close()
         raise
+
+
+def _standard_input() -> IO[bytes]:
+    try:
+        return open(0, "rb", buffering=0, closefd=False)
+    except OSError as error:
+        raise SourceError(f"standard input cannot be read: {why(error)}") from None
 
 
 def from_container(

@@ -45,10 +45,16 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         raise SourceError(f"cannot open {path}: {error.strerror}") from None
     if not data.size:
         raise SourceError(f"{path} is empty (0 bytes); a picture was expected")
+    # OpenCV writes its own lines about what is reported here in one.
+    # OpenCV 4 has the function in the package itself.
+    log = getattr(cv2.utils, "logging", cv2)
+    level = log.setLogLevel(0)
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     except cv2.error:
         image = None
+    finally:
+        log.setLogLevel(level)
     if image is None:
         raise SourceError(f"{path} is damaged or not a picture in any known format")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

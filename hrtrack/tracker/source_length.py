@@ -10,6 +10,8 @@ from .pyav import av
 
 DECLARES_DURATION = ("mov", "matroska", "avi", "flv", "asf")
 """Containers whose header states the length; others are guessed from what is there."""
+EVEN_SHARE = 0.75
+"""Of the steps between frames, at least so many must be those of a constant rate."""
 
 
 @dataclass
@@ -25,13 +27,15 @@ class Tally:
     frames: int = 0
     damaged: int = 0
     missing: int = 0
+    even: int = 0
     cut: str | None = None
 
     def picture(self, seconds: float, picture: av.VideoFrame) -> None:
         """Counts one decoded picture at a time of the source's clock."""
         gap = seconds - self.until
-        if self.constant and self.frames and gap > self.step / 2:
+        if self.frames and gap > self.step / 2:
             self.missing += round(gap / self.step)
+        self.even += bool(self.frames) and abs(gap) <= self.step / 2
         self.damaged += picture.is_corrupt
         self.frames += 1
         self.until = max(self.until, seconds + self.step)
@@ -41,7 +45,9 @@ class Tally:
         parts = []
         if self.damaged:
             parts.append(f"{self.damaged} damaged packets or pictures")
-        if self.missing:
+        # Some Matroska files claim a rate and do not keep to it anywhere.
+        keeps_rate = self.constant and self.even >= EVEN_SHARE * (self.frames - 1)
+        if self.missing and keeps_rate:
             of = f" of {declared_frames}" if declared_frames else ""
             parts.append(f"{self.missing}{of} frames missing between its others")
         return ", ".join(parts) or None
@@ -76,16 +82,19 @@ def declared_duration(
     if stream.duration and stream.time_base:
         found = float(stream.duration * stream.time_base)
         return max(found, _avi_duration(path) if container.format.name == "avi" and path else 0)
+    # Matroska states the instant of the end, not a length.
+    is_matroska = container.format.name.startswith("matroska")
+    start = float((stream.start_time or 0) * (stream.time_base or 0)) if is_matroska else 0.0
     stated = stream.metadata.get("DURATION", "")
     if stated.count(":") == 2:
         hours, minutes, seconds = stated.split(":")
         try:
-            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+            return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - start
         except ValueError:
             return None
     # Other streams may outlast the picture, so the whole file's length says too little.
     alone = len(container.streams) == 1
-    return container.duration / av.time_base if alone and container.duration else None
+    return container.duration / av.time_base - start if alone and container.duration else None
 
 
 def _avi_duration(path: str) -> float:

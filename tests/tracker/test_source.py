@@ -68,7 +68,9 @@ def test_start_end_and_stride_pick_exact_frames(tmp_path: Path) -> None:
         numbers(clip, start=9)
 
 
-@pytest.mark.parametrize(("start", "end", "stride"), [(-1, None, 1), (2, 1, 1), (0, None, 0)])
+@pytest.mark.parametrize(("start", "end", "stride"), [
+    (-1, None, 1), (2, 1, 1), (0, None, 0), (float("nan"), None, 1), (0, float("nan"), 1),
+])  # fmt: skip
 def test_impossible_ranges_are_refused(
     tmp_path: Path, start: float, end: float | None, stride: int
 ) -> None:
@@ -129,6 +131,24 @@ def test_a_cut_file_gives_its_frames_and_then_says_so(tmp_path: Path, suffix: st
     assert "\n" not in message
     assert "could be read" in message
     assert "declares" in message
+
+
+@pytest.mark.parametrize("times", [
+    [5 + i / 10 for i in range(8)], [0, 0.1, 0.3, 0.35, 0.8, 0.9, 1.5, 1.55, 2],
+])  # fmt: skip
+def test_a_whole_file_gets_no_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, times: list[float]
+) -> None:
+    """Matroska states the time of its end, and a frame rate that it need not keep to."""
+    clip = make_clip(tmp_path / "clip.mkv", len(times), fps=10, times=times)
+    assert [number for _, number, _ in numbers(clip)] == list(range(len(times)))
+    assert not caplog.records
+
+
+def test_a_gap_at_a_constant_rate_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    times = [i / 10 for i in range(20) if i not in (5, 6, 11)]
+    numbers(make_clip(tmp_path / "clip.mkv", len(times), fps=10, times=times))
+    assert "3 frames missing" in caplog.text
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
