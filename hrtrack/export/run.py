@@ -22,10 +22,10 @@ from ..models.engine import BatchRange, EnginePrecision, Identity, Package
 from ..models.hrnet import HRNet
 from ..models.info import PoseInfo
 from ..models.network import Network
-from ..models.ranges import pose_ranges
+from ..models.ranges import FEWEST, pose_ranges, require_crops
 from . import int8, ir, tensorrt, torch2trt
 from .onnx import Storage, save_onnx, store_weights, to_onnx
-from .verify import Keypoints, reference_keypoints, verify
+from .verify import Reference, reference_answers, verify
 
 if TYPE_CHECKING:
     import onnx
@@ -96,11 +96,14 @@ def export_model(
     """
     _require_sense(path, options)
     network, described = load_hrnet(weights)
-    reference = reference_keypoints(network, described, drawn_crops(described.input_hw))
+    reference = reference_answers(network, described, drawn_crops(described.input_hw))
     if options.to in ("tensorrt", "tensorrt-rtx"):
         return _export_engine(
             weights, path, options, network, described, reference, open_network, progress
         )
+    if not reference.sure and options.calibration is not None:
+        require_crops(options.calibration, described)
+        reference = reference_answers(network, described, options.calibration[:FEWEST])
     # The draft has the right suffix but not the name: a refused export leaves nothing behind.
     draft = path.with_name("draft-" + path.name)
     try:
@@ -203,7 +206,7 @@ def _export_engine(
     options: ExportOptions,
     network: HRNet,
     described: PoseInfo,
-    reference: Keypoints,
+    reference: Reference,
     open_network: Opener,
     progress: tensorrt.Step | None,
 ) -> Exported:
@@ -233,7 +236,7 @@ def _export_engine(
         metadata=dataclasses.replace(
             described, config=dataclasses.asdict(network.config)
         ).metadata(),
-        reference=np.round(reference, 4).tolist(),
+        reference=np.round(reference.keypoints, 4).tolist(),
         portable=options.portable,
     )
     draft = path.with_name("draft-" + path.name)

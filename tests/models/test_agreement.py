@@ -45,3 +45,18 @@ def test_drawn_crops_are_the_same_each_time() -> None:
     assert crops.dtype == np.uint8
     assert np.array_equal(crops[:2], drawn_crops((128, 96), 2))
     assert crops.std(axis=(1, 2, 3)).min() > 20
+
+
+def test_who_is_sure_of_nothing_is_judged_by_the_maps() -> None:
+    generator = np.random.default_rng(0)
+    # Nearly flat, as after two steps of training: the peaks hardly differ whatever the maps show.
+    maps = (0.05 + generator.normal(0, 1e-4, (4, 17, 32, 24))).astype(np.float32)
+    rounded = (maps + generator.normal(0, 1e-6, maps.shape)).astype(np.float32)
+    weak = answer(0.05)
+    same = compare(weak, weak, COCO17, (256, 192), maps=(maps, rounded))
+    assert same.within(TOLERANCES["fp16"])
+    assert not same.within(TOLERANCES["fp32"])
+    other = compare(weak, weak, COCO17, (256, 192), maps=(maps, maps[::-1]))
+    assert not other.within(TOLERANCES["int8"])
+    assert "no joint was sure" in str(other)
+    assert "OKS" not in str(other)
