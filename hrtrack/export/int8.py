@@ -8,7 +8,9 @@ CPUs need no such file: see `hrtrack.models.eightbit`.
 from __future__ import annotations
 
 import re
+import sys
 import warnings
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,7 +42,8 @@ def quantise_for_tensorrt(
     nncf = _nncf()
     require_crops(crops, described)
     names = [node.name for node in model.graph.node]
-    with warnings.catch_warnings():
+    # Its progress bars go to standard output, where scripts read the export's path.
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
         quantised: onnx.ModelProto = nncf.quantize(
             model,

@@ -10,7 +10,7 @@ import pytest
 from hrtrack.errors import BackendError, ModelError
 from hrtrack.export import int8, tensorrt
 from hrtrack.export.onnx import to_onnx
-from hrtrack.export.verify import reference_keypoints
+from hrtrack.export.verify import reference_answers
 from hrtrack.models import engine as engines
 from hrtrack.models.agreement import TOLERANCES, compare, drawn_crops
 from hrtrack.models.checkpoints import load_hrnet
@@ -18,6 +18,8 @@ from hrtrack.models.hrnet import HRNet
 from hrtrack.models.info import PoseInfo
 from hrtrack.models.ranges import FEWEST
 from hrtrack.models.zoo import resolve
+
+from .networks import INFO, small_network
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
@@ -33,6 +35,14 @@ def bundled() -> Bundled:
     folded = to_onnx(network, described, folded=True)
     crops = drawn_crops(described.input_hw, FEWEST)
     return network, described, int8.quantise_for_tensorrt(folded, described, crops)
+
+
+def test_nothing_is_said_on_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+    """Scripts read the export's path there."""
+    pytest.importorskip("nncf")
+    crops = drawn_crops(INFO.input_hw, FEWEST)
+    int8.quantise_for_tensorrt(to_onnx(small_network(), INFO, folded=True), INFO, crops)
+    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.slow
@@ -63,7 +73,7 @@ def test_keypoints_stay_where_float32_has_them(bundled: Bundled) -> None:
     )
     crops = drawn_crops(described.input_hw, 8)
     found = session.run(["keypoints"], {"crops": crops})[0]
-    expected = reference_keypoints(network, described, crops)
+    expected = reference_answers(network, described, crops).keypoints
     agreement = compare(expected, found, described.skeleton, described.input_hw)
     assert agreement.decided > 100
     assert agreement.within(TOLERANCES["int8"]), str(agreement)
