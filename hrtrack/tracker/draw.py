@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from ..poses import Poses
+from ..poses import Floats, Poses
 from ..skeleton import Colour, Skeleton
 
 LAYERS = ("skeleton", "boxes", "ids", "heatmaps")
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 SUBPIXEL_BITS = 3
+MARGIN = 4000
+"""Pixels around the picture; what lies further off is drawn there: long lines cost time."""
 WHITE: Colour = (255, 255, 255)
 PALETTE: tuple[Colour, ...] = (
     (78, 205, 196), (255, 107, 107), (255, 217, 61), (162, 155, 254), (107, 203, 119),
@@ -52,8 +54,8 @@ def draw(
     thickest = max(2, height // 180)
     widths = np.clip(np.rint(sides.max(axis=1) / 110), 1, thickest).astype(int).tolist()
     colours = [PALETTE[number % len(PALETTE)] for number in poses.ids.tolist()]
-    # The clip keeps far-off points inside OpenCV's 16-bit range.
-    boxes = np.clip(np.rint(poses.boxes), -4000, 30000).astype(int).tolist()
+    corners = _within_reach(np.rint(poses.boxes).reshape(-1, 2), image_HW3)
+    boxes = corners.reshape(-1, 4).astype(int).tolist()
     if "boxes" in options.layers:
         for box, colour, width in zip(boxes, colours, widths, strict=True):
             _frame(image_HW3, box, colour, width)
@@ -85,7 +87,7 @@ def _skeletons(
     widths: list[int],
 ) -> None:
     limbs = [(a, b, skeleton.limb_colour((a, b))) for a, b in skeleton.limbs]
-    places = np.clip(poses.keypoints, -4000, 4000)
+    places = _within_reach(poses.keypoints, image_HW3)
     fixed = (places * (1 << SUBPIXEL_BITS)).astype(int).tolist()
     whole = np.rint(places).astype(int).tolist()
     seen = (poses.scores >= min_score).tolist()
@@ -96,6 +98,12 @@ def _skeletons(
         for dot, is_seen in zip(dots, shown, strict=True):
             if is_seen:
                 cv2.circle(image_HW3, dot, width + 1, WHITE, cv2.FILLED)
+
+
+def _within_reach(points: Floats, image_HW3: NDArray[np.uint8]) -> NDArray[np.floating]:
+    """Points (..., 2) no further than `MARGIN` from the picture."""
+    height, width = image_HW3.shape[:2]
+    return np.clip(points, -MARGIN, (width + MARGIN, height + MARGIN))
 
 
 def _label(poses: Poses, i: int, *, with_id: bool) -> str:

@@ -17,7 +17,7 @@ class Replay:
     file does not name have nobody in them.
 
     Raises:
-        SourceError: the file cannot be read or is no hrtrack results file.
+        DataError: the file cannot be read or is no hrtrack results file.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -145,6 +145,17 @@ def test_low_scores_and_wild_coordinates_draw_nothing_odd() -> None:
     draw(np.zeros((200, 300, 3), np.uint8), poses, COCO17, DrawOptions({"skeleton"}, 0.3))
 
 
+def test_a_large_picture_is_drawn_on_to_its_edge() -> None:
+    poses = one_person()
+    poses.keypoints[0, 5], poses.keypoints[0, 7] = (8900, 50), (40, 8900)
+    poses.boxes[0] = 30, 40, 8950, 8960
+    image = np.zeros((9000, 9000, 3), np.uint8)
+    draw(image, poses, COCO17, DrawOptions({"skeleton"}, 0.3))
+    for x, y in ((8900, 50), (40, 8900)):
+        assert (image[y, x] == 255).all()
+    assert image[4475, 4470].any()
+
+
 def test_heatmaps_and_overlay() -> None:
     image = np.zeros((200, 300, 3), np.uint8)
     maps = np.zeros((1, 17, 64, 48), np.float32)

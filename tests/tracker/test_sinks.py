@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hrtrack.errors import DataError, SinkError
+from hrtrack.errors import DataError, SinkError, UsageError
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17, MPII16
 from hrtrack.tracker.sinks.coco import read_coco
@@ -24,7 +24,7 @@ from hrtrack.tracker.sinks.mot import read_mot
 from hrtrack.tracker.sinks.openpose import BODY_25, read_openpose, to_body25
 from hrtrack.tracker.sinks.picture import write_image
 from hrtrack.tracker.sinks.table import read_csv
-from hrtrack.tracker.sinks.targets import SUFFIXES, Target, parse_save
+from hrtrack.tracker.sinks.targets import SUFFIXES, Target, parse_save, prepare
 from hrtrack.tracker.source import open_source, read_image
 
 from .clips import make_clip, stamped
@@ -158,8 +158,10 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     path.write_text('{"frame":0}\n')
     with pytest.raises(DataError, match="line 1 of"):
         list(read_jsonl(path))
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match="no such file"):
         list(read_jsonl(tmp_path / "none.jsonl"))
+    with pytest.raises(DataError, match="cannot read"):
+        list(read_jsonl(tmp_path))
 
 
 def test_targets() -> None:
@@ -171,11 +173,36 @@ def test_targets() -> None:
     assert parse_save("jsonl:results.txt") == Target("jsonl", "results.txt")
     assert parse_save("C:results.csv").format == "csv"
     for unknown in ("a.docx", "results", "xml:a.xml", "csv:", "video:a.avi"):
-        with pytest.raises(SinkError) as failure:
+        with pytest.raises(UsageError) as failure:
             parse_save(unknown)
         assert "\n" not in str(failure.value)
-    with pytest.raises(SinkError, match=r"known suffixes are \.mp4"):
+    with pytest.raises(UsageError, match=r"known suffixes are \.mp4"):
         parse_save("a.docx")
+    # A time of day in a name is no format.
+    assert parse_save("at 12:30.mp4") == Target("video", "at 12:30.mp4")
+
+
+def test_a_name_that_is_too_long_is_refused_in_one_line(tmp_path: Path) -> None:
+    for length in (250, 300):
+        with pytest.raises(SinkError, match="file name too long"):
+            prepare(parse_save(str(tmp_path / ("n" * length + ".mp4"))), overwrite=False)
+
+
+def test_openpose_files_of_a_longer_name_stay(tmp_path: Path) -> None:
+    other = tmp_path / "op" / "walk_b_000000000000_keypoints.json"
+    stale = tmp_path / "op" / "walk_000000000099_keypoints.json"
+    other.parent.mkdir()
+    for path in (other, stale):
+        path.write_text("{}")
+    clip = make_clip(tmp_path / "walk.mp4", 2)
+    targets = [parse_save(f"openpose:{tmp_path}/op")]
+    with (
+        open_source(str(clip)) as source,
+        open_sinks(targets, source=source, skeleton=COCO17, overwrite=True),
+    ):
+        pass
+    assert other.exists()
+    assert not stale.exists()
 
 
 @pytest.mark.parametrize("name", ["o.mp4", "o.jsonl", "o.csv", "o.json", "o.txt", "openpose:op"])

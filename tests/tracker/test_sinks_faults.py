@@ -14,12 +14,14 @@ import pytest
 
 from hrtrack.errors import HrtrackError, SinkError
 from hrtrack.skeleton import COCO17
+from hrtrack.tracker.sinks.base import Run
 from hrtrack.tracker.sinks.group import open_sinks
-from hrtrack.tracker.sinks.jsonl import read_jsonl
+from hrtrack.tracker.sinks.jsonl import JsonLines, read_jsonl
 from hrtrack.tracker.sinks.mot import read_mot
-from hrtrack.tracker.sinks.targets import parse_save
+from hrtrack.tracker.sinks.targets import Target, parse_save
 from hrtrack.tracker.sinks.video import finalise
 from hrtrack.tracker.source import open_source
+from hrtrack.tracker.stopwatch import Stopwatch
 
 from .clips import make_clip, stamped
 from .outputs import contents, copy, people
@@ -57,6 +59,16 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
     assert [poses.frame for poses in read_jsonl(tmp_path / "o.jsonl")] == list(range(count))
     assert (tmp_path / "o.jsonl").read_bytes().endswith(b"\n")
     assert count > 5
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full device")
+def test_a_full_device_is_one_line(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "walk.mp4", 1)
+    with open_source(str(clip)) as source:
+        lines = JsonLines(Target("jsonl", "/dev/full"), Run(source, COCO17, {}, True, Stopwatch()))
+        with pytest.raises(SinkError, match="no space left on device"):
+            lines.write(next(iter(source)), people(0, 0.0, 3), lambda: stamped(0))
+        lines.close(complete=False)
 
 
 def test_one_failing_output_does_not_cost_the_others(tmp_path: Path) -> None:

@@ -41,6 +41,15 @@ def test_frames_times_and_sound_are_the_source_s(tmp_path: Path, suffix: str) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", out.name]
 
 
+@pytest.mark.parametrize("name", ["12:30.mp4", "12:30.mkv"])
+def test_a_colon_in_the_name_is_no_protocol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    copy(make_clip(tmp_path / "clip.mp4", 5), Path(f"video:{name}"))
+    assert contents(tmp_path / name)[0] == list(range(5))
+
+
 def test_a_constant_rate_keeps_its_length(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", 50, fps=25, audio="aac")
     copy(clip, tmp_path / "out.mp4")

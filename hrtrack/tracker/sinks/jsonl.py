@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import DataError, ModelError
-from ...poses import Action, Poses
+from ...errors import DataError, ModelError, one_line
+from ...poses import Action, Floats, Poses
 from ...skeleton import by_name
 from .lines import LineFile
 from .targets import Target
@@ -73,23 +74,26 @@ def read_jsonl(path: str | Path) -> Iterator[Poses]:
     """The frames of a results file, in its order.
 
     A last line without its end (a run that was killed) is left out. DataError names the line
-    that is not a frame's results, or the file that cannot be read.
+    that is not a frame's results or is of another skeleton than the first, or the file that
+    cannot be read.
     """
-    joints = 0
+    skeleton = None
     try:
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith("\n"):
                     return
                 try:
-                    poses = _from_json(json.loads(line), joints)
-                except (ValueError, KeyError, TypeError, IndexError, ModelError) as error:
+                    value = json.loads(line)
+                    skeleton = skeleton or value["skeleton"]
+                    poses = _from_json(value, skeleton)
+                except (ValueError, LookupError, TypeError, OverflowError, ModelError) as error:
+                    reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
                     what = f"line {number} of {path} is not a frame's results"
-                    raise DataError(f"{what} ({type(error).__name__}: {error})") from None
-                joints = poses.scores.shape[1]
+                    raise DataError(f"{what}: {reason}") from None
                 yield poses
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the results {path}: {error}") from None
+        raise _unreadable(path, error) from None
 
 
 def skeleton_of(path: str | Path) -> str:
@@ -97,24 +101,53 @@ def skeleton_of(path: str | Path) -> str:
     try:
         with open(path, encoding="utf-8") as file:
             return str(json.loads(file.readline())["skeleton"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} does not begin with a frame's results ({error})") from None
 
 
-def _from_json(value: dict[str, Any], joints: int) -> Poses:
-    people = value["people"]
+def _unreadable(path: str | Path, error: OSError | UnicodeDecodeError) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"no such file: {path}")
+    return DataError(f"cannot read the results {path}: {getattr(error, 'strerror', error)}")
+
+
+def _from_json(value: dict[str, Any], skeleton: str) -> Poses:
+    if value["skeleton"] != skeleton:
+        raise ValueError(f"its skeleton is {value['skeleton']}, the first line's is {skeleton}")
+    people, joints = value["people"], len(by_name(skeleton))
+    frame, time = int(value["frame"]), float(value["time"])
+    if not math.isfinite(time):
+        raise ValueError(f"its time is {time}")
     if not people:
-        count = joints or len(by_name(value["skeleton"]))
-        return Poses.empty(int(value["frame"]), float(value["time"]), count)
-    keypoints = np.array([person["keypoints"] for person in people], np.float32)
+        return Poses.empty(frame, time, joints)
+    keypoints = _numbers(people, "keypoints")
+    expected = (len(people), joints, 3)
+    if keypoints.shape != expected:
+        raise ValueError(
+            f"keypoints has shape {keypoints.shape}; {expected} was expected for {skeleton}"
+        )
     actions = tuple(action_from_json(person.get("action")) for person in people)
     return Poses(
-        int(value["frame"]),
-        float(value["time"]),
-        np.array([person["box"] for person in people], np.float32),
-        np.array([person["score"] for person in people], np.float32),
+        frame,
+        time,
+        _numbers(people, "box"),
+        _numbers(people, "score"),
         keypoints[..., :2].copy(),
         keypoints[..., 2].copy(),
         np.array([person["id"] for person in people], np.int64),
         actions if any(action is not None for action in actions) else None,
     )
+
+
+def _numbers(people: list[dict[str, Any]], name: str) -> Floats:
+    rows = [person[name] for person in people]
+    try:
+        with np.errstate(over="ignore"):
+            found = np.array(rows, np.float32)
+    except (ValueError, TypeError):
+        raise ValueError(f"{name} does not hold numbers, as many for everyone") from None
+    if not np.isfinite(found).all():
+        raise ValueError(f"{name} holds a number that is not finite")
+    return found

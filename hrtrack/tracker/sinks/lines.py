@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
 from ...errors import SinkError
@@ -24,7 +25,8 @@ class LineFile:
                 self._file = os.open(target.path, flags, 0o666)
         except OSError as error:
             raise write_error(self.name, error) from None
-        self._is_file = not target.to_stdout
+        regular = stat.S_ISREG(os.fstat(self._file).st_mode)
+        self._can_shrink = regular and not target.to_stdout
 
     def write(self, text: str) -> bool:
         """Writes whole lines; False when nobody reads the pipe any more.
@@ -39,7 +41,7 @@ class LineFile:
         except BrokenPipeError:
             return False
         except OSError as error:
-            if self._is_file:
+            if self._can_shrink:
                 os.ftruncate(self._file, self._good)
             trouble = write_error(self.name, error)
             raise SinkError(f"{trouble}; what was written so far is good") from None

@@ -73,9 +73,10 @@ class Encoder:
         form = FORMATS.get(part.suffix.lower(), "mp4")
         options = CLUSTERS if form == "matroska" else FRAGMENTS
         self._pipe = _standard_output() if str(part) == STDOUT else None
+        # FFmpeg takes what stands before a colon for a protocol, unless a slash comes first.
         try:
             self._out = av.open(
-                self._pipe or str(part), "w", format=form, container_options=options
+                self._pipe or os.path.abspath(part), "w", format=form, container_options=options
             )
         except OSError as error:
             raise write_error(part, error) from None
@@ -229,8 +230,8 @@ def finalise(part: Path, path: Path) -> None:
             part.replace(path)
             return
         with (
-            av.open(str(part), "r") as source,
-            av.open(str(whole), "w", format=form, container_options=options) as out,
+            av.open(os.path.abspath(part), "r") as source,
+            av.open(os.path.abspath(whole), "w", format=form, container_options=options) as out,
         ):
             out.metadata.update(source.metadata)
             streams: dict[int, Any] = {
