@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..configs.schema import SetSection
-from ..errors import DataError
 from .data.coco import read_coco
+from .data.coco_file import check_coco, read_json
 from .data.mpii import read_mpii
-from .data.people import People
+from .data.people import People, in_share
 
 Floats = NDArray[np.floating]
 
@@ -49,46 +48,41 @@ class Labels:
         return self.people.sources[0].read(self.files[index])
 
 
-def read_labels(annotations: Path, images: Path) -> Labels:
+def read_labels(annotations: Path, images: Path, share: tuple[float, float] = (0.0, 1.0)) -> Labels:
     """Reads a file by what it is.
 
     A JSON object is COCO format, a JSON list MPII's official converted file (PCKh needs it
     to be called ``valid.json``, with ``gt_valid.mat`` beside it), a ``.mat`` the original
     MPII release, of which everybody in the training images is taken: the test images'
-    labels were never published.
+    labels were never published. Only photos in ``share`` are taken, an interval of [0, 1) as
+    in a training's configuration.
 
     Raises:
         DataError: missing, unreadable, of none of these kinds, or without a labelled person.
     """
-    spec = SetSection.model_validate({"annotations": str(annotations), "images": str(images)})
-    content = None if annotations.suffix.lower() == ".mat" else _json(annotations)
+    spec = SetSection(annotations=str(annotations), images=str(images), share=share)
+    content = None if annotations.suffix.lower() == ".mat" else read_json(annotations)
     if content is None or isinstance(content, list):
         people = read_mpii(spec, annotations, images)
         files = tuple(dict.fromkeys(people.files))
         ignored: Floats = np.zeros((0, 5))
     else:
         people = read_coco(spec, annotations, images)
-        files = tuple(str(image["file_name"]) for image in content["images"])
-        ignored = _ignored(content, set(people.ids.tolist()))
+        content = check_coco(content, annotations)
+        photos = [image for image in content["images"] if in_share(image["file_name"], share)]
+        files = tuple(image["file_name"] for image in photos)
+        order = {image["id"]: index for index, image in enumerate(photos)}
+        ignored = _ignored(content["annotations"], order, set(people.ids.tolist()))
     place = {file: index for index, file in enumerate(files)}
     image = np.array([place[file] for file in people.files], np.int64)
     return Labels(people, files, image, ignored, has_areas=isinstance(content, dict))
 
 
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"no such annotation file: {path}") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the annotations {path}: {error}") from None
-
-
-def _ignored(content: dict[str, Any], judged: set[int]) -> Floats:
-    order = {image["id"]: index for index, image in enumerate(content["images"])}
+def _ignored(entries: list[dict[str, Any]], order: dict[Any, int], judged: set[int]) -> Floats:
+    """Boxes of those who are not judged, behind their photo's place in ``order``."""
     rows = []
-    for entry in content["annotations"]:
-        if entry.get("id") not in judged and entry.get("bbox"):
+    for entry in entries:
+        if entry["id"] not in judged and entry["image_id"] in order and entry.get("bbox"):
             x, y, width, height = entry["bbox"]
             rows.append([order[entry["image_id"]], x, y, x + width, y + height])
     return np.array(rows, np.float64).reshape(-1, 5)

@@ -8,7 +8,8 @@ Beyond the official fields these are understood, all optional: in the category `
 
 from __future__ import annotations
 
-import json
+import logging
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,20 @@ from ...configs.schema import SetSection
 from ...errors import DataError, ModelError
 from ...skeleton import COCO17, Skeleton
 from ..metrics.pckh import segment_head_sizes
+from .coco_file import read_coco_file, shown
 from .people import People, in_share
 from .photos import Photos
 
+LOG = logging.getLogger(__name__)
 DEFAULT_SIGMA = 0.079
 SIDE = re.compile(r"left|right|(?<![a-z0-9])[lr](?![a-z0-9])", re.IGNORECASE)
 COCO_AREA_SHARE = 0.53
 """Mean share of a person's box that the person covers in COCO."""
+
+SMALLEST = 2.0
+"""Pixels; in a smaller box nobody can be seen."""
+THINNEST = 0.25
+"""Boxes around joints in a line are widened to this share of their longer side."""
 
 
 def read_coco(spec: SetSection, annotations: Path, images: Path) -> People:
@@ -34,10 +42,17 @@ def read_coco(spec: SetSection, annotations: Path, images: Path) -> People:
     Raises:
         DataError: a file is missing or damaged, joints do not match, or nobody is left.
     """
-    content = _content(annotations)
+    content = read_coco_file(annotations)
     skeleton = skeleton_of(content, annotations)
-    own = _category(content, annotations).get("id")
+    category = _category(content, annotations)
+    own = category.get("id")
     everybody = [e for e in content["annotations"] if e.get("category_id", own) == own]
+    if content["annotations"] and not everybody:
+        others = sorted({shown(e["category_id"]) for e in content["annotations"]})
+        raise DataError(
+            f"{annotations}: its keypoint category {shown(category.get('name'))} has the id "
+            f"{shown(own)}, but the annotations are of category {', '.join(others[:5])}"
+        )
     photos = Photos(images)
     names = {image["id"]: str(image["file_name"]) for image in content["images"]}
     rows = [_row(entry, spec, skeleton, annotations) for entry in everybody]
@@ -48,6 +63,14 @@ def read_coco(spec: SetSection, annotations: Path, images: Path) -> People:
         and int((row[:, 2] > 0).sum()) >= spec.min_joints
         and in_share(_name(names, entry, annotations), spec.share)
     ]
+    labelled = len(kept)
+    kept = [(row, e) for row, e in kept if max(_sides(_box(e, row))) >= SMALLEST]
+    if len(kept) < labelled:
+        LOG.warning(
+            "%s: left out %d of %d people, whose boxes are smaller than %g pixels; "
+            "without a bbox it takes two joints to make one",
+            annotations, labelled - len(kept), labelled, SMALLEST,
+        )  # fmt: skip
     if not kept:
         raise DataError(
             f"{annotations} has nobody to train on: {len(rows)} annotations, none with "
@@ -71,7 +94,7 @@ def read_coco(spec: SetSection, annotations: Path, images: Path) -> People:
         sources=(photos,),
         source=np.zeros(len(kept), np.int32),
         files=tuple(names[e["image_id"]] for e in entries),
-        ids=np.array([e.get("id", i) for i, e in enumerate(entries)], np.int64),
+        ids=np.array([e["id"] for e in entries], np.int64),
         boxes=boxes,
         areas=np.array(areas, np.float32),
         keypoints=joints[..., :2],
@@ -81,42 +104,23 @@ def read_coco(spec: SetSection, annotations: Path, images: Path) -> People:
     )
 
 
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"no such annotation file: {path}") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the annotations {path}: {error}") from None
-    missing = [
-        key
-        for key in ("images", "annotations", "categories")
-        if not isinstance(content, dict) or key not in content
-    ]
-    if missing:
-        raise DataError(f"{path} is not in COCO format: it has no '{missing[0]}'")
-    return dict(content)
-
-
 def skeleton_of(content: dict[str, Any], path: Path) -> Skeleton:
     """The keypoint set that a COCO file's person category describes, or else its first one."""
     category = _category(content, path)
-    names = tuple(str(name) for name in category["keypoints"])
+    names = tuple(category["keypoints"])
     if names == COCO17.joints:
         return COCO17
-    limbs = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton", ()))
-    sigmas = category.get("sigmas") or [DEFAULT_SIGMA] * len(names)
-    pairs = category.get("flip_pairs")
     try:
-        flips = _pairs_by_name(names) if pairs is None else tuple(_pair(names, p) for p in pairs)
+        pairs = category.get("flip_pairs")
+        flips = _pairs_by_name(names) if pairs is None else _each_once(names, pairs)
         return Skeleton(
             name=str(category.get("skeleton_name") or category.get("name") or "custom"),
             joints=names,
-            limbs=limbs,
+            limbs=_pairs(names, category.get("skeleton") or [], "skeleton"),
             flip_pairs=flips,
-            sigmas=tuple(float(sigma) for sigma in sigmas),
+            sigmas=_sigmas(names, category.get("sigmas") or [DEFAULT_SIGMA] * len(names)),
         )
-    except (ValueError, TypeError, ModelError) as error:
+    except (DataError, ModelError) as error:
         raise DataError(f"{path}: its keypoint category does not fit together: {error}") from None
 
 
@@ -124,12 +128,50 @@ def _category(content: dict[str, Any], path: Path) -> dict[str, Any]:
     found = [category for category in content["categories"] if category.get("keypoints")]
     if not found:
         raise DataError(f"{path}: no category has 'keypoints'; boxes alone cannot train a pose")
-    return next((c for c in found if c.get("name") == "person"), found[0])
+    chosen: dict[str, Any] = next((c for c in found if c.get("name") == "person"), found[0])
+    names = chosen["keypoints"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(
+            f"{path}: a category's 'keypoints' is {shown(names)}, expected a list of joints' names"
+        )
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{path}: two joints are called '{twice}'")
+    return chosen
 
 
-def _pair(names: tuple[str, ...], pair: Any) -> tuple[int, int]:
-    a, b = (names.index(p) if isinstance(p, str) else int(p) - 1 for p in pair)
-    return a, b
+def _pairs(names: tuple[str, ...], pairs: Any, key: str) -> tuple[tuple[int, int], ...]:
+    """Pairs of joints from their names or their numbers from 1."""
+    if not isinstance(pairs, list) or not all(isinstance(p, list) and len(p) == 2 for p in pairs):
+        raise DataError(f"'{key}' is {shown(pairs)}, expected a list of pairs of joints")
+    return tuple((_joint(names, a, key), _joint(names, b, key)) for a, b in pairs)
+
+
+def _joint(names: tuple[str, ...], joint: Any, key: str) -> int:
+    if isinstance(joint, str) and joint in names:
+        return names.index(joint)
+    if isinstance(joint, int) and 1 <= joint <= len(names):
+        return joint - 1
+    raise DataError(
+        f"'{key}' names the joint {shown(joint)}; there are {', '.join(names)}, "
+        f"or 1 to {len(names)}"
+    )
+
+
+def _each_once(names: tuple[str, ...], said: Any) -> tuple[tuple[int, int], ...]:
+    pairs = _pairs(names, said, "flip_pairs")
+    joints = [joint for pair in pairs for joint in pair]
+    twice = next((joint for joint in joints if joints.count(joint) > 1), None)
+    if twice is not None:
+        raise DataError(f"'flip_pairs' has the joint '{names[twice]}' more than once")
+    return pairs
+
+
+def _sigmas(names: tuple[str, ...], sigmas: Any) -> tuple[float, ...]:
+    numbers = isinstance(sigmas, list) and all(isinstance(s, int | float) for s in sigmas)
+    if not numbers or not all(0 < s < math.inf for s in sigmas):
+        raise DataError(f"'sigmas' is {shown(sigmas)}, expected {len(names)} numbers above 0")
+    return tuple(float(sigma) for sigma in sigmas)
 
 
 def _pairs_by_name(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
@@ -162,15 +204,15 @@ def _row(
             f"{path}: annotation {entry.get('id')} has {len(flat)} keypoint numbers; "
             f"{len(skeleton)} joints need {3 * len(skeleton)}"
         )
-    pseudo = bool(entry.get("pseudo"))
-    if pseudo and (spec.pseudo_weight == 0 or entry.get("score", 1.0) < spec.min_score):
+    pseudo, score = bool(entry.get("pseudo")), entry.get("score")
+    if pseudo and (spec.pseudo_weight == 0 or (1.0 if score is None else score) < spec.min_score):
         return None
     row = np.array(flat, np.float32).reshape(-1, 3)
     row[:, 2] = (row[:, 2] > 0) * spec.weight
     if pseudo:
         row[:, 2] *= spec.pseudo_weight
     else:
-        row[entry.get("pseudo_keypoints", []), 2] *= spec.pseudo_weight
+        row[entry.get("pseudo_keypoints") or [], 2] *= spec.pseudo_weight
     return row
 
 
@@ -180,7 +222,14 @@ def _box(entry: dict[str, Any], row: np.ndarray[Any, np.dtype[np.float32]]) -> l
     if box and box[2] > 0 and box[3] > 0:
         return [box[0], box[1], box[0] + box[2], box[1] + box[3]]
     points = row[row[:, 2] > 0, :2]
-    return [*points.min(axis=0), *points.max(axis=0)]
+    low, high = points.min(axis=0), points.max(axis=0)
+    middle, half = (low + high) / 2, (high - low) / 2
+    half = np.maximum(half, THINNEST * half.max())
+    return [*(middle - half), *(middle + half)]
+
+
+def _sides(box: list[float]) -> tuple[float, float]:
+    return box[2] - box[0], box[3] - box[1]
 
 
 def _name(names: dict[Any, str], entry: dict[str, Any], path: Path) -> str:

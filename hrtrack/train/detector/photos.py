@@ -16,6 +16,7 @@ from rich.progress import track
 
 from ...configs.person_fast_schema import SetSection
 from ...errors import DataError
+from ..data.coco_file import read_coco_file
 
 PERSON, PADDING, IGNORE = 1, 0, -1
 UNREADABLE_MOST = 20
@@ -87,7 +88,7 @@ def build_store(sets: Sequence[SetSection], root: Path, folder: Path) -> None:
     offset = 0
     with (folder / "pixels.bin").open("wb") as pixels:
         for number, part in enumerate(sets):
-            data = _annotations(root / part.annotations)
+            data = read_coco_file(root / part.annotations, ("images", "annotations"))
             boxes = _boxes_by_photo(data)
             for photo in track(data["images"], f"decoding {part.images}"):
                 path = root / part.images / photo["file_name"]
@@ -121,22 +122,14 @@ def build_store(sets: Sequence[SetSection], root: Path, folder: Path) -> None:
     part_file.replace(folder / "index.json")
 
 
-def _annotations(path: Path) -> dict[str, Any]:
-    try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the annotations {path}: {error}") from None
-    missing = {"images", "annotations"} - data.keys()
-    if missing:
-        raise DataError(f"{path} is not in COCO format: no '{min(missing)}'")
-    return data
-
-
 def _boxes_by_photo(data: dict[str, Any]) -> dict[int, list[list[float]]]:
     boxes: dict[int, list[list[float]]] = defaultdict(list)
     for annotation in data["annotations"]:
+        if not annotation.get("bbox"):
+            continue
         x, y, w, h = annotation["bbox"]
-        score = annotation.get("score", 1.0) if annotation.get("pseudo") else 1.0
+        score = annotation.get("score") if annotation.get("pseudo") else None
+        score = 1.0 if score is None else score
         if annotation.get("iscrowd"):
             score = -1.0
         boxes[annotation["image_id"]].append([x, y, x + w, y + h, score])
