@@ -67,8 +67,10 @@ class Poses:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.integer] | slice) -> Poses:
-        """The people that a mask, an index array or a slice picks."""
+    def __getitem__(self, index: int | NDArray[np.bool_] | NDArray[np.integer] | slice) -> Poses:
+        """The people that a mask, an index array or a slice picks; a number picks one."""
+        if isinstance(index, (int, np.integer)):
+            index = np.array([index])
         actions = self.actions
         if actions is not None:
             picked = np.arange(len(self))[index]

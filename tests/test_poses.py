@@ -34,6 +34,15 @@ def test_picking_people_keeps_the_columns_together() -> None:
     assert poses[1:].actions == (None, Action("bowl", 0.8))
 
 
+def test_a_number_picks_one_person() -> None:
+    poses = people(3)
+    assert poses[-1].ids.tolist() == poses[np.int64(2)].ids.tolist() == [3]
+    assert poses[0].keypoints.shape == (1, 17, 2)
+    assert [person.ids.tolist() for person in poses] == [[1], [2], [3]]
+    with pytest.raises(IndexError):
+        poses[3]
+
+
 def test_nobody() -> None:
     nobody = Poses.empty(0, 0.0, 17)
     assert len(nobody) == 0

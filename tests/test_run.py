@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from hrtrack import Tracker
 from hrtrack.cli import main
 from hrtrack.cli.outputs import painter
+from hrtrack.errors import UsageError
 from hrtrack.tracker.draw import DrawOptions
 from hrtrack.tracker.sinks.jsonl import read_jsonl
 from hrtrack.tracker.source import open_source
@@ -112,14 +115,32 @@ def test_one_image() -> None:
     with Tracker(backend="openvino") as tracker:
         poses = tracker.image(image)
         drawn = tracker.draw(image, poses)
-        with pytest.raises(ValueError, match="uint8"):
-            tracker.image(image.astype(np.float32))
+        grey, empty = image[..., 0], image[:0]
+        for wrong in (image.astype(np.float32), grey, empty, image[:, :0], image.tolist(), None):
+            for take in (tracker.image, partial(tracker.draw, poses=poses)):
+                with pytest.raises(ValueError, match="uint8 with pixels, found"):
+                    take(wrong)
     assert len(poses) >= 1
     best = int(poses.person_scores.argmax())
     nose = poses.keypoints[best, tracker.skeleton.index("nose")]
     # Where the face is in the photo, on the canvas's scale.
     np.testing.assert_allclose(nose, [150 + 300 * 0.6, 360 * 0.35], atol=70)
     assert (drawn != image).any()
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"precision": "x"}, {"smooth": "x"}, {"threads": 0}, {"threads": 1.5}, {"max_people": 0},
+        {"max_people": -1}, {"min_score": 5}, {"min_score": float("nan")}, {"min_score": "0.3"},
+        {"detect_every": "x"}, {"detect_every": 0}, {"detect_every": None},
+    ],
+)  # fmt: skip
+def test_impossible_options_are_refused_before_anything_is_loaded(option: dict[str, Any]) -> None:
+    (name,) = option
+    with pytest.raises(UsageError, match=rf"^{name} is ") as failure:
+        Tracker("no_such_model", **option)
+    assert "\n" not in str(failure.value)
 
 
 def test_the_readme_snippet_runs(

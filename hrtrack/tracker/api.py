@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import UsageError
 from ..poses import Poses
 from ..skeleton import Skeleton
 from .associate import Tracks
@@ -58,6 +59,7 @@ class Tracker:
             missing engine is an error that names the command.
 
     Raises:
+        UsageError: an option has a value that it cannot have.
         ModelError: a model is unknown or does not fit.
         BackendError: the back end or its hardware is missing.
     """
@@ -80,6 +82,15 @@ class Tracker:
         stopwatch: Stopwatch | None = None,
         build_engine: EngineBuilder | None = None,
     ) -> None:
+        if detect_every != "auto":
+            _check_count("detect_every", detect_every, "'auto' or ")
+        if max_people is not None:
+            _check_count("max_people", max_people)
+        if threads is not None:
+            _check_count("threads", threads)
+        _check_score("min_score", min_score)
+        _check_choice("precision", precision, get_args(Precision))
+        _check_choice("smooth", smooth, get_args(Smoothing))
         network = open_network(
             model,
             backend=backend,
@@ -194,14 +205,43 @@ class Tracker:
                 pipeline.close()
 
     def image(self, image_HW3: NDArray[np.uint8]) -> Poses:
-        """The people of a single RGB image (H, W, 3) uint8; their ids are 1, 2, ..."""
-        if image_HW3.ndim != 3 or image_HW3.shape[2] != 3 or image_HW3.dtype != np.uint8:
-            raise ValueError(
-                f"an image must be (H, W, 3) uint8, found {image_HW3.shape} {image_HW3.dtype}"
-            )
+        """The people of a single RGB image (H, W, 3) uint8; their ids are 1, 2, ...
+
+        ValueError for anything else.
+        """
+        _check_image(image_HW3)
         return self.pipeline().step(Frame(index=0, time=0.0, image=image_HW3))
 
     def draw(self, image_HW3: NDArray[np.uint8], poses: Poses) -> NDArray[np.uint8]:
-        """A copy of the image with skeletons, boxes and ids on it."""
+        """A copy of an RGB image (H, W, 3) uint8 with skeletons, boxes and ids on it.
+
+        ValueError for anything else.
+        """
+        _check_image(image_HW3)
         options = DrawOptions({"skeleton", "boxes", "ids"})
         return draw(image_HW3.copy(), poses, self.skeleton, options)
+
+
+def _check_count(name: str, value: object, otherwise: str = "") -> None:
+    if not isinstance(value, (int, np.integer)) or value < 1:
+        raise UsageError(f"{name} is {value!r}; it must be {otherwise}a whole number of at least 1")
+
+
+def _check_score(name: str, value: object) -> None:
+    if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 <= value <= 1:
+        raise UsageError(f"{name} is {value!r}; it must be a number from 0 to 1")
+
+
+def _check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
+    if not isinstance(value, str) or value not in known:
+        raise UsageError(f"{name} is {value!r}; known are {', '.join(known)}")
+
+
+def _check_image(image: object) -> None:
+    if not isinstance(image, np.ndarray):
+        found = type(image).__name__
+    elif image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        found = f"{image.shape} {image.dtype}"
+    else:
+        return
+    raise ValueError(f"an image must be a NumPy array (H, W, 3) uint8 with pixels, found {found}")
