@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.exceptions.Abort:
         code = INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        click.echo(f"hrtrack: {' '.join(error.format_message().split())}", err=True)
         code = error.exit_code
     except HrtrackError as error:
         click.echo(f"hrtrack: {one_line(error)}", err=True)

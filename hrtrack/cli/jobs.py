@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import os
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
 from ..errors import HrtrackError, UsageError, one_line
 from ..tracker.draw import DrawOptions
-from ..tracker.many import Done, run_many, run_on_ray
+from ..tracker.many import Done, Work, run_many, run_on_ray
+from ..tracker.sinks.segments import piece
+from ..tracker.sinks.targets import Target
 from ..tracker.stopwatch import Stopwatch
-from .outputs import TrackSettings, targets_of
+from .outputs import TrackSettings
+from .places import targets_of
 from .track import Once, make_tracker, run_source
 
+Targets = Mapping[str, Sequence[Target]]
+RUNNING_ONLY = ("source", "jobs", "ray", "overwrite", "quiet", "log_level", "threads", "show")
+"""Options that do not shape what is written of a clip."""
 
-def track_many(settings: TrackSettings, sources: list[str]) -> int:
+
+def track_many(settings: TrackSettings, sources: list[str], targets: Targets) -> int:
     """Runs every clip that is not done yet; returns the exit code.
 
     The summary that lets a broken-off job go on stands in the folder of the outputs.
@@ -31,12 +41,18 @@ def track_many(settings: TrackSettings, sources: list[str]) -> int:
     quiet = replace(
         settings, quiet=True, overwrite=True, show=False, threads=settings.threads or share
     )
+    shaping = {k: v for k, v in asdict(settings).items() if k not in RUNNING_ONLY}
+    work = Work(
+        {name: [_first(target, settings) for target in targets[name]] for name in sources},
+        hashlib.sha256(json.dumps(shaping, sort_keys=True, default=str).encode()).hexdigest()[:16],
+        settings.overwrite,
+    )
     run_one = functools.partial(_run_clip, quiet)
     told = functools.partial(_tell, settings.quiet)
     if settings.ray is not None:
-        done = run_on_ray(sources, run_one, address=settings.ray, folder=folder, on_done=told)
+        done = run_on_ray(work, run_one, address=settings.ray, folder=folder, on_done=told)
     else:
-        done = run_many(sources, run_one, jobs=settings.jobs, folder=folder, on_done=told)
+        done = run_many(work, run_one, jobs=settings.jobs, folder=folder, on_done=told)
     failed = [one for one in done if one.error is not None]
     if not settings.quiet:
         frames = sum(one.frames for one in done)
@@ -46,9 +62,16 @@ def track_many(settings: TrackSettings, sources: list[str]) -> int:
     return min((one.code for one in failed), default=0)
 
 
+def _first(target: Target, settings: TrackSettings) -> Path:
+    """The file by which one sees that a target was written."""
+    cut = settings.segment is not None and target.format == "video"
+    return piece(target.path, 0) if cut else Path(target.path)
+
+
 def _tell(quiet: bool, done: Done) -> None:
     if done.error is not None:
-        click.echo(f"hrtrack: {done.source}: {done.error}", err=True)
+        named = done.error if done.source in done.error else f"{done.source}: {done.error}"
+        click.echo(f"hrtrack: {named}", err=True)
     elif not quiet:
         speed = done.frames / max(done.seconds, 1e-6)
         click.echo(
@@ -68,7 +91,7 @@ def _run_clip(settings: TrackSettings, name: str) -> Done:
     loaded, stopwatch = _loaded(settings)
     try:
         layers = DrawOptions.parse(settings.draw, min_score=0.3)
-        targets = targets_of(settings, name, many=True)
+        targets = targets_of(settings, name, 2, folders=True)
         outcome = run_source(settings, name, targets, loaded, layers, False, stopwatch)
     except HrtrackError as error:
         return Done(name, error=one_line(error), code=error.exit_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import click
@@ -25,6 +26,18 @@ class DetectEvery(click.ParamType):
         if str(value).isdigit() and int(value) > 0:
             return int(value)
         raise click.BadParameter(f"'{value}' is neither auto nor a number of frames from 1 on")
+
+
+class Finite(click.FloatRange):
+    """A number within bounds, which ``nan`` would slip through, and no infinity."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 class Size(click.ParamType):
@@ -68,8 +81,8 @@ class Reconnect(click.ParamType):
     metavar="SOURCE",
     help="webcam, webcam:1, 0, a video, an image, a folder, a glob, a URL, - for stdin.",
 )
-@option(SOURCE, "--start", type=float, metavar="SECONDS", help="Begin here.")
-@option(SOURCE, "--end", type=float, metavar="SECONDS", help="Stop here.")
+@option(SOURCE, "--start", type=Finite(), metavar="SECONDS", help="Begin here.")
+@option(SOURCE, "--end", type=Finite(), metavar="SECONDS", help="Stop here.")
 @option(
     SOURCE,
     "--stride",
@@ -171,10 +184,10 @@ class Reconnect(click.ParamType):
 @option(
     MODEL,
     "--min-score",
-    type=click.FloatRange(0, 1),
+    type=Finite(0, 1),
     default=0.25,
     show_default=True,
-    help="Leave out people below this score.",
+    help="A person needs this score to be picked up; less keeps someone in view.",
 )
 @option(
     MODEL,
@@ -241,7 +254,7 @@ class Reconnect(click.ParamType):
 @option(
     LIVE,
     "--fps",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     metavar="N",
     help="Frame rate asked of a camera.",
 )
@@ -252,7 +265,7 @@ class Reconnect(click.ParamType):
 @option(
     LIVE,
     "--max-latency",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     metavar="MS",
     help="Drop frames older than this.",
 )

@@ -19,7 +19,6 @@ from ..tracker.frame import Frame
 from ..tracker.loop import Picture, Pipeline
 from ..tracker.replay import Replay
 from ..tracker.sinks.base import Run, Sink
-from ..tracker.sinks.targets import SUFFIXES, Target, parse_save
 from ..tracker.source import LiveOptions
 from ..tracker.source_camera import camera_number
 
@@ -86,49 +85,6 @@ def wants_window(settings: TrackSettings, sources: list[str]) -> bool:
             "nothing to show and nothing to write: add --output out.mp4, --save out.jsonl or --show"
         )
     return show
-
-
-def targets_of(settings: TrackSettings, name: str, *, many: bool) -> list[Target]:
-    """The files that one source is written to."""
-    stem = Path(name).stem or "source"
-    targets = []
-    if settings.output is not None:
-        path = Path(settings.output)
-        if many or path.is_dir():
-            image = Path(name).suffix.lower() in SUFFIXES["image"]
-            path = path / f"{stem}_pose{'.png' if image else '.mp4'}"
-        target = parse_save(str(path))
-        if target.format not in ("video", "image"):
-            raise UsageError(
-                f"--output {path}: an annotated picture cannot be written as {target.format}; "
-                f"name a {', '.join(SUFFIXES['video'])} file, or use --save for results"
-            )
-        targets.append(target)
-    for text in settings.save:
-        target = parse_save(text)
-        if many:
-            if target.to_stdout or Path(target.path).suffix:
-                raise UsageError(
-                    f"--save {text}: with several sources name a format and a folder, "
-                    f"for example {target.format}:results"
-                )
-            suffix = next(iter(SUFFIXES[target.format]), "")
-            target = Target(target.format, str(Path(target.path) / f"{stem}{suffix}"))
-        targets.append(target)
-    return targets
-
-
-def require_own_places(targets: dict[str, list[Target]]) -> None:
-    """UsageError when two sources would be written to the same file."""
-    taken: dict[str, str] = {}
-    for name, places in targets.items():
-        for place in places:
-            other = taken.setdefault(place.path, name)
-            if other != name:
-                raise UsageError(
-                    f"{other} and {name} would both be written to {place.path}; "
-                    "run them apart or rename one"
-                )
 
 
 def others_of(

@@ -26,10 +26,9 @@ from .outputs import (
     TrackSettings,
     others_of,
     painter,
-    require_own_places,
-    targets_of,
     wants_window,
 )
+from .places import all_targets
 
 log = logging.getLogger("hrtrack")
 
@@ -51,12 +50,15 @@ def track(settings: TrackSettings) -> int:
     layers = DrawOptions.parse(settings.draw, min_score=0.3)
     sources = expand_sources(settings.source)
     show = wants_window(settings, sources)
-    targets = {name: targets_of(settings, name, many=len(sources) > 1) for name in sources}
-    require_own_places(targets)
+    targets = all_targets(settings, sources)
+    if "heatmaps" in layers.layers and settings.redraw is not None:
+        raise UsageError("--redraw has no heatmaps to draw: saved results hold keypoints only")
+    if settings.token is not None and settings.serve is None:
+        raise UsageError("--token is for --serve")
     if settings.jobs > 1 or settings.ray is not None:
         from .jobs import track_many
 
-        return track_many(settings, sources)
+        return track_many(settings, sources, targets)
     if settings.redraw is not None and len(sources) > 1:
         raise UsageError("--redraw takes one source: its results belong to one clip")
     with ExitStack() as stack:
@@ -72,7 +74,9 @@ def track(settings: TrackSettings) -> int:
                 outcome = Outcome(name, 0, 0, 0.0, error)
             outcomes.append(outcome)
             if outcome.error is not None:
-                click.echo(f"hrtrack: {name}: {one_line(outcome.error)}", err=True)
+                said = one_line(outcome.error)
+                named = said if name in said else f"{name}: {said}"
+                click.echo(f"hrtrack: {named}", err=True)
     if not settings.quiet:
         _summary(outcomes)
     codes = [outcome.error.exit_code for outcome in outcomes if outcome.error is not None]

@@ -1,7 +1,8 @@
 """Hundreds of clips in parallel processes, or over a Ray cluster; a broken-off job goes on.
 
-The list of what is done stands beside the outputs as JSON lines, one a clip, written by this
-process alone. A clip that is in it, unchanged and without a fault, is not run again.
+The list of what is begun and done stands beside the outputs as JSON lines, written by this
+process alone. A clip that is done without a fault is not run again while it, the options and its
+outputs are what they were; only outputs that a job began are replaced.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -34,12 +35,32 @@ class Done:
     code: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a job is to do: ``outputs`` are the files of each clip, ``options`` stands for
+    everything else that shapes them. ``overwrite`` begins anew, whatever is there."""
+
+    outputs: Mapping[str, Sequence[Path]]
+    options: str = ""
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the list says of a clip last: done, or begun only."""
+
+    done: Done | None
+    state: list[int]
+    options: str
+    outputs: list[str]
+
+
 RunOne = Callable[[str], Done]
 """Runs one clip, replacing what an earlier attempt left; picklable, and never raises for a clip."""
 
 
 def run_many(
-    clips: Sequence[str],
+    work: Work,
     run_one: RunOne,
     *,
     jobs: int,
@@ -49,13 +70,14 @@ def run_many(
     """Runs every clip that ``folder``'s summary does not have yet, ``jobs`` at a time.
 
     A process that is killed costs its clip an attempt, not the job. ``on_done`` is told of each
-    clip as it ends. Returns all clips' outcomes, earlier ones included, in order.
+    clip as it ends. Returns all clips' outcomes, earlier ones included, in order. SinkError,
+    before any work, for an output that exists and that no job here has begun.
     """
-    return _collect(clips, folder, on_done, lambda todo: _in_processes(todo, run_one, jobs))
+    return _collect(work, folder, on_done, lambda todo: _in_processes(todo, run_one, jobs))
 
 
 def run_on_ray(
-    clips: Sequence[str],
+    work: Work,
     run_one: RunOne,
     *,
     address: str,
@@ -69,34 +91,39 @@ def run_on_ray(
     of its own. Clips and ``folder`` must be reachable under the same paths everywhere.
     BackendError when Ray is missing or the cluster does not answer.
     """
-    return _collect(clips, folder, on_done, lambda todo: _on_ray(todo, run_one, address, cpus))
+    return _collect(work, folder, on_done, lambda todo: _on_ray(todo, run_one, address, cpus))
 
 
-def read_summary(folder: Path) -> dict[str, Done]:
-    """The clips that were finished without a fault and have not changed since."""
-    finished = {}
+def read_summary(folder: Path) -> dict[str, Entry]:
+    """What is known of each clip."""
+    entries = {}
     path = folder / SUMMARY
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
             row = json.loads(line)
-            state = row.pop("state")
-            done = Done(**row)
-        except (ValueError, KeyError, TypeError):
-            # The last line of a job that was killed while it wrote.
+            about = row.pop("state"), row.pop("options"), row.pop("outputs")
+            begun = row.pop("begun", None)
+            entries[begun or row["source"]] = Entry(None if begun else Done(**row), *about)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            # The last line of a job that was killed while it wrote, or another version's.
             continue
-        if done.error is None and state == _state(done.source):
-            finished[done.source] = done
-    return finished
+    return entries
 
 
 def _collect(
-    clips: Sequence[str],
+    work: Work,
     folder: Path,
     on_done: Callable[[Done], None],
     run: Callable[[list[str]], Iterator[Done]],
 ) -> list[Done]:
-    results = {clip: done for clip, done in read_summary(folder).items() if clip in clips}
-    todo = [clip for clip in dict.fromkeys(clips) if clip not in results]
+    known = read_summary(folder)
+    results = {clip: done for clip in work.outputs if (done := _finished(work, clip, known))}
+    todo = [clip for clip in work.outputs if clip not in results]
+    for clip in todo:
+        own = known[clip].outputs if clip in known else []
+        there = [path for path in work.outputs[clip] if path.exists() and str(path) not in own]
+        if there and not work.overwrite:
+            raise SinkError(f"{there[0]} exists already; pass --overwrite to replace it")
     if todo:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -105,19 +132,32 @@ def _collect(
             summary = path.open("a", encoding="utf-8")
         except OSError as error:
             raise SinkError(f"{folder / SUMMARY} cannot be written: {error.strerror}") from None
+
+        def note(row: dict[str, object], clip: str) -> None:
+            outputs = [str(path) for path in work.outputs[clip]]
+            kept = row | {"state": _state(clip), "options": work.options, "outputs": outputs}
+            print(json.dumps(kept), file=summary, flush=True)
+
         with summary:
             if before and not before.endswith(b"\n"):
                 # A killed job's half line must not swallow the next one.
                 summary.write("\n")
+            for clip in todo:
+                note({"begun": clip}, clip)
             for done in run(todo):
                 results[done.source] = done
-                print(
-                    json.dumps(asdict(done) | {"state": _state(done.source)}),
-                    file=summary,
-                    flush=True,
-                )
+                note(asdict(done), done.source)
                 on_done(done)
-    return [results[clip] for clip in dict.fromkeys(clips)]
+    return [results[clip] for clip in work.outputs]
+
+
+def _finished(work: Work, clip: str, known: Mapping[str, Entry]) -> Done | None:
+    """How a clip went that need not be run again."""
+    entry = known.get(clip)
+    if work.overwrite or entry is None or entry.done is None or entry.done.error is not None:
+        return None
+    same = entry.state == _state(clip) and entry.options == work.options
+    return entry.done if same and all(path.exists() for path in work.outputs[clip]) else None
 
 
 def _state(clip: str) -> list[int]:

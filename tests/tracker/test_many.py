@@ -8,14 +8,15 @@ import signal
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
 
-from hrtrack.errors import HrtrackError
+from hrtrack.errors import HrtrackError, SinkError
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
-from hrtrack.tracker.many import SUMMARY, Done, read_summary, run_many, run_on_ray
+from hrtrack.tracker.many import SUMMARY, Done, Work, read_summary, run_many, run_on_ray
 from hrtrack.tracker.sinks.group import open_sinks
 from hrtrack.tracker.sinks.targets import parse_save
 from hrtrack.tracker.source import open_source
@@ -67,14 +68,18 @@ def assert_all_finished(clips: list[str], folder: Path, done: list[Done]) -> Non
             assert sum(1 for _ in video.decode(video=0)) == 12 + i
     assert not list(folder.glob("*.part.*"))
     rows = [json.loads(line) for line in (folder / SUMMARY).read_text().splitlines()]
-    assert Counter(row["source"] for row in rows) == Counter(clips)
+    assert Counter(row["source"] for row in rows if "source" in row) == Counter(clips)
+
+
+def work(clips: list[str], folder: Path, **settings: Any) -> Work:
+    return Work({clip: [folder / f"{Path(clip).stem}_pose.mp4"] for clip in clips}, **settings)
 
 
 def test_a_killed_process_costs_an_attempt_not_the_job(clips: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
     told: list[str] = []
     done = run_many(
-        clips,
+        work(clips, out),
         partial(annotate, folder=str(out), dies="clip2"),
         jobs=2,
         folder=out,
@@ -88,7 +93,7 @@ def test_a_killed_process_costs_an_attempt_not_the_job(clips: list[str], tmp_pat
 def test_a_clip_that_always_kills_its_process_is_given_up(clips: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
     run_one = partial(annotate, folder=str(out), dies="clip1", times=99)
-    done = run_many(clips[:3], run_one, jobs=1, folder=out)
+    done = run_many(work(clips[:3], out), run_one, jobs=1, folder=out)
     assert [one.error for one in done] == [None, "its process died 3 times", None]
 
 
@@ -96,22 +101,58 @@ def test_a_job_goes_on_where_it_was_broken_off(clips: list[str], tmp_path: Path)
     out = tmp_path / "out"
     run_one = partial(annotate, folder=str(out))
     Path(clips[1]).write_bytes(b"")
-    first = run_many(clips[:3], run_one, jobs=1, folder=out)
+    first = run_many(work(clips[:3], out), run_one, jobs=1, folder=out)
     assert [one.code for one in first] == [0, 1, 0]
     assert "empty" in str(first[1].error)
-    assert set(read_summary(out)) == {clips[0], clips[2]}
+    known = read_summary(out)
+    assert [known[clip].done == done for clip, done in zip(clips, first, strict=False)] == [
+        True
+    ] * 3
     with (out / SUMMARY).open("a") as summary:
         summary.write('{"source": "half a li')
     make_clip(Path(clips[1]), 13)
     make_clip(Path(clips[2]), 20)
-    again = run_many(clips[:3], run_one, jobs=1, folder=out)
+    again = run_many(work(clips[:3], out), run_one, jobs=1, folder=out)
     assert [one.frames for one in again] == [12, 13, 20]
     assert all(one.error is None for one in again)
     finished = (out / "finished").read_text().split()
     assert finished == ["clip0", "clip2", "clip1", "clip2"]
     before = (out / SUMMARY).read_text()
-    assert run_many(clips[:3], run_one, jobs=1, folder=out) == again
+    assert run_many(work(clips[:3], out), run_one, jobs=1, folder=out) == again
     assert (out / SUMMARY).read_text() == before
+    anew = run_many(work(clips[:3], out, overwrite=True), run_one, jobs=1, folder=out)
+    assert [one.frames for one in anew] == [12, 13, 20]
+    assert len((out / "finished").read_text().split()) == 7
+
+
+def test_other_options_and_lost_outputs_run_a_clip_again(clips: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_one = partial(annotate, folder=str(out))
+    run_many(work(clips[:2], out, options="a"), run_one, jobs=1, folder=out)
+    (out / "clip1_pose.mp4").unlink()
+    run_many(work(clips[:2], out, options="a"), run_one, jobs=1, folder=out)
+    assert (out / "finished").read_text().split() == ["clip0", "clip1", "clip1"]
+    run_many(work(clips[:2], out, options="b"), run_one, jobs=1, folder=out)
+    assert (out / "finished").read_text().split()[3:] == ["clip0", "clip1"]
+
+
+def test_what_is_not_the_job_s_own_is_not_replaced(clips: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    own = out / "clip1_pose.mp4"
+    own.write_bytes(b"mine")
+    run_one = partial(annotate, folder=str(out))
+    with pytest.raises(SinkError, match=r"clip1_pose\.mp4 exists already; pass --overwrite"):
+        run_many(work(clips[:3], out), run_one, jobs=1, folder=out)
+    assert own.read_bytes() == b"mine"
+    assert not (out / "finished").exists()
+    # What a job broken off had begun is its own.
+    with (out / SUMMARY).open("a") as summary:
+        row = {"begun": clips[1], "state": [], "options": "", "outputs": [str(own)]}
+        print(json.dumps(row), file=summary)
+    done = run_many(work(clips[:3], out), run_one, jobs=1, folder=out)
+    assert [one.error for one in done] == [None] * 3
+    assert own.read_bytes() != b"mine"
 
 
 @pytest.mark.slow
@@ -123,7 +164,10 @@ def test_ray_finishes_every_clip_once_though_a_worker_is_killed(
     ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
     try:
         done = run_on_ray(
-            clips, partial(annotate, folder=str(out), dies="clip3"), address="local", folder=out
+            work(clips, out),
+            partial(annotate, folder=str(out), dies="clip3"),
+            address="local",
+            folder=out,
         )
     finally:
         ray.shutdown()

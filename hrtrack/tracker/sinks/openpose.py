@@ -67,8 +67,11 @@ class OpenPose:
         self._stem = re.sub(r"[^\w-]+", "_", Path(run.source.name).stem).strip("_-") or "frame"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            for old in self._folder.glob(f"{self._stem}_*_keypoints.json"):
-                old.unlink()
+            # Not by a glob alone: a_b's files begin like a's.
+            own = re.compile(re.escape(self._stem) + r"_\d{12}_keypoints\.json")
+            for old in self._folder.glob("*_keypoints.json"):
+                if own.fullmatch(old.name):
+                    old.unlink()
         except OSError as error:
             raise write_error(self._folder, error) from None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import SinkError, UsageError
-from .targets import Target, prepare
+from .targets import Target, prepare, write_error
 from .video import Video
 
 if TYPE_CHECKING:
@@ -48,16 +48,29 @@ def piece(path: str | Path, number: int) -> Path:
     return path.with_name(f"{path.stem}_{number:03d}{path.suffix}")
 
 
+def pieces(path: str | Path) -> re.Pattern[str]:
+    """What the names of all pieces look like, of unfinished ones too."""
+    path = Path(path)
+    return re.compile(re.escape(path.stem) + r"_\d{3,}(\.part)?" + re.escape(path.suffix))
+
+
 def prepare_pieces(target: Target, *, overwrite: bool) -> None:
-    """What `prepare` is for one file: refuses, before any work, what may not be written."""
+    """What `prepare` is for one file: refuses, before any work, what may not be written.
+
+    With ``overwrite`` all pieces of an earlier run go: one that was longer would otherwise seem
+    to go on after the last piece of this one.
+    """
     path = Path(target.path)
-    if not overwrite:
-        pattern = re.compile(re.escape(path.stem) + r"_\d{3,}(\.part)?" + re.escape(path.suffix))
-        folder = path.parent
-        taken = sorted(p for p in folder.glob("*") if pattern.fullmatch(p.name))
-        if taken:
-            raise SinkError(f"{taken[0]} exists already; pass --overwrite to replace it")
+    names = pieces(path)
+    taken = sorted(p for p in path.parent.glob("*") if names.fullmatch(p.name))
+    if taken and not overwrite:
+        raise SinkError(f"{taken[0]} exists already; pass --overwrite to replace it")
     prepare(Target("video", str(piece(path, 0))), overwrite=overwrite)
+    for old in taken:
+        try:
+            old.unlink()
+        except OSError as error:
+            raise write_error(old, error) from None
 
 
 class SegmentedVideo:

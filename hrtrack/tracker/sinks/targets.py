@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import SinkError
+from ...errors import SinkError, UsageError
 
 SUFFIXES = {
     "video": (".mp4", ".mkv", ".mov"),
@@ -46,26 +46,26 @@ def parse_save(text: str) -> Target:
     """Reads ``path.suffix``, ``format:path`` or ``-`` (JSON lines to standard output).
 
     ``video:-`` sends the video down the pipe.
-    SinkError for a format or suffix that is not known.
+    UsageError for a format or suffix that is not known.
     """
     if text == STDOUT:
         return Target("jsonl", STDOUT)
     name, colon, rest = text.partition(":")
-    # One letter before a colon is a Windows drive.
-    if colon and len(name) > 1 and os.sep not in name:
+    # One letter before a colon is a Windows drive; other names with a colon have more than letters.
+    if colon and len(name) > 1 and name.isalpha():
         if name not in SUFFIXES:
-            raise SinkError(f"unknown results format '{name}'; known are {', '.join(SUFFIXES)}")
+            raise UsageError(f"unknown results format '{name}'; known are {', '.join(SUFFIXES)}")
         if not rest:
-            raise SinkError(f"'{text}' names no path; write {name}:PATH")
+            raise UsageError(f"'{text}' names no path; write {name}:PATH")
         if rest == STDOUT and name in ("image", "openpose", "parquet"):
-            raise SinkError(f"{name} cannot go to standard output; name a path")
+            raise UsageError(f"{name} cannot go to standard output; name a path")
         return _checked(Target(name, rest))
     suffix = Path(text).suffix.lower()
     for form, suffixes in SUFFIXES.items():
         if suffix in suffixes:
             return Target(form, text)
     known = ", ".join(s for suffixes in SUFFIXES.values() for s in suffixes)
-    raise SinkError(
+    raise UsageError(
         f"cannot tell the results format of '{text}'; known suffixes are {known}, "
         f"or write FORMAT:PATH with one of {', '.join(SUFFIXES)}"
     )
@@ -79,6 +79,13 @@ def prepare(target: Target, *, overwrite: bool) -> None:
     """
     if target.to_stdout:
         return
+    try:
+        _prepare(target, overwrite=overwrite)
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise write_error(target.path, error) from None
+
+
+def _prepare(target: Target, *, overwrite: bool) -> None:
     path = Path(target.path)
     if target.format == "openpose":
         if path.exists() and not path.is_dir():
@@ -111,7 +118,7 @@ def _checked(target: Target) -> Target:
     if target.format in ("video", "image") and suffix not in known:
         if target.format == "video" and target.to_stdout:
             return target
-        raise SinkError(
+        raise UsageError(
             f"'{target.path}' has no suffix of a {target.format}; known are {', '.join(known)}"
         )
     return target
