@@ -9,7 +9,10 @@ from typing import Any
 
 import click
 
+from ..errors import UsageError
+
 FOLDER = click.Path(file_okay=False, path_type=Path)
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -20,7 +23,19 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     metavar="A.json",
     help="COCO format, MPII's converted JSON or its original .mat.",
 )
-@click.option("--images", type=FOLDER, metavar="DIR", help="Where the photos lie.")
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="DIR|ZIP",
+    help="Where the photos lie.",
+)
+@click.option(
+    "--share",
+    type=float,
+    nargs=2,
+    metavar="A B",
+    help="Only these photos, as a training's `share` takes them: 0.85 1.",
+)
 @click.option(
     "--model",
     "-m",
@@ -32,7 +47,9 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--boxes", type=click.Choice(["labelled", "detector"]), default="labelled", show_default=True
 )
-@click.option("--detector", default="person_fast", show_default=True)
+@click.option(
+    "--detector", metavar="NAME|PATH", help="For --boxes detector.  [default: person_fast]"
+)
 @click.option("--decoder", type=click.Choice(["dark", "argmax"]), default="dark", show_default=True)
 @click.option(
     "--flip",
@@ -43,7 +60,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     "--backend", "backends", multiple=True, metavar="NAME", help="Repeatable.  [default: auto]"
 )
 @click.option("--device")
-@click.option("--precision", default="auto", show_default=True)
+@click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)
 @click.option("--json", "json_path", type=FILE, help="Write the figures here.")
 @click.option("--worst", type=FILE, help="Draw the 16 worst people here (.png).")
 @click.option(
@@ -57,6 +74,11 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
         return
     if settings["annotations"] is None or settings["images"] is None:
         raise click.UsageError("--annotations and --images are needed")
+    if settings["detector"] is not None and settings["boxes"] != "detector":
+        raise UsageError("--detector is for --boxes detector")
+    low, high = settings["share"] or (0.0, 1.0)
+    if not 0 <= low < high <= 1:
+        raise UsageError(f"--share {low:g} {high:g}: expected two numbers that rise, from 0 to 1")
     from contextlib import ExitStack
 
     from rich.console import Console
@@ -65,9 +87,12 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
     from ..tracker.infer import open_network
     from ..train.evaluate import evaluate as measure
     from ..train.evaluate import results_table, write_json
+    from ..train.outputs import require_file
     from ..train.predict import Protocol
 
-    names = tuple(dict.fromkeys(settings["names"])) or ("body_fast",)
+    if settings["json_path"]:
+        require_file(settings["json_path"])
+    names = each_once(settings["names"]) or ("body_fast",)
     titles = short_names(names)
     backends: tuple[Any, ...] = settings["backends"] or ("auto",)
     with ExitStack() as stack:
@@ -85,7 +110,7 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
                 networks[title] = network
         detector = None
         if settings["boxes"] == "detector":
-            opened = open_detector(settings["detector"])
+            opened = open_detector(settings["detector"] or "person_fast")
             stack.callback(opened.close)
             detector = opened
         results = measure(
@@ -98,6 +123,7 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
                 flip=settings["flip"],
                 align="column" if settings["decoder"] == "argmax" else "exact",
             ),
+            share=(low, high),
             worst=settings["worst"],
             skeletons=settings["skeletons"],
             quiet=settings["quiet"],
@@ -106,6 +132,14 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
         Console(width=None if Console().is_terminal else 200).print(results_table(results))
     if settings["json_path"]:
         write_json(results, settings["json_path"])
+
+
+def each_once(names: Sequence[str]) -> tuple[str, ...]:
+    """Names and paths of models without those that name the same file once more."""
+    files: dict[Path | str, str] = {}
+    for name in names:
+        files.setdefault(Path(name).resolve() if Path(name).exists() else name, name)
+    return tuple(files.values())
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
@@ -167,7 +201,10 @@ def evaluate_action(data: Path, model: str, out: Path | None, curves: bool, quie
 def evaluate_tracking(truth: Path, results: Path, json_path: Path | None) -> None:
     """Measure tracks: MOTA, IDF1, HOTA, and MOTA of each joint."""
     from ..train.metrics.tracking_files import evaluate_files
+    from ..train.outputs import require_file
 
+    if json_path:
+        require_file(json_path)
     found = evaluate_files(truth, results)
     if json_path:
         json_path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

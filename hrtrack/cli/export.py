@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import DataError
+from ..errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,6 +77,8 @@ def export(weights: str, **settings: Any) -> None:
     path = settings["output"] or Path(f"{source.stem}-{precision}{SUFFIXES[target]}")
     if path.exists() and not settings["overwrite"]:
         raise click.UsageError(f"{path} exists already; pass --overwrite to replace it")
+    if not engine and (settings["portable"] or settings["timing_cache"]):
+        raise UsageError("--portable and --timing-cache are for --to tensorrt and tensorrt-rtx")
     options = ExportOptions(
         to=target,
         precision=precision,

@@ -10,6 +10,7 @@ import click
 from ..errors import ConfigError, UsageError
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
+SEEDS = 3
 DETECTOR, ACTION, POSE = "detector", "action", "pose"
 
 
@@ -42,9 +43,7 @@ DETECTOR, ACTION, POSE = "detector", "action", "pose"
     help="--ablate: where norm and activation are taken out; repeatable.  [default: every one]",
 )
 @click.option("--epochs", type=click.IntRange(1), help="--ablate: instead of the config's.")
-@click.option(
-    "--seeds", type=click.IntRange(1), default=3, show_default=True, help="--ablate: runs each."
-)
+@click.option("--seeds", type=click.IntRange(1), help="--ablate: runs each.  [default: 3]")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def train(config: str | None, overrides: tuple[str, ...], **settings: Any) -> None:
     """Train with CONFIG: a bundled name or a YAML file, changed by KEY=VALUE.
@@ -65,6 +64,7 @@ def train(config: str | None, overrides: tuple[str, ...], **settings: Any) -> No
         raise UsageError(
             "--data and --seed are for actions; here write data.root=.. and fit.seed=.."
         )
+    _require_sense(settings)
     output = settings["output"] or Path("runs") / Path(config).stem
     if settings["throughput"]:
         if kind != POSE:
@@ -82,6 +82,28 @@ def train(config: str | None, overrides: tuple[str, ...], **settings: Any) -> No
         _pose(config, overrides, output, settings)
 
 
+def _require_sense(settings: dict[str, Any]) -> None:
+    """UsageError for options that would be ignored."""
+    if settings["throughput"] and settings["ablate"]:
+        raise UsageError("--throughput and --ablate do not go together")
+    begins = settings["init"] is not None or settings["resume"]
+    if settings["throughput"] and begins:
+        raise UsageError(
+            "--throughput measures a network that is thrown away; leave out --init and --resume"
+        )
+    if settings["ablate"] and begins:
+        raise UsageError(
+            "--ablate begins every run afresh and goes on by itself with what it finds; leave out "
+            "--init and --resume"
+        )
+    study = settings["scopes"] or settings["epochs"] or settings["seeds"]
+    if study and not settings["ablate"]:
+        raise UsageError(
+            "--scope, --epochs and --seeds are for --ablate; else write fit.epochs=.. and "
+            "fit.seed=.."
+        )
+
+
 def task_of(config: str) -> str:
     """Which of the three trainings a configuration is for, told by its sections."""
     import yaml
@@ -90,7 +112,7 @@ def task_of(config: str) -> str:
 
     path = Path(config)
     if not path.is_file():
-        path = Path(configs.__file__).with_name(f"{config}.yaml")
+        path = Path(configs.__file__).parent / f"{config}.yaml"
     if not path.is_file():
         return POSE  # whose loader lists the known names
     try:
@@ -173,6 +195,7 @@ def _action(
     from ..configs.action_schema import load_action_config
     from ..export.action import export_action
     from ..train.action.run import train_action
+    from ..train.outputs import make_folder
 
     if settings["data"] is None:
         raise UsageError(
@@ -184,6 +207,7 @@ def _action(
         raise UsageError(
             "train action starts afresh on the CPU; leave out --init, --resume and --device"
         )
+    make_folder(output)
     path = Path(config) if Path(config).is_file() else None
     fitted = train_action(
         load_action_config(path),
@@ -191,7 +215,6 @@ def _action(
         seed=settings["seed"] or 0,
         show_progress=not settings["quiet"],
     )
-    output.mkdir(parents=True, exist_ok=True)
     export_action(fitted.net, fitted.info, output / "action.onnx")
     click.echo(output / "action.onnx")
 
@@ -208,7 +231,7 @@ def _ablate(
         output,
         scopes=scopes,
         epochs=settings["epochs"],
-        seeds=range(settings["seeds"]),
+        seeds=range(settings["seeds"] or SEEDS),
         device=settings["device"],
         quiet=settings["quiet"],
     )

@@ -264,7 +264,7 @@ def _step(place: Any, part: str, override: str) -> Any:
         if place.get(part) is None:
             place[part] = {}
         return place[part]
-    if isinstance(place, list) and part.isdigit() and int(part) < len(place):
+    if isinstance(place, list) and part.isdecimal() and int(part) < len(place):
         return place[int(part)]
     raise ConfigError(f"'{override}': there is no '{part}' to set")
 

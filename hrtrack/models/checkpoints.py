@@ -81,7 +81,7 @@ def _read_checkpoint(path: Path) -> tuple[Weights, dict[str, str]]:
             warnings.simplefilter("ignore")  # what it says about odd pickles, the error says better
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = re.search(r"GLOBAL (\S+) was not an allowed global", str(error))
+        reason = re.search(r"GLOBAL (\S+) (?:was not an allowed global|whose module)", str(error))
         found = f"it asks to run '{reason[1]}'" if reason else "it is damaged or not a checkpoint"
         raise ModelError(f"refused {path}: only plain tensors are loaded, and {found}") from None
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile):

@@ -44,7 +44,7 @@ class Tracker:
         detect_every: look for people every so many frames, following them in between;
             ``auto`` weighs the detector's cost against the motion seen.
         max_people: follow at most so many, the most certain first.
-        min_score: people whose score stays below are not reported.
+        min_score: a person needs this score to be picked up; less keeps someone in view.
         backend: what runs the pose network; ``auto`` says what it chose and why.
         device: the back end's device, for example ``CPU``, ``GPU`` or ``cuda:0``.
         precision: number format of the pose network; ``auto`` is the fastest that keeps

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ..configs.schema import TrainConfig
 from ..errors import ConfigError, DataError
+from .outputs import make_folder
 
 if TYPE_CHECKING:
     from .data.people import People
@@ -75,6 +76,7 @@ def ablate(
 
     Raises:
         ConfigError: the configuration has no validation set.
+        DataError: the validation set has no head sizes.
         HrtrackError: whatever `train_pose` raises.
     """
     from .plots import plot_ablation
@@ -82,13 +84,18 @@ def ablate(
     if config.data.val is None:
         raise ConfigError(f"configuration '{config.name}': ablations need data.val")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
+    floor = median_pose_pckh(config)
+    if floor is None:
+        raise DataError(
+            f"configuration '{config.name}': the validation set knows no head sizes, so there is "
+            "no PCKh to compare"
+        )
     runs: list[Run] = []
     for variant, scope, seed in planned(scopes, seeds):
         varied = vary(config, variant, scope, seed, epochs)
         runs.append(_train(varied, folder / varied.name, variant, scope, seed, device, quiet))
         write_runs(runs, folder / RESULTS)
-    floor = median_pose_pckh(config)
     for scope in scopes:
         plot_ablation(of_scope(runs, scope), scope, folder / f"{scope}.png", floor)
     return runs

@@ -21,6 +21,7 @@ from rich.table import Table
 from .. import geometry
 from .labels import Labels, read_labels
 from .metrics import oks, pckh
+from .outputs import require_file, require_picture
 from .predict import Boxes, FindPeople, PoseNetwork, Protocol, detect, predict
 
 Floats = NDArray[np.floating]
@@ -72,6 +73,7 @@ def evaluate(
     *,
     detector: FindPeople | None = None,
     protocol: Protocol | None = None,
+    share: tuple[float, float] = (0.0, 1.0),
     sigmas: Sequence[float] | None = None,
     worst: Path | None = None,
     skeletons: Path | None = None,
@@ -83,9 +85,10 @@ def evaluate(
         networks: by the name their row will have.
         annotations: COCO format, MPII's converted JSON (``gt_valid.mat`` beside it) or the
             original MPII ``.mat``.
-        images: the folder that the file names start from.
+        images: the folder that the file names start from, or a zip.
         detector: finds the people; None takes the labelled boxes.
         protocol: how crops are cut and read.
+        share: which photos, an interval of [0, 1) as in a training's configuration.
         sigmas: OKS constants of the joints instead of the skeleton's own.
         worst: where to draw the 16 worst people; with several networks the name gets theirs.
         skeletons: likewise typical and worst people as skeletons only, without any photo.
@@ -94,9 +97,13 @@ def evaluate(
     Raises:
         DataError: labels or photos are missing or of the wrong kind.
         ModelError: a network's joints are not the labels'.
+        SinkError: a picture cannot be written; known before anything is measured.
     """
     protocol = protocol or Protocol()
-    labels = read_labels(annotations, images)
+    for picture in (worst, skeletons):
+        if picture is not None:
+            require_picture(picture)
+    labels = read_labels(annotations, images, share)
     if detector is None:
         boxes = Boxes(labels.image, labels.people.boxes, np.ones(len(labels)))
     else:
@@ -240,7 +247,7 @@ def results_json(results: Sequence[EvalResult]) -> dict[str, Any]:
 
 def write_json(results: Sequence[EvalResult], path: Path) -> None:
     """Writes `results_json` to ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    require_file(path)
     path.write_text(json.dumps(results_json(results), indent=1) + "\n")
 
 

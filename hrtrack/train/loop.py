@@ -26,6 +26,7 @@ from .logs import Logs
 from .meter import Meter
 from .network import new_network
 from .optim import Ema, learning_rate, make_optimizer
+from .outputs import make_folder
 from .parallel import Team, team
 from .pictures import save_batch, save_curves
 from .plan import Plan
@@ -40,6 +41,7 @@ from .state import (
     load_state,
     save_average,
     save_state,
+    warn_of_changes,
 )
 from .step import batch_loss, require_sound
 from .validate import validate
@@ -93,12 +95,16 @@ def train_pose(
         raise UsageError(
             f"{folder} already holds a training: resume it, or write to another folder"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with team(device) as members:
         require_sound(config, members.device)
         run = _Run(config, people, val, folder, members, init)
         if resume:
-            run.restore(load_state(folder, config.model_dump(mode="json")))
+            said = config.model_dump(mode="json")
+            state = load_state(folder, said, people.skeleton.joints)
+            if members.leads:
+                warn_of_changes(state, said, folder)
+            run.restore(state)
         run.go(quiet, log_every)
     return folder / WEIGHTS
 
@@ -272,6 +278,7 @@ class _Run:
             elapsed=self.elapsed,
             best=self.best,
             unreadable=self.unreadable,
+            joints=list(self.people.skeleton.joints),
         )
         save_state(state, self.folder)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from dataclasses import dataclass
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +15,22 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import ModelError
-from ..models.checkpoints import load_hrnet, save_weights
+from ..models.checkpoints import HEAD, load_hrnet, save_weights
 from ..models.hrnet import HRNet
 from ..models.info import PoseInfo
 from ..models.ranges import pose_ranges
 from .optim import State
 
+LOG = logging.getLogger(__name__)
 STATE = "state.pt"
 WEIGHTS = "weights.safetensors"
 BEST = "best.safetensors"
+ELSEWHERE = "resume with the same configuration and data, or start in another folder"
+MAY_CHANGE = {
+    "name", "data.root", "data.workers", "data.max_unreadable",
+    "fit.epochs", "fit.steps", "fit.minutes", "fit.save_minutes", "fit.val_every",
+}  # fmt: skip
+"""Where the data lie, how long it goes on, and what has no part in the outcome."""
 
 
 @dataclass(slots=True)
@@ -36,6 +46,7 @@ class RunState:
     elapsed: float = 0.0
     best: float = -1.0
     unreadable: int = 0
+    joints: list[str] = field(default_factory=list)
 
 
 def save_state(state: RunState, folder: Path) -> None:
@@ -45,26 +56,65 @@ def save_state(state: RunState, folder: Path) -> None:
     _replace(part, folder / STATE)
 
 
-def load_state(folder: Path, config: dict[str, Any]) -> RunState:
-    """The state in ``folder``.
+def load_state(folder: Path, config: dict[str, Any], joints: Sequence[str]) -> RunState:
+    """The state in ``folder``, for a training with this configuration on data with these joints.
 
     Raises:
-        ModelError: there is none, it is damaged, or it belongs to another configuration.
+        ModelError: there is none, it is damaged, or it belongs to another configuration or
+            to other joints.
     """
     path = folder / STATE
     if not path.is_file():
         raise ModelError(f"nothing to resume: {path} does not exist")
     try:
         state = RunState(**torch.load(path, map_location="cpu", weights_only=True))
-    except (RuntimeError, EOFError, TypeError, ValueError, OSError) as error:
-        raise ModelError(f"{path} cannot be resumed: {' '.join(str(error).split())}") from None
+        head = state.network[HEAD + "weight"]
+    except (
+        RuntimeError, EOFError, TypeError, ValueError, OSError, KeyError, AttributeError,
+        pickle.UnpicklingError,
+    ):  # fmt: skip
+        raise ModelError(
+            f"{path} cannot be resumed: it is damaged, or it is not the state of a training"
+        ) from None
     changed = [key for key in ("model", "target", "input") if state.config[key] != config[key]]
     if changed:
+        raise ModelError(f"{path} was made with other settings under '{changed[0]}'; {ELSEWHERE}")
+    if len(head) != len(joints):
         raise ModelError(
-            f"{path} was made with other settings under '{changed[0]}'; resume with the same "
-            "configuration or start in another folder"
+            f"{path} was made for {len(head)} joints, the data have {len(joints)}; {ELSEWHERE}"
+        )
+    if state.joints and state.joints != list(joints):
+        raise ModelError(
+            f"{path} was made for the joints {', '.join(state.joints)}, the data have "
+            f"{', '.join(joints)}; {ELSEWHERE}"
         )
     return state
+
+
+def warn_of_changes(state: RunState, config: dict[str, Any], folder: Path) -> None:
+    """Names the settings that differ from those the run began with, but for `MAY_CHANGE`."""
+    old, new = _flat(state.config), _flat(config)
+    changed = [
+        f"{key} was {old[key]}, is {new[key]}"
+        for key in new
+        if key in old and old[key] != new[key] and key not in MAY_CHANGE
+    ]
+    if changed:
+        LOG.warning(
+            "%s began with other settings and will not end as if it had never been stopped: %s",
+            folder, ", ".join(changed),
+        )  # fmt: skip
+
+
+def _flat(values: Any, name: str = "") -> dict[str, Any]:
+    if isinstance(values, list) and any(isinstance(value, dict) for value in values):
+        values = {str(number): value for number, value in enumerate(values)}
+    if not isinstance(values, dict):
+        return {name: values}
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{name}.{key}" if name else key)
+    return found
 
 
 def save_average(network: HRNet, average: State, described: PoseInfo, path: Path) -> None:

@@ -11,6 +11,7 @@ from .. import geometry
 from ..errors import SinkError
 from ..skeleton import Skeleton
 from .labels import Labels
+from .outputs import require_picture
 
 Floats = NDArray[np.floating]
 COUNT, COLUMNS = 16, 4
@@ -65,7 +66,7 @@ def save_sheet(sheet: NDArray[np.uint8], path: Path) -> None:
     """Writes an RGB picture; SinkError when it cannot be written."""
     import cv2
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    require_picture(path)
     try:
         written = cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     except cv2.error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import zlib
 from pathlib import Path
@@ -187,6 +188,16 @@ def test_hostile_zip_checkpoint_names_what_it_wanted(tmp_path: Path, capsys) -> 
     with pytest.raises(ModelError, match=r"refused .*asks to run 'print'"):
         checkpoints.load_hrnet(tmp_path / "a.pth")
     assert capsys.readouterr().out == ""
+
+
+def test_modules_that_pytorch_blocks_are_named_too(tmp_path: Path) -> None:
+    class Worse:
+        def __reduce__(self):
+            return (os.system, ("true",))
+
+    torch.save({"state_dict": Worse()}, tmp_path / "a.pth")
+    with pytest.raises(ModelError, match=r"refused .*asks to run '(posix|nt)\.system'"):
+        checkpoints.load_hrnet(tmp_path / "a.pth")
 
 
 def test_tensors_of_something_else(tmp_path: Path) -> None:

@@ -146,3 +146,4 @@ def test_it_needs_a_validation_set_with_heads(sticks: Path, tmp_path: Path) -> N
             device="cpu",
             quiet=True,
         )
+    assert not list((tmp_path / "out").iterdir()), "it trained before it looked"

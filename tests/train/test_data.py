@@ -206,6 +206,7 @@ def test_bundled_configurations_are_valid(name: str) -> None:
         ("model.heatmaps=linear", "belong together"),
         ("data.train.0.format=voc", "data.train.0.format"),
         ("data.train.7.format=coco", "no '7'"),
+        ("data.train.²=3", "no '²'"),
         ("fit.lr", "expected section.key=value"),
         ("fit.stages=[{begin: 0.2, size: [64, 64], batch: 4, sigma: 2}]", "begin at 0"),
     ],

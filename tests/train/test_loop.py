@@ -167,16 +167,6 @@ def test_init_from_a_classifier(sticks: Path, tmp_path: Path) -> None:
     assert network.final_layer.weight.shape[0] == 5
 
 
-def test_resume_refuses_other_settings_and_empty_folders(sticks: Path, tmp_path: Path) -> None:
-    config = load_config("tiny", [f"data.root={sticks}", "fit.steps=1", "fit.batch=4"])
-    with pytest.raises(ModelError, match="nothing to resume"):
-        train_pose(config, tmp_path, resume=True, device="cpu", quiet=True)
-    train_pose(config, tmp_path, device="cpu", quiet=True)
-    other = load_config("tiny", [f"data.root={sticks}", "fit.steps=1", "input.size=[32, 64]"])
-    with pytest.raises(ModelError, match="other settings under 'input'"):
-        train_pose(other, tmp_path, resume=True, device="cpu", quiet=True)
-
-
 def test_crops_that_bfloat16_gets_wrong_are_refused(sticks: Path, tmp_path: Path) -> None:
     settings = [f"data.root={sticks}", "fit.steps=1", "fit.batch=2", "data.val=null"]
     narrow = load_config("tiny", [*settings, "input.size=[64, 32]", "fit.precision=bf16"])

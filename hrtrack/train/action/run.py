@@ -15,6 +15,7 @@ from ...models.action_info import ActionInfo
 from ..data.clips import ActionClip, labels_of, split
 from ..data.penn import load_penn
 from ..data.recordings import cut_recordings, load_recordings
+from ..outputs import make_folder
 from ..provenance import provenance
 from .evaluate import ActionReport, evaluate, steps
 from .fit import Fitted, fit
@@ -79,6 +80,8 @@ def eval_action(
     show_progress: bool = True,
 ) -> ActionReport:
     """Evaluates on the test clips; writes report.json, confusion.png and curves.png to ``out``."""
+    if out is not None:
+        make_folder(out)
     clips = load_clips(root, "test")
     total = steps(clips, curves)
     with _bar("eval action", show_progress) as advance:
@@ -86,7 +89,6 @@ def eval_action(
             network, info, clips, curves=curves, step_done=lambda title: advance(total, title)
         )
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         report.save(out / "report.json")
         plot_confusion(report, out / "confusion.png")
         if curves:

@@ -6,6 +6,7 @@ import copy
 import csv
 import math
 import os
+import pickle
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from ...models.detector import (
     config_text,
     load_detector,
 )
+from ..outputs import make_folder
 from ..parallel import choose_device
 from ..workers import worker_context
 from .batches import Tensors, batches
@@ -74,9 +76,11 @@ class _State:
             self.pupil.load_state_dict(saved["pupil"])
             self.optimizer.load_state_dict(saved["opt"])
             self.step, self.seconds = saved["step"], saved["elapsed"]
-        except (RuntimeError, KeyError, ValueError, OSError) as error:
+        except (RuntimeError, ValueError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"cannot resume from {path}: {reason}") from None
+        except (KeyError, TypeError, EOFError, AttributeError, pickle.UnpicklingError):
+            raise ModelError(f"cannot resume from {path}: not the state of a training") from None
 
 
 def train_detector(
@@ -99,7 +103,7 @@ def train_detector(
         ModelError: ``init`` or the checkpoint to resume does not fit.
     """
     fit = config.fit
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     torch.manual_seed(fit.seed)
     root, cache = Path(config.data.root), output / config.data.cache
     build_store(config.data.sets, root, cache)
