@@ -158,15 +158,23 @@ class ActionTagger:
         return Action(UNKNOWN, float(1.0 - known[best]))
 
 
-def open_action(
+def open_actions(
     name_or_path: str | Path, skeleton: Skeleton, threads: int | None = None
-) -> ActionTagger:
+) -> Callable[[], ActionTagger]:
     """An action model by bundled name or path, on OpenVINO, for joints of ``skeleton``.
 
-    ModelError when it is missing, no action model or does not fit the skeleton;
-    BackendError without OpenVINO.
+    Loaded once; each call of the result gives a tagger that has seen nobody yet. ModelError when
+    it is missing, no action model or does not fit the skeleton; BackendError without OpenVINO.
     """
     from .act_network import open_action_network
 
     network, info = open_action_network(name_or_path, threads)
-    return ActionTagger(network, info, skeleton)
+    ActionTagger(network, info, skeleton)  # does it fit?
+    return lambda: ActionTagger(network, info, skeleton)
+
+
+def open_action(
+    name_or_path: str | Path, skeleton: Skeleton, threads: int | None = None
+) -> ActionTagger:
+    """The first tagger of `open_actions`, for those who need one only."""
+    return open_actions(name_or_path, skeleton, threads)()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, get_args
@@ -111,8 +111,11 @@ class Tracker:
         self._max_people = max_people
         self._min_score = min_score
         self._smooth: Smoothing = smooth
-        self._action = action
-        self._threads = threads
+        self._new_tagger: Callable[[], Tagger] | None = None
+        if action is not None:
+            from .act import open_actions
+
+            self._new_tagger = open_actions(str(action), self.skeleton, threads)
 
     def __enter__(self) -> Self:
         return self
@@ -148,16 +151,9 @@ class Tracker:
             ),
             tracks=Tracks(self.skeleton, AssociationOptions(min_score=self._min_score)),
             smoother=Smoother(self.skeleton, self._smooth),
-            tagger=self._tagger(),
+            tagger=self._new_tagger() if self._new_tagger else None,
             stopwatch=self.stopwatch,
         )
-
-    def _tagger(self) -> Tagger | None:
-        if self._action is None:
-            return None
-        from .act import open_action
-
-        return open_action(str(self._action), self.skeleton, threads=self._threads)
 
     def track(
         self,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hrtrack import Tracker
 from hrtrack.errors import ModelError
 from hrtrack.models.action_info import ActionInfo
 from hrtrack.models.action_input import Window
@@ -200,3 +201,12 @@ def test_importing_the_tagger_loads_no_runtime() -> None:
 def test_a_missing_model_is_named() -> None:
     with pytest.raises(ModelError, match=r"nowhere\.onnx"):
         open_action("nowhere.onnx", COCO17)
+    with pytest.raises(ModelError, match=r"nowhere\.onnx"):
+        Tracker(action="nowhere.onnx", threads=1)
+
+
+def test_every_clip_of_a_tracker_begins_with_nobody_known() -> None:
+    with Tracker(action="action_penn", threads=1) as tracker:
+        first, second = (tracker.pipeline().tagger for _ in range(2))
+    assert isinstance(first, ActionTagger)
+    assert first is not second
