@@ -16,9 +16,18 @@ PACKAGE = Path(hrtrack.__file__).parent
 MAY_IMPORT = {
     "models": {"errors", "skeleton", "poses", "geometry", "models"},
     "configs": {"errors", "skeleton", "configs"},
-    "export": {"errors", "skeleton", "poses", "geometry", "models", "configs", "export"},
+    "export": {
+        "errors",
+        "skeleton",
+        "poses",
+        "geometry",
+        "writable",
+        "models",
+        "configs",
+        "export",
+    },
     "tracker": {"errors", "skeleton", "poses", "geometry", "models", "configs", "tracker"},
-    "train": {"errors", "skeleton", "poses", "geometry", "models", "configs", "train"},
+    "train": {"errors", "skeleton", "poses", "geometry", "writable", "models", "configs", "train"},
 }
 
 

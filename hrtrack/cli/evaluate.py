@@ -87,8 +87,8 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
     from ..tracker.infer import open_network
     from ..train.evaluate import evaluate as measure
     from ..train.evaluate import results_table, write_json
-    from ..train.outputs import require_file
     from ..train.predict import Protocol
+    from ..writable import require_file
 
     if settings["json_path"]:
         require_file(settings["json_path"])
@@ -201,7 +201,7 @@ def evaluate_action(data: Path, model: str, out: Path | None, curves: bool, quie
 def evaluate_tracking(truth: Path, results: Path, json_path: Path | None) -> None:
     """Measure tracks: MOTA, IDF1, HOTA, and MOTA of each joint."""
     from ..train.metrics.tracking_files import evaluate_files
-    from ..train.outputs import require_file
+    from ..writable import require_file
 
     if json_path:
         require_file(json_path)

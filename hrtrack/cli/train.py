@@ -195,7 +195,7 @@ def _action(
     from ..configs.action_schema import load_action_config
     from ..export.action import export_action
     from ..train.action.run import train_action
-    from ..train.outputs import make_folder
+    from ..writable import make_folder
 
     if settings["data"] is None:
         raise UsageError(

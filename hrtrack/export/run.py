@@ -23,6 +23,7 @@ from ..models.hrnet import HRNet
 from ..models.info import PoseInfo
 from ..models.network import Network
 from ..models.ranges import FEWEST, pose_ranges, require_crops
+from ..writable import require_file
 from . import int8, ir, tensorrt, torch2trt
 from .onnx import Storage, save_onnx, store_weights, to_onnx
 from .verify import Reference, reference_answers, verify
@@ -93,8 +94,10 @@ def export_model(
             beyond tolerance.
         BackendError: a package or the GPU is missing.
         UsageError: the options do not fit together.
+        SinkError: no file can be written at ``path``.
     """
     _require_sense(path, options)
+    require_file(path)
     network, described = load_hrnet(weights)
     reference = reference_answers(network, described, drawn_crops(described.input_hw))
     if options.to in ("tensorrt", "tensorrt-rtx"):

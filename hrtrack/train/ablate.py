@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..configs.schema import TrainConfig
 from ..errors import ConfigError, DataError
-from .outputs import make_folder
+from ..writable import make_folder
 
 if TYPE_CHECKING:
     from .data.people import People

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from .. import geometry
+from ..writable import require_file, require_picture
 from .labels import Labels, read_labels
 from .metrics import oks, pckh
-from .outputs import require_file, require_picture
 from .predict import Boxes, FindPeople, PoseNetwork, Protocol, detect, predict
 
 Floats = NDArray[np.floating]

@@ -19,6 +19,7 @@ from ..models.hrnet import HRNet
 from ..models.info import PoseInfo
 from ..models.network import PIXEL_MEAN, PIXEL_STD
 from ..models.ranges import FEWEST
+from ..writable import make_folder
 from .data.people import People
 from .data.sets import open_people
 from .loader import Batch, batches, sample_crops
@@ -26,7 +27,6 @@ from .logs import Logs
 from .meter import Meter
 from .network import new_network
 from .optim import Ema, learning_rate, make_optimizer
-from .outputs import make_folder
 from .parallel import Team, team
 from .pictures import save_batch, save_curves
 from .plan import Plan

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from .. import geometry
 from ..errors import SinkError
 from ..skeleton import Skeleton
+from ..writable import require_picture
 from .labels import Labels
-from .outputs import require_picture
 
 Floats = NDArray[np.floating]
 COUNT, COLUMNS = 16, 4

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hrtrack.errors import ModelError
+from hrtrack.errors import ModelError, SinkError
 from hrtrack.export.run import ExportOptions, export_model
 from hrtrack.export.verify import agreement_table
 from hrtrack.models.agreement import drawn_crops
@@ -74,3 +74,10 @@ def test_calibration_crops_are_what_it_is_asked(tmp_path: Path, unsure: Path) ->
     options = replace(ExportOptions(allow_inaccurate=True), calibration=crops)
     export_model(unsure, tmp_path / "a.onnx", options, watching)
     assert opened[0].shapes == [crops.shape]
+
+
+@pytest.mark.parametrize("name", ["small.safetensors/a.onnx", "small.safetensors/b/a.xml"])
+def test_where_nothing_can_be_written(tmp_path: Path, unsure: Path, name: str) -> None:
+    options = ExportOptions(to="openvino" if name.endswith("xml") else "onnx")
+    with pytest.raises(SinkError, match=r"small\.safetensors.* cannot be written"):
+        export_model(unsure, tmp_path / name, options, opener)

@@ -12,10 +12,10 @@ from typing import Literal
 from ...configs.action_schema import ActionConfig
 from ...errors import DataError
 from ...models.action_info import ActionInfo
+from ...writable import make_folder
 from ..data.clips import ActionClip, labels_of, split
 from ..data.penn import load_penn
 from ..data.recordings import cut_recordings, load_recordings
-from ..outputs import make_folder
 from ..provenance import provenance
 from .evaluate import ActionReport, evaluate, steps
 from .fit import Fitted, fit

@@ -29,7 +29,7 @@ from ...models.detector import (
     config_text,
     load_detector,
 )
-from ..outputs import make_folder
+from ...writable import make_folder
 from ..parallel import choose_device
 from ..workers import worker_context
 from .batches import Tensors, batches

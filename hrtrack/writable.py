@@ -1,0 +1,51 @@
+"""Where results go: looked at before the work, so that none is done in vain."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from .errors import SinkError
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder that files can be written into; SinkError when there can be none."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise SinkError(f"{folder} cannot be written into: it is a file") from None
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+
+
+def require_file(path: Path) -> None:
+    """Makes a file's folder; SinkError when no file of that name can be written."""
+    make_folder(path.parent)
+    if path.is_dir():
+        raise SinkError(f"{path} is a folder; a file name was expected")
+    try:
+        if path.exists():
+            with path.open("ab"):
+                pass
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def require_picture(path: Path) -> None:
+    """`require_file` for a picture, whose suffix must be one that OpenCV writes."""
+    import cv2
+
+    if not cv2.haveImageWriter(path.name):
+        raise SinkError(f"cannot write the picture {path}; give a name ending in .png or .jpg")
+    require_file(path)
+
+
+def cannot_write(path: Path, error: OSError) -> SinkError:
+    """The one line for a place that cannot be written to."""
+    reason = error.strerror or str(error)
+    return SinkError(f"{path} cannot be written: {reason[:1].lower()}{reason[1:]}")
