@@ -13,7 +13,7 @@ import pytest
 from hrtrack.errors import DataError
 from hrtrack.tracker.frame import Frame
 from hrtrack.tracker.replay import Replay
-from hrtrack.tracker.sinks.jsonl import to_json
+from hrtrack.tracker.sinks.jsonl import read_jsonl, to_json
 
 from .outputs import people
 
@@ -70,3 +70,8 @@ def test_joints_must_be_those_of_the_skeleton(tmp_path: Path) -> None:
 def test_a_missing_file_is_called_so(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^no such file: "):
         Replay(tmp_path / "none.jsonl")
+
+
+def test_results_of_one_s_own_keypoints_are_read(tmp_path: Path) -> None:
+    path = lines(tmp_path / "dog.jsonl", {"people": []}, skeleton="dog")
+    assert [poses.keypoints.shape for poses in read_jsonl(path)] == [(2, 17, 2), (0, 17, 2)]

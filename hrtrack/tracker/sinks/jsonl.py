@@ -77,7 +77,7 @@ def read_jsonl(path: str | Path) -> Iterator[Poses]:
     that is not a frame's results or is of another skeleton than the first, or the file that
     cannot be read.
     """
-    skeleton = None
+    skeleton, joints = None, 0
     try:
         with open(path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
@@ -86,7 +86,8 @@ def read_jsonl(path: str | Path) -> Iterator[Poses]:
                 try:
                     value = json.loads(line)
                     skeleton = skeleton or value["skeleton"]
-                    poses = _from_json(value, skeleton)
+                    joints = joints or _joints(value)
+                    poses = _from_json(value, skeleton, joints)
                 except (ValueError, LookupError, TypeError, OverflowError, ModelError) as error:
                     reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
                     what = f"line {number} of {path} is not a frame's results"
@@ -113,10 +114,18 @@ def _unreadable(path: str | Path, error: OSError | UnicodeDecodeError) -> DataEr
     return DataError(f"cannot read the results {path}: {getattr(error, 'strerror', error)}")
 
 
-def _from_json(value: dict[str, Any], skeleton: str) -> Poses:
+def _joints(value: dict[str, Any]) -> int:
+    """How many joints people have; 0 if nobody tells of a skeleton of the user's own."""
+    try:
+        return len(by_name(value["skeleton"]))
+    except ModelError:
+        return len(value["people"][0]["keypoints"]) if value["people"] else 0
+
+
+def _from_json(value: dict[str, Any], skeleton: str, joints: int) -> Poses:
     if value["skeleton"] != skeleton:
         raise ValueError(f"its skeleton is {value['skeleton']}, the first line's is {skeleton}")
-    people, joints = value["people"], len(by_name(skeleton))
+    people = value["people"]
     frame, time = int(value["frame"]), float(value["time"])
     if not math.isfinite(time):
         raise ValueError(f"its time is {time}")
