@@ -60,6 +60,13 @@ def test_a_byte_order_mark_and_text_ids_of_photos(tmp_path: Path, content: dict[
     assert len(read_labels(tmp_path / "set.json", tmp_path)) == 2
 
 
+def test_numbers_from_a_table(tmp_path: Path, content: dict[str, Any]) -> None:
+    for entry in content["annotations"]:
+        entry |= {"id": float(entry["id"]), "image_id": float(entry["image_id"])}
+    assert read(tmp_path, content).ids.tolist() == [1, 2]
+    assert len(read_labels(tmp_path / "set.json", tmp_path).ignored) == 0
+
+
 def set_in(part: str, **fields: Any) -> Any:
     """Changes the second entry of a part, or its only one."""
 

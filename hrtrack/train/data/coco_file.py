@@ -50,7 +50,7 @@ def check_coco(content: Any, path: Path, keys: Sequence[str] = KEYS) -> dict[str
                     f"{path}: entry {number} of '{key}' is {shown(entry)}, expected an object"
                 )
     for number, image in enumerate(content["images"]):
-        for key, kinds in (("id", (int, str)), ("file_name", (str,))):
+        for key, kinds in (("id", (int, float, str)), ("file_name", (str,))):
             if key not in image:
                 raise DataError(f"{path}: entry {number} of 'images' has no '{key}'")
             if not isinstance(image[key], kinds) or image[key] == "":
@@ -73,7 +73,7 @@ def _check_annotation(entry: dict[str, Any], path: Path) -> None:
 
     if not _whole(entry["id"]) or abs(entry["id"]) >= 1 << 63:
         raise wrong("id", "a whole number")
-    if not isinstance(entry.get("image_id"), int | str):
+    if not isinstance(entry.get("image_id"), int | float | str):
         raise wrong("image_id", "the id of one of the 'images'")
     if entry.get("area") is not None and not (_finite(entry["area"]) and entry["area"] >= 0):
         raise wrong("area", "a number of square pixels")
@@ -89,7 +89,8 @@ def _check_annotation(entry: dict[str, Any], path: Path) -> None:
     filled = entry.get("pseudo_keypoints")
     count = len(entry.get("keypoints") or ()) // 3
     if filled is not None and not (
-        isinstance(filled, list) and all(_whole(joint) and 0 <= joint < count for joint in filled)
+        isinstance(filled, list)
+        and all(isinstance(joint, int) and 0 <= joint < count for joint in filled)
     ):
         raise wrong("pseudo_keypoints", f"numbers of joints, from 0 to {count - 1}")
 
@@ -107,6 +108,8 @@ def _numbers(values: Any) -> int | None:
 
 
 def _whole(value: Any) -> bool:
+    if isinstance(value, float):  # tables write 7.0 for 7
+        return value.is_integer()
     return isinstance(value, int) and not isinstance(value, bool)
 
 
