@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import numpy as np
 from ...errors import DataError
 
 KEYS = ("images", "annotations", "categories")
+LARGEST = 1e9
+"""Pixels; no picture has more on a side, and not-a-number is not below it."""
 
 
 def read_json(path: Path) -> Any:
@@ -90,20 +91,20 @@ def _check_annotation(entry: dict[str, Any], path: Path) -> None:
     count = len(entry.get("keypoints") or ()) // 3
     if filled is not None and not (
         isinstance(filled, list)
-        and all(isinstance(joint, int) and 0 <= joint < count for joint in filled)
+        and all(type(joint) is int and 0 <= joint < count for joint in filled)
     ):
         raise wrong("pseudo_keypoints", f"numbers of joints, from 0 to {count - 1}")
 
 
 def _numbers(values: Any) -> int | None:
-    """How many finite numbers a list holds; None where it holds anything else."""
+    """How many sensible numbers a list holds; None where it holds anything else."""
     if not isinstance(values, list):
         return None
     try:
         array = np.array(values)
     except ValueError:
         return None
-    fine = array.ndim == 1 and array.dtype.kind in "iuf" and np.isfinite(array).all()
+    fine = array.ndim == 1 and array.dtype.kind in "iuf" and (np.abs(array) < LARGEST).all()
     return len(values) if fine else None
 
 
@@ -114,7 +115,7 @@ def _whole(value: Any) -> bool:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and abs(value) < LARGEST**2
 
 
 def shown(value: Any) -> str:
