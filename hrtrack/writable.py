@@ -25,15 +25,15 @@ def make_folder(folder: Path) -> None:
 
 def require_file(path: Path) -> None:
     """Makes a file's folder; SinkError when no file of that name can be written."""
-    make_folder(path.parent)
-    if path.is_dir():
-        raise SinkError(f"{path} is a folder; a file name was expected")
     try:
-        if path.exists():
+        if path.is_dir():
+            raise SinkError(f"{path} is a folder; a file name was expected")
+        if path.exists():  # which may be a device in a folder that takes no new files
             with path.open("ab"):
-                pass
+                return
     except OSError as error:
         raise cannot_write(path, error) from None
+    make_folder(path.parent)
 
 
 def require_picture(path: Path) -> None:
