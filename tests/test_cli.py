@@ -43,6 +43,10 @@ def test_no_arguments_shows_the_help() -> None:
     code, out, _ = run()
     assert code == 0
     assert "--source" in out
+    assert "x<=None" not in out
+    code, _, err = run("bench")
+    assert code == 2
+    assert len(err.splitlines()) > 5
 
 
 def test_nothing_to_show_and_nothing_to_write(

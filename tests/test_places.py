@@ -8,18 +8,22 @@ import pytest
 
 from hrtrack.cli.outputs import TrackSettings
 from hrtrack.cli.places import all_targets
+from hrtrack.errors import UsageError
 
 from .test_cli import fails
 
 NOTHING = dict.fromkeys(TrackSettings.__dataclass_fields__)
 
 
+def given(source: str, **options: object) -> TrackSettings:
+    """The options of a run; those that are not named are not given."""
+    chosen = {**NOTHING, "source": source, "save": (), "jobs": 1, **options}
+    return TrackSettings(**chosen)  # type: ignore[arg-type]
+
+
 def places(source: str, names: list[str], **options: object) -> list[list[str]]:
     """The paths that each of the sources is written to."""
-    settings = TrackSettings(
-        **{**NOTHING, "source": source, "save": (), "jobs": 1, **options}  # type: ignore[arg-type]
-    )
-    found = all_targets(settings, names)
+    found = all_targets(given(source, **options), names)
     return [[f"{target.format}:{target.path}" for target in found[name]] for name in names]
 
 
@@ -43,16 +47,31 @@ def test_a_folder_goes_to_folders_however_many_clips_it_holds(names: list[str]) 
     assert places("in", names, output="new", save=saves, jobs=2) == found
 
 
+def test_what_an_earlier_run_wrote_beside_its_sources_is_no_source(tmp_path: Path) -> None:
+    names = [str(tmp_path / name) for name in ("a.mp4", "a_pose.mp4", "b.mp4")]
+    settings = given(str(tmp_path), output=str(tmp_path), jobs=2)
+    assert list(all_targets(settings, names)) == [names[0], names[2]]
+
+
 def test_a_glob_of_one_clip_may_go_to_a_file() -> None:
     assert places("in/*.mp4", ["in/a.mp4"], output="o.mkv", save=("r.csv",)) == [
         ["video:o.mkv", "csv:r.csv"]
     ]
+    assert places("in/*.mp4", ["in/a.mp4"], output="video:-") == [["video:-"]]
+    with pytest.raises(UsageError, match="cannot tell the results format"):
+        places("in/*.mp4", ["in/a.mp4"], output="o.webm")
+
+
+def test_a_device_takes_any_number_of_outputs() -> None:
+    saves = ("jsonl:/dev/null", "csv:/dev/null")
+    assert places("a.mp4", ["a.mp4"], save=saves) == [list(saves)]
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["-o", "{clip}"], "is what is read"),
+        (["--source", "file://{clip}", "-o", "{clip}"], "is what is read"),
         (["--save", "jsonl:{folder}/../{name}/a.mp4"], "is what is read"),
         (["-o", "{folder}/link.mp4"], "is what is read"),
         (["-o", "{folder}/b.mp4", "--redraw", "{results}", "--save", "{results}"], "is what is"),

@@ -20,6 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = hrtrack.main(args=arguments, prog_name="hrtrack", standalone_mode=False)
     except click.exceptions.Abort:
         code = INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        code = error.exit_code
     except click.ClickException as error:
         click.echo(f"hrtrack: {' '.join(error.format_message().split())}", err=True)
         code = error.exit_code

@@ -23,8 +23,11 @@ from .places import targets_of
 from .track import Once, make_tracker, run_source
 
 Targets = Mapping[str, Sequence[Target]]
-RUNNING_ONLY = ("source", "jobs", "ray", "overwrite", "quiet", "log_level", "threads", "show")
-"""Options that do not shape what is written of a clip."""
+RUNNING_ONLY = (
+    "source", "output", "save", "jobs", "ray", "overwrite", "quiet", "log_level", "threads", "show",
+    "size", "fps", "pixel_format", "reconnect", "max_latency", "serve", "token",
+)  # fmt: skip
+"""Options that do not shape what is written of a clip; where it goes is compared by itself."""
 
 
 def track_many(settings: TrackSettings, sources: list[str], targets: Targets) -> int:

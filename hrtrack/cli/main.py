@@ -39,6 +39,10 @@ class Finite(click.FloatRange):
             self.fail(f"{value!r} is not a finite number.", param, ctx)
         return number
 
+    def _describe_range(self) -> str:
+        # Click would show "x<=None" where there are no bounds.
+        return "" if self.min is None and self.max is None else super()._describe_range()
+
 
 class Size(click.ParamType):
     """Two numbers with an x between them."""

@@ -9,25 +9,29 @@ from pathlib import Path
 from ..errors import UsageError
 from ..tracker.sinks.segments import pieces
 from ..tracker.sinks.targets import STDOUT, SUFFIXES, Target, parse_save
+from ..tracker.source import VIDEO_SUFFIXES
 from .outputs import TrackSettings
 
 KNOWN = {suffix for suffixes in SUFFIXES.values() for suffix in suffixes}
 
 
 def all_targets(settings: TrackSettings, names: Sequence[str]) -> dict[str, list[Target]]:
-    """The files that each of the sources is written to.
+    """The sources, without earlier outputs of others among them, and the files of each.
 
     Where ``--source`` names a folder or a glob, the places are folders, however many clips are in
     it; one clip may still go to a file.
 
     Raises:
-        UsageError: several sources and one file, one file for two outputs, or an output that is
-            the source itself.
-        SinkError: a format or suffix that is not known.
+        UsageError: several sources and one file, one file for two outputs, an output that is the
+            source itself, or a format or suffix that is not known.
     """
     jobs = settings.jobs > 1 or settings.ray is not None
     folders, count = jobs or list(names) != [settings.source], 2 if jobs else len(names)
     targets = {name: targets_of(settings, name, count, folders=folders) for name in names}
+    if folders:  # what an earlier run wrote beside its sources is no source
+        made = {os.path.realpath(target.path): name for name in names for target in targets[name]}
+        earlier = [name for name in names if made.get(os.path.realpath(name), name) != name]
+        targets = {name: targets[name] for name in names if name not in earlier}
     require_own_places(targets, settings)
     return targets
 
@@ -56,7 +60,8 @@ def targets_of(settings: TrackSettings, name: str, count: int, *, folders: bool)
 def _annotated(output: str, name: str, stem: str, count: int, *, folders: bool) -> Target:
     path = Path(output)
     asked = output.endswith(("/", os.sep)) or os.path.isdir(output)
-    named = path.suffix.lower() in KNOWN and not asked
+    formatted = output.partition(":")[0] in SUFFIXES and not asked
+    named = formatted or (path.suffix.lower() in KNOWN | VIDEO_SUFFIXES and not asked)
     if named and count > 1:
         raise UsageError(f"--output {output} is one file; with several sources name a folder")
     if asked or (folders and not named):
@@ -75,11 +80,14 @@ def _annotated(output: str, name: str, stem: str, count: int, *, folders: bool) 
 def require_own_places(targets: Mapping[str, Sequence[Target]], settings: TrackSettings) -> None:
     """UsageError when a file would be written twice, or over one that is read."""
     inputs = [*targets, *([settings.redraw] if settings.redraw else [])]
-    read = {os.path.realpath(name): name for name in inputs if os.path.isfile(name)}
+    files = {name: name.removeprefix("file://") for name in inputs}
+    read = {os.path.realpath(path): name for name, path in files.items() if os.path.isfile(path)}
     taken: dict[str, str] = {}
     for name, places in targets.items():
         for target in places:
             place = STDOUT if target.to_stdout else os.path.realpath(target.path)
+            if os.path.exists(place) and not (os.path.isfile(place) or os.path.isdir(place)):
+                continue  # a device, as /dev/null, takes any number
             other = taken.setdefault(place, "")
             if other == name:
                 raise UsageError(f"{target.path} is named twice as an output; name two places")

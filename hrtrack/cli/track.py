@@ -51,6 +51,7 @@ def track(settings: TrackSettings) -> int:
     sources = expand_sources(settings.source)
     show = wants_window(settings, sources)
     targets = all_targets(settings, sources)
+    sources = list(targets)
     if "heatmaps" in layers.layers and settings.redraw is not None:
         raise UsageError("--redraw has no heatmaps to draw: saved results hold keypoints only")
     if settings.token is not None and settings.serve is None:

@@ -119,8 +119,8 @@ def _weights(node: Any) -> tuple[str, NDArray[np.float32]]:
         return "", np.zeros(0, np.float32)  # computed some other way: left alone
     parts = [_weights(node.input_value(i).get_node()) for i in range(node.get_input_size())]
     name, values = parts[0]
-    if not name:
-        return parts[0]
+    if not all(known for known, _ in parts):
+        return "", np.zeros(0, np.float32)
     if kind == "Multiply":
         return name, values * parts[1][1]
     if kind == "Subtract":

@@ -47,12 +47,15 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the list says of a clip last: done, or begun only."""
+    """What the list says of a clip: how it was done last, None where it was begun only, from what
+    and into what; and ``own``, all that jobs have ever made of it. Lists of before 0.1 knew no
+    options and no outputs: None is any."""
 
     done: Done | None
     state: list[int]
-    options: str
-    outputs: list[str]
+    options: str | None
+    outputs: list[str] | None
+    own: frozenset[str] | None = frozenset()
 
 
 RunOne = Callable[[str], Done]
@@ -96,14 +99,17 @@ def run_on_ray(
 
 def read_summary(folder: Path) -> dict[str, Entry]:
     """What is known of each clip."""
-    entries = {}
+    entries: dict[str, Entry] = {}
     path = folder / SUMMARY
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
             row = json.loads(line)
-            about = row.pop("state"), row.pop("options"), row.pop("outputs")
-            begun = row.pop("begun", None)
-            entries[begun or row["source"]] = Entry(None if begun else Done(**row), *about)
+            state, options = row.pop("state"), row.pop("options", None)
+            outputs, begun = row.pop("outputs", None), row.pop("begun", None)
+            clip = begun or row["source"]
+            before = entries[clip].own if clip in entries else frozenset()
+            own = None if outputs is None or before is None else before | set(outputs)
+            entries[clip] = Entry(None if begun else Done(**row), state, options, outputs, own)
         except (ValueError, KeyError, TypeError, AttributeError):
             # The last line of a job that was killed while it wrote, or another version's.
             continue
@@ -120,10 +126,12 @@ def _collect(
     results = {clip: done for clip in work.outputs if (done := _finished(work, clip, known))}
     todo = [clip for clip in work.outputs if clip not in results]
     for clip in todo:
-        own = known[clip].outputs if clip in known else []
-        there = [path for path in work.outputs[clip] if path.exists() and str(path) not in own]
-        if there and not work.overwrite:
-            raise SinkError(f"{there[0]} exists already; pass --overwrite to replace it")
+        own = known[clip].own if clip in known else frozenset()
+        if own is None or work.overwrite:
+            continue
+        for output in map(str, work.outputs[clip]):
+            if output not in own and os.path.exists(output):
+                raise SinkError(f"{output} exists already; pass --overwrite to replace it")
     if todo:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -156,8 +164,10 @@ def _finished(work: Work, clip: str, known: Mapping[str, Entry]) -> Done | None:
     entry = known.get(clip)
     if work.overwrite or entry is None or entry.done is None or entry.done.error is not None:
         return None
-    same = entry.state == _state(clip) and entry.options == work.options
-    return entry.done if same and all(path.exists() for path in work.outputs[clip]) else None
+    outputs = [str(path) for path in work.outputs[clip]]
+    same = entry.state == _state(clip) and entry.options in (None, work.options)
+    same = same and entry.outputs in (None, outputs)
+    return entry.done if same and all(os.path.exists(path) for path in outputs) else None
 
 
 def _state(clip: str) -> list[int]:

@@ -236,3 +236,26 @@ def test_crops_that_do_not_fit() -> None:
         pose_ranges(small_network(), INFO, drawn_crops(INFO.input_hw, 3))
     with pytest.raises(ModelError, match="expected uint8"):
         pose_ranges(small_network(), INFO, np.zeros((40, 32, 32, 3), np.uint8))
+
+
+@pytest.mark.parametrize(("kind", "inputs"), [("Mul", "vd"), ("Mul", "dv"), ("Sub", "vd")])
+def test_weights_that_are_computed_are_left_alone(kind: str, inputs: str) -> None:
+    helper, numpy_helper, floats = onnx.helper, onnx.numpy_helper, onnx.TensorProto.FLOAT
+    random = np.random.default_rng(1)
+    values = {"v": random.random((4, 3, 3, 3)), "g": random.random((4, 1, 1, 1))}
+    stored = [numpy_helper.from_array(v.astype(np.float32), name) for name, v in values.items()]
+    nodes = [
+        helper.make_node("ReduceL2", ["v"], ["n"], axes=[1, 2, 3], keepdims=1),
+        helper.make_node("Div", ["g", "n"], ["d"]),  # weight normalisation, for one
+        helper.make_node(kind, list(inputs), ["w"]),
+        helper.make_node("Conv", ["x", "w"], ["y"]),
+    ]
+    x = helper.make_tensor_value_info("x", floats, [1, 3, 8, 8])
+    y = helper.make_tensor_value_info("y", floats, None)
+    graph = helper.make_graph(nodes, "g", [x], [y], stored)
+    data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model = openvino_core().read_model(data.SerializeToString())
+    picture = random.random((1, 3, 8, 8)).astype(np.float32)
+    before = openvino_core().compile_model(model, "CPU")(picture)[0]
+    eightbit.widen(model)
+    np.testing.assert_allclose(openvino_core().compile_model(model, "CPU")(picture)[0], before)

@@ -136,6 +136,35 @@ def test_other_options_and_lost_outputs_run_a_clip_again(clips: list[str], tmp_p
     assert (out / "finished").read_text().split()[3:] == ["clip0", "clip1"]
 
 
+def test_what_jobs_made_at_any_time_is_theirs(clips: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_one = partial(annotate, folder=str(out))
+    first = work(clips[:2], out, options="a")
+    run_many(first, run_one, jobs=1, folder=out)
+    elsewhere = Work({clip: [out / "deep" / Path(clip).name] for clip in clips[:2]}, "b")
+    run_many(elsewhere, run_one, jobs=1, folder=out)
+    run_many(first, run_one, jobs=1, folder=out)
+    assert (out / "finished").read_text().split() == ["clip0", "clip1"] * 3
+
+
+def test_a_list_of_the_version_before_is_gone_on_with(clips: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_one = partial(annotate, folder=str(out))
+    run_many(work(clips[:2], out), run_one, jobs=1, folder=out)
+    rows = [json.loads(line) for line in (out / SUMMARY).read_text().splitlines()]
+    old = [{k: v for k, v in row.items() if k not in ("options", "outputs")} for row in rows]
+    (out / SUMMARY).write_text("".join(json.dumps(row) + "\n" for row in old if "source" in row))
+    run_many(work(clips[:3], out, options="new"), run_one, jobs=1, folder=out)
+    assert (out / "finished").read_text().split() == ["clip0", "clip1", "clip2"]
+
+
+def test_a_name_that_is_too_long_costs_its_clip_only(clips: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    job = Work({clips[0]: [out / ("n" * 300)], **work(clips[1:2], out).outputs})
+    done = run_many(job, partial(annotate, folder=str(out)), jobs=1, folder=out)
+    assert [one.error for one in done] == [None, None]
+
+
 def test_what_is_not_the_job_s_own_is_not_replaced(clips: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

@@ -63,8 +63,11 @@ def test_pieces_that_exist_are_kept(tmp_path: Path) -> None:
         cut(tmp_path, Limit(seconds=1.0))
     cut(tmp_path, Limit(seconds=1.0), overwrite=True)
     assert contents(tmp_path / "o_002.mp4")[0] == list(range(40, 60))
+    other = tmp_path / "o_20240101.mp4"
+    other.touch()
     cut(tmp_path, Limit(seconds=2.0), overwrite=True)  # whose end must not seem to go on
-    assert [path.name for path in sorted(tmp_path.glob("o_*"))] == ["o_000.mp4", "o_001.mp4"]
+    left = [path.name for path in sorted(tmp_path.glob("o_*"))]
+    assert left == ["o_000.mp4", "o_001.mp4", "o_20240101.mp4"]
 
 
 def test_limits() -> None:

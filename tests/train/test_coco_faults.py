@@ -56,6 +56,7 @@ def test_a_byte_order_mark_and_text_ids_of_photos(tmp_path: Path, content: dict[
         entry["id"] = f"photo {entry['id']}"
     for entry in content["annotations"]:
         entry["image_id"] = f"photo {entry['image_id']}"
+        entry["id"] = f"5f1e-{entry['id']}"
     assert len(read(tmp_path, content, encoding="utf-8-sig")) == 2
     assert len(read_labels(tmp_path / "set.json", tmp_path)) == 2
 
@@ -94,7 +95,7 @@ def put(key: str, value: Any) -> Any:
         (put("annotations", None), "'annotations' is null, expected a list"),
         (put("annotations", [7]), "entry 0 of 'annotations' is 7, expected an object"),
         (put("categories", {}), "'categories' is {}, expected a list"),
-        (set_in("annotations", id="two"), 'annotation two has "two" for its \'id\''),
+        (set_in("annotations", id=[2]), "annotation [2] has [2] for its 'id'"),
         (set_in("annotations", image_id=[1]), "annotation 2 has [1] for its 'image_id'"),
         (set_in("annotations", image_id=9), "annotation 2 belongs to no image"),
         (set_in("annotations", area="9"), "annotation 2 has \"9\" for its 'area'"),

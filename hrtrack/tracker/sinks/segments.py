@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 from dataclasses import dataclass
@@ -55,22 +56,29 @@ def pieces(path: str | Path) -> re.Pattern[str]:
 
 
 def prepare_pieces(target: Target, *, overwrite: bool) -> None:
-    """What `prepare` is for one file: refuses, before any work, what may not be written.
-
-    With ``overwrite`` all pieces of an earlier run go: one that was longer would otherwise seem
-    to go on after the last piece of this one.
-    """
+    """What `prepare` is for one file: refuses, before any work, what may not be written."""
     path = Path(target.path)
     names = pieces(path)
     taken = sorted(p for p in path.parent.glob("*") if names.fullmatch(p.name))
     if taken and not overwrite:
         raise SinkError(f"{taken[0]} exists already; pass --overwrite to replace it")
     prepare(Target("video", str(piece(path, 0))), overwrite=overwrite)
-    for old in taken:
-        try:
-            old.unlink()
-        except OSError as error:
-            raise write_error(old, error) from None
+
+
+def remove_pieces(target: Target) -> None:
+    """Removes the pieces of an earlier run, which may have been longer: its last ones would seem
+    to go on after this one's. Those are the unbroken row from 000 on; other names with a number
+    at the end, as ``cam_20240101.mp4``, stay."""
+    for number in itertools.count():
+        path = piece(target.path, number)
+        old = [one for one in (path, Target("video", str(path)).part) if one.exists()]
+        if not old:
+            return
+        for one in old:
+            try:
+                one.unlink()
+            except OSError as error:
+                raise write_error(one, error) from None
 
 
 class SegmentedVideo:
@@ -84,6 +92,7 @@ class SegmentedVideo:
         self._now: Video | None = None
         self._ending: threading.Thread | None = None
         self._error: Exception | None = None
+        remove_pieces(target)
 
     def write(self, frame: Frame, poses: Poses, picture: Picture) -> bool:
         """Writes the frame into the piece under way, or begins the next one with it."""

@@ -20,7 +20,7 @@ from ...configs.schema import SetSection
 from ...errors import DataError, ModelError
 from ...skeleton import COCO17, Skeleton
 from ..metrics.pckh import segment_head_sizes
-from .coco_file import read_coco_file, shown
+from .coco_file import read_coco_file, shown, whole
 from .people import People, in_share
 from .photos import Photos
 
@@ -150,8 +150,8 @@ def _pairs(names: tuple[str, ...], pairs: Any, key: str) -> tuple[tuple[int, int
 def _joint(names: tuple[str, ...], joint: Any, key: str) -> int:
     if isinstance(joint, str) and joint in names:
         return names.index(joint)
-    if isinstance(joint, int) and 1 <= joint <= len(names):
-        return joint - 1
+    if whole(joint) and 1 <= joint <= len(names):
+        return int(joint) - 1
     raise DataError(
         f"'{key}' names the joint {shown(joint)}; there are {', '.join(names)}, "
         f"or 1 to {len(names)}"
@@ -160,6 +160,8 @@ def _joint(names: tuple[str, ...], joint: Any, key: str) -> int:
 
 def _each_once(names: tuple[str, ...], said: Any) -> tuple[tuple[int, int], ...]:
     pairs = _pairs(names, said, "flip_pairs")
+    # Said in both directions, or of a joint in the middle, is the same pair or none.
+    pairs = tuple({frozenset(pair): pair for pair in pairs if pair[0] != pair[1]}.values())
     joints = [joint for pair in pairs for joint in pair]
     twice = next((joint for joint in joints if joints.count(joint) > 1), None)
     if twice is not None:

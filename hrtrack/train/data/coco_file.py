@@ -59,8 +59,8 @@ def check_coco(content: Any, path: Path, keys: Sequence[str] = KEYS) -> dict[str
                     f"{path}: entry {number} of 'images' has the {key} {shown(image[key])}"
                 )
     for number, entry in enumerate(content["annotations"]):
-        if entry.get("id") is None:
-            entry["id"] = -1 - number
+        if entry.get("id") is None or isinstance(entry["id"], str):
+            entry["id"] = -1 - number  # nothing refers to an annotation
         _check_annotation(entry, path)
     return dict(content)
 
@@ -72,7 +72,7 @@ def _check_annotation(entry: dict[str, Any], path: Path) -> None:
             f"expected {expected}"
         )
 
-    if not _whole(entry["id"]) or abs(entry["id"]) >= 1 << 63:
+    if not whole(entry["id"]) or abs(entry["id"]) >= 1 << 63:
         raise wrong("id", "a whole number")
     if not isinstance(entry.get("image_id"), int | float | str):
         raise wrong("image_id", "the id of one of the 'images'")
@@ -108,7 +108,8 @@ def _numbers(values: Any) -> int | None:
     return len(values) if fine else None
 
 
-def _whole(value: Any) -> bool:
+def whole(value: Any) -> bool:
+    """Whether a value is a whole number, be it written 7.0."""
     if isinstance(value, float):  # tables write 7.0 for 7
         return value.is_integer()
     return isinstance(value, int) and not isinstance(value, bool)
