@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -16,16 +15,6 @@ def shared() -> Path:
     if not (SHARED / "README.md").is_file():
         pytest.skip("the shared data folder is absent")
     return SHARED
-
-
-@pytest.fixture(autouse=True)
-def audible() -> None:
-    """Lets every test hear the package's warnings: libraries that other tests use configure
-    logging as they like, and silence loggers that are there already."""
-    logging.root.setLevel(logging.WARNING)
-    for logger in list(logging.root.manager.loggerDict.values()):
-        if isinstance(logger, logging.Logger) and logger.name.startswith("hrtrack"):
-            logger.disabled = False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
