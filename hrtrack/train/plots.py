@@ -83,6 +83,8 @@ def plot_accuracy_against_time(
         [point.milliseconds for point in best], [point.accuracy for point in best],
         "--", color="0.6", lw=1, zorder=0,
     )  # fmt: skip
+    order = sorted(points, key=lambda point: point.milliseconds)
+    ranks = {point.name: rank for rank, point in enumerate(order)}
     for group, colour in zip(groups, (*COLOURS, "tab:red", "tab:grey"), strict=False):
         chosen = [point for point in points if point.group == group]
         x = [point.milliseconds for point in chosen]
@@ -93,7 +95,8 @@ def plot_accuracy_against_time(
         for point in chosen:
             panel.annotate(
                 point.name, (point.milliseconds, point.accuracy),
-                xytext=(7, 5), textcoords="offset points", fontsize=8.5,
+                xytext=(7, 5 if ranks[point.name] % 2 else -12),  # neighbours apart
+                textcoords="offset points", fontsize=8.5,
             )  # fmt: skip
     panel.text(0.01, 0.99, "\u2196 better", transform=panel.transAxes, va="top", color="0.45")
     panel.set(xlabel=time, ylabel=accuracy, xlim=(0, 1.3 * max(p.milliseconds for p in points)))
