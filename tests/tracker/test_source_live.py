@@ -87,8 +87,13 @@ def test_a_slow_tracker_sees_the_newest_frame_and_every_drop_is_counted(camera: 
     # The parser of these gives a frame out when it sees the next one begin.
     parser = 2 / FPS if camera.kind in ("ts", "udp") else 0
     assert min(latencies) < 2 / FPS + parser + delays.usual()
-    pace = (rows[-1][3] - rows[5][3]) / (rows[-1][0] - rows[5][0])
-    assert pace == pytest.approx(1 / FPS, rel=0.25)
+    # A camera on a busy machine sends late, too; the frames' times follow it or keep its rate.
+    noted = [row for row in rows[5:] if row[1] in sent]
+    assert len(noted) > 10
+    first, last = noted[0], noted[-1]
+    pace = (last[3] - first[3]) / (last[0] - first[0])
+    sending = (sent[last[1]] - sent[first[1]]) / (last[1] - first[1])
+    assert 0.75 * min(1 / FPS, sending) < pace < 1.25 * max(1 / FPS, sending)
 
 
 def test_a_server_that_dies_twice_is_found_again(camera: Camera, tmp_path: Path) -> None:
