@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from os import PathLike
+
 
 def one_line(error: BaseException) -> str:
     """What an error says, whatever line breaks are in it."""
@@ -35,6 +37,12 @@ class TruncatedSourceError(SourceError):
 
 class SinkError(HrtrackError):
     """A result cannot be written."""
+
+
+def write_error(path: str | PathLike[str], error: OSError) -> SinkError:
+    """The one line for an output that could not be written."""
+    reason = error.strerror or str(error)
+    return SinkError(f"{path} cannot be written: {reason[:1].lower()}{reason[1:]}")
 
 
 class ModelError(HrtrackError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from .errors import SinkError
+from .errors import SinkError, write_error
 
 
 def make_folder(folder: Path) -> None:
@@ -15,12 +15,12 @@ def make_folder(folder: Path) -> None:
     except FileExistsError:
         raise SinkError(f"{folder} cannot be written into: it is a file") from None
     except OSError as error:
-        raise cannot_write(folder, error) from None
+        raise write_error(folder, error) from None
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise cannot_write(folder, error) from None
+        raise write_error(folder, error) from None
 
 
 def require_file(path: Path) -> None:
@@ -32,7 +32,7 @@ def require_file(path: Path) -> None:
             with path.open("ab"):
                 return
     except OSError as error:
-        raise cannot_write(path, error) from None
+        raise write_error(path, error) from None
     make_folder(path.parent)
 
 
@@ -43,9 +43,3 @@ def require_picture(path: Path) -> None:
     if not cv2.haveImageWriter(path.name):
         raise SinkError(f"cannot write the picture {path}; give a name ending in .png or .jpg")
     require_file(path)
-
-
-def cannot_write(path: Path, error: OSError) -> SinkError:
-    """The one line for a place that cannot be written to."""
-    reason = error.strerror or str(error)
-    return SinkError(f"{path} cannot be written: {reason[:1].lower()}{reason[1:]}")

@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from ..errors import UsageError
+from .options import PRECISIONS
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
-PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 

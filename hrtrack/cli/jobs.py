@@ -20,7 +20,7 @@ from ..tracker.sinks.targets import Target
 from ..tracker.stopwatch import Stopwatch
 from .outputs import TrackSettings
 from .places import targets_of
-from .track import Once, make_tracker, run_source
+from .track import Once, make_tracker, run_source, tell_fault
 
 Targets = Mapping[str, Sequence[Target]]
 RUNNING_ONLY = (
@@ -73,8 +73,7 @@ def _first(target: Target, settings: TrackSettings) -> Path:
 
 def _tell(quiet: bool, done: Done) -> None:
     if done.error is not None:
-        named = done.error if done.source in done.error else f"{done.source}: {done.error}"
-        click.echo(f"hrtrack: {named}", err=True)
+        tell_fault(done.source, done.error)
     elif not quiet:
         speed = done.frames / max(done.seconds, 1e-6)
         click.echo(
@@ -94,7 +93,7 @@ def _run_clip(settings: TrackSettings, name: str) -> Done:
     loaded, stopwatch = _loaded(settings)
     try:
         layers = DrawOptions.parse(settings.draw, min_score=0.3)
-        targets = targets_of(settings, name, 2, folders=True)
+        targets = targets_of(settings, name, folders=True, many=True)
         outcome = run_source(settings, name, targets, loaded, layers, False, stopwatch)
     except HrtrackError as error:
         return Done(name, error=one_line(error), code=error.exit_code)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .. import __version__
-from .options import GroupedGroup, option
+from .options import PRECISIONS, GroupedGroup, option
 
 SOURCE, OUTPUT, MODEL, DISPLAY, LIVE = "Source", "Output", "Model", "Display", "Cameras and streams"
 
@@ -229,7 +229,7 @@ class Reconnect(click.ParamType):
     "--precision",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
+    type=click.Choice(PRECISIONS),
     help="Number format; auto: on x86-64 CPUs 8 bits if the model allows it.",
 )
 @option(MODEL, "--threads", type=click.IntRange(1), metavar="N", help="CPU threads.")

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+"""`hrtrack.tracker.infer.Precision`, without loading it for a help text."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

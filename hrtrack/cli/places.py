@@ -26,8 +26,8 @@ def all_targets(settings: TrackSettings, names: Sequence[str]) -> dict[str, list
             source itself, or a format or suffix that is not known.
     """
     jobs = settings.jobs > 1 or settings.ray is not None
-    folders, count = jobs or list(names) != [settings.source], 2 if jobs else len(names)
-    targets = {name: targets_of(settings, name, count, folders=folders) for name in names}
+    folders, many = jobs or list(names) != [settings.source], jobs or len(names) > 1
+    targets = {name: targets_of(settings, name, folders=folders, many=many) for name in names}
     if folders:  # what an earlier run wrote beside its sources is no source
         made = {os.path.realpath(target.path): name for name in names for target in targets[name]}
         earlier = [name for name in names if made.get(os.path.realpath(name), name) != name]
@@ -36,33 +36,34 @@ def all_targets(settings: TrackSettings, names: Sequence[str]) -> dict[str, list
     return targets
 
 
-def targets_of(settings: TrackSettings, name: str, count: int, *, folders: bool) -> list[Target]:
-    """The files that one source of ``count`` (two stand for many) is written to."""
+def targets_of(settings: TrackSettings, name: str, *, folders: bool, many: bool) -> list[Target]:
+    """The files that one source is written to: in ``folders`` unless a file is named, which
+    ``many`` sources may not."""
     stem = Path(name).stem or "source"
     targets = []
     if settings.output is not None:
-        targets.append(_annotated(settings.output, name, stem, count, folders=folders))
+        targets.append(_annotated(settings.output, name, stem, folders=folders, many=many))
     for text in settings.save:
         target = parse_save(text)
         named = target.to_stdout or Path(target.path).suffix.lower() in KNOWN
-        if count > 1 and named:
+        if many and named:
             raise UsageError(
                 f"--save {text}: with several sources name a format and a folder, "
                 f"for example {target.format}:results"
             )
-        if (folders or count > 1) and not named:
+        if folders and not named:
             suffix = next(iter(SUFFIXES[target.format]), "")
             target = Target(target.format, str(Path(target.path) / f"{stem}{suffix}"))
         targets.append(target)
     return targets
 
 
-def _annotated(output: str, name: str, stem: str, count: int, *, folders: bool) -> Target:
+def _annotated(output: str, name: str, stem: str, *, folders: bool, many: bool) -> Target:
     path = Path(output)
     asked = output.endswith(("/", os.sep)) or os.path.isdir(output)
     formatted = output.partition(":")[0] in SUFFIXES and not asked
     named = formatted or (path.suffix.lower() in KNOWN | VIDEO_SUFFIXES and not asked)
-    if named and count > 1:
+    if named and many:
         raise UsageError(f"--output {output} is one file; with several sources name a folder")
     if asked or (folders and not named):
         image = Path(name).suffix.lower() in SUFFIXES["image"]
@@ -88,10 +89,10 @@ def require_own_places(targets: Mapping[str, Sequence[Target]], settings: TrackS
             place = STDOUT if target.to_stdout else os.path.realpath(target.path)
             if os.path.exists(place) and not (os.path.isfile(place) or os.path.isdir(place)):
                 continue  # a device, as /dev/null, takes any number
-            other = taken.setdefault(place, "")
+            other = taken.get(place)
             if other == name:
                 raise UsageError(f"{target.path} is named twice as an output; name two places")
-            if other:
+            if other is not None:
                 raise UsageError(
                     f"{other} and {name} would both be written to {target.path}; "
                     "run them apart or rename one"

@@ -75,14 +75,17 @@ def track(settings: TrackSettings) -> int:
                 outcome = Outcome(name, 0, 0, 0.0, error)
             outcomes.append(outcome)
             if outcome.error is not None:
-                said = one_line(outcome.error)
-                named = said if name in said else f"{name}: {said}"
-                click.echo(f"hrtrack: {named}", err=True)
+                tell_fault(name, one_line(outcome.error))
     if not settings.quiet:
         _summary(outcomes)
     codes = [outcome.error.exit_code for outcome in outcomes if outcome.error is not None]
     # A clip that failed outright outweighs one that was merely cut short.
     return min(codes, default=0)
+
+
+def tell_fault(name: str, said: str) -> None:
+    """What went wrong with a source, with its name unless that is in it already."""
+    click.echo(f"hrtrack: {said if name in said else f'{name}: {said}'}", err=True)
 
 
 class Once:

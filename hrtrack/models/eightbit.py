@@ -77,8 +77,10 @@ def widen(model: openvino.Model) -> None:
         if convolution.get_type_name() != "Convolution":
             continue
         source = convolution.input_value(1).get_node()
+        if source.get_type_name() != "Multiply":  # by the scale of 8-bit integers
+            continue
         name, weights = _weights(source)
-        if name and source.get_type_name() != "Constant":
+        if name:
             wide = _constant(weights)
             wide.get_node().set_friendly_name(name)
             convolution.input(1).replace_source_output(wide)

@@ -1,11 +1,42 @@
-"""Mirror images of crops that a network's cells fall on exactly."""
+"""The flip test: heatmaps of crops, averaged with those of their mirror images."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .decode import STRIDE
+from .decode import STRIDE, flip_average
+from .info import PoseInfo
+from .network import Network
+
+Align = Literal["exact", "column", "none"]
+
+
+def averaged(
+    network: Network,
+    info: PoseInfo,
+    crops_NHW3: NDArray[np.uint8],
+    align: Align = "exact",
+    border: int = 0,
+) -> NDArray[np.float32]:
+    """Heatmaps (N, K, H/4, W/4): the mean of a crop's and its mirror image's, turned back.
+
+    Args:
+        network: what ``info`` describes.
+        info: its joints, and whether it was trained with UDP's coordinates, of which the cells
+            mirror onto cells as they are.
+        crops_NHW3: N crops, of which the network sees 2 N.
+        align: ``exact`` mirrors the crop so that cells fall on cells (`mirrored`), ``column`` moves
+            the maps by a column as the official code does, ``none`` leaves them.
+        border: grey level outside the photo.
+    """
+    align = "none" if info.unbiased else align
+    turned = mirrored(crops_NHW3, border) if align == "exact" else crops_NHW3[:, :, ::-1]
+    both = network(np.concatenate([crops_NHW3, turned]), heatmaps=True)["heatmaps"]
+    maps, of_mirrored = np.split(both, 2)
+    return flip_average(maps, of_mirrored, info.skeleton.mirror, shift=align == "column")
 
 
 def mirrored(crops_NHW3: NDArray[np.uint8], border: int = 0) -> NDArray[np.uint8]:

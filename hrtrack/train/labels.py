@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..configs.schema import SetSection
-from .data.coco import read_coco
+from .data.coco import people_of
 from .data.coco_file import check_coco, read_json
 from .data.mpii import read_mpii
 from .data.people import People, in_share
@@ -67,8 +67,8 @@ def read_labels(annotations: Path, images: Path, share: tuple[float, float] = (0
         files = tuple(dict.fromkeys(people.files))
         ignored: Floats = np.zeros((0, 5))
     else:
-        people = read_coco(spec, annotations, images)
         content = check_coco(content, annotations)
+        people = people_of(content, spec, annotations, images)
         photos = [image for image in content["images"] if in_share(image["file_name"], share)]
         files = tuple(image["file_name"] for image in photos)
         order = {image["id"]: index for index, image in enumerate(photos)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .. import geometry
 from ..errors import ModelError
 from ..models import decode
-from ..models.flip import mirrored
+from ..models.flip import Align, averaged
 from ..models.info import PoseInfo
 from ..models.network import Network
 from ..skeleton import Skeleton
@@ -48,7 +48,7 @@ class Protocol:
 
     decoder: Literal["dark", "argmax"] = "dark"
     flip: bool = False
-    align: Literal["exact", "column", "none"] = "exact"
+    align: Align = "exact"
     padding: float = geometry.PADDING
     border: int = 0
 
@@ -146,18 +146,11 @@ def run(network: PoseNetwork, crops_NHW3: NDArray[np.uint8], protocol: Protocol)
     """Keypoints (N, K, 3) in crop pixels, read as the protocol asks."""
     if protocol.decoder == "dark" and not protocol.flip:
         return np.array(network(crops_NHW3)["keypoints"], np.float64)
-    # A back end may reuse its output buffers, so what is kept over a call is a copy.
-    maps = np.array(network(crops_NHW3, heatmaps=True)["heatmaps"], np.float32)
     info = network.info
-    if info.unbiased:
-        protocol = replace(protocol, align="none")  # cells of mirror images fall on cells
     if protocol.flip:
-        exact = protocol.align == "exact"
-        turned = mirrored(crops_NHW3, protocol.border) if exact else crops_NHW3[:, :, ::-1]
-        turned = np.ascontiguousarray(turned)
-        of_mirrored = np.asarray(network(turned, heatmaps=True)["heatmaps"], np.float32)
-        mirror = info.skeleton.mirror
-        maps = decode.flip_average(maps, of_mirrored, mirror, protocol.align == "column")
+        maps = averaged(network, info, crops_NHW3, protocol.align, protocol.border)
+    else:
+        maps = np.asarray(network(crops_NHW3, heatmaps=True)["heatmaps"], np.float32)
     read = decode.decode(maps, protocol.decoder, info.sigma, info.unbiased).astype(np.float64)
     read[..., 2] = np.clip(read[..., 2], 0.0, 1.0)
     return read

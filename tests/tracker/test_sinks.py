@@ -311,7 +311,7 @@ def test_the_picture_is_drawn_once_and_only_if_needed(tmp_path: Path) -> None:
 
 
 def test_errno_is_told_in_words() -> None:
-    from hrtrack.tracker.sinks.targets import write_error
+    from hrtrack.errors import write_error
 
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert str(write_error("a.csv", full)) == "a.csv cannot be written: no space left on device"

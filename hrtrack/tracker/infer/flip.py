@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ...models.decode import decode, flip_average
-from ...models.flip import mirrored
+from ...models.decode import decode
+from ...models.flip import averaged
 
 if TYPE_CHECKING:
     from . import PoseNetwork
@@ -30,13 +30,9 @@ class FlipTest:
         self, crops_NHW3: NDArray[np.uint8], *, heatmaps: bool = False
     ) -> dict[str, NDArray[np.float32]]:
         """Crops (N, H, W, 3) -> ``keypoints`` (N, K, 3), on request ``heatmaps``; N may be 0."""
-        count = len(crops_NHW3)
-        if count == 0:
+        if len(crops_NHW3) == 0:
             return self._network(crops_NHW3, heatmaps=heatmaps)
-        # Cells of networks trained with UDP's coordinates mirror onto cells as they are.
-        turned = crops_NHW3[:, :, ::-1] if self.info.unbiased else mirrored(crops_NHW3)
-        both = self._network(np.concatenate([crops_NHW3, turned]), heatmaps=True)["heatmaps"]
-        maps = flip_average(both[:count], both[count:], self.skeleton.mirror, shift=False)
+        maps = averaged(self._network, self.info, crops_NHW3)
         keypoints = decode(maps, "dark", self.info.sigma, self.info.unbiased)
         keypoints[..., 2] = keypoints[..., 2].clip(0.0, 1.0)
         found = {"keypoints": keypoints.astype(np.float32, copy=False)}

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import DataError
+from ...errors import DataError, write_error
 from ...poses import Poses
 from .jsonl import action_from_json, action_json
 from .lines import LineFile
-from .targets import Target, write_error
+from .targets import Target
 
 if TYPE_CHECKING:
     from ..frame import Frame

@@ -6,8 +6,8 @@ import os
 import stat
 import sys
 
-from ...errors import SinkError
-from .targets import Target, write_error
+from ...errors import SinkError, write_error
+from .targets import Target
 
 
 class LineFile:

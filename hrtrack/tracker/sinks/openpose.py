@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import DataError, SinkError
+from ...errors import DataError, SinkError, write_error
 from ...poses import Poses
 from .jsonl import action_json
-from .targets import Target, write_error
+from .targets import Target
 
 if TYPE_CHECKING:
     from ...skeleton import Skeleton

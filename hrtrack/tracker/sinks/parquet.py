@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import SinkError
+from ...errors import SinkError, write_error
 from ...poses import Action, Poses
-from .targets import Target, write_error
+from .targets import Target
 
 if TYPE_CHECKING:
     from ..frame import Frame

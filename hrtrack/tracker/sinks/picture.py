@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import SinkError
-from .targets import Target, write_error
+from ...errors import SinkError, write_error
+from .targets import Target
 
 if TYPE_CHECKING:
     from ...poses import Poses

@@ -10,8 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...errors import SinkError, UsageError
-from .targets import Target, prepare, write_error
+from ...errors import SinkError, UsageError, write_error
+from .targets import Target, prepare
 from .video import Video
 
 if TYPE_CHECKING:
@@ -58,10 +58,11 @@ def pieces(path: str | Path) -> re.Pattern[str]:
 def prepare_pieces(target: Target, *, overwrite: bool) -> None:
     """What `prepare` is for one file: refuses, before any work, what may not be written."""
     path = Path(target.path)
-    names = pieces(path)
-    taken = sorted(p for p in path.parent.glob("*") if names.fullmatch(p.name))
-    if taken and not overwrite:
-        raise SinkError(f"{taken[0]} exists already; pass --overwrite to replace it")
+    if not overwrite:
+        names = pieces(path)
+        taken = sorted(p for p in path.parent.glob("*") if names.fullmatch(p.name))
+        if taken:
+            raise SinkError(f"{taken[0]} exists already; pass --overwrite to replace it")
     prepare(Target("video", str(piece(path, 0))), overwrite=overwrite)
 
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import SinkError, UsageError
+from ...errors import SinkError, UsageError, write_error
 
 SUFFIXES = {
     "video": (".mp4", ".mkv", ".mov"),
@@ -104,12 +104,6 @@ def _prepare(target: Target, *, overwrite: bool) -> None:
     if path.exists() and not os.access(path, os.W_OK):
         raise SinkError(f"{path} cannot be written: permission denied")
     _probe(target.part)
-
-
-def write_error(path: str | Path, error: OSError) -> SinkError:
-    """The one line for an output that could not be written."""
-    reason = error.strerror or str(error)
-    return SinkError(f"{path} cannot be written: {reason[:1].lower()}{reason[1:]}")
 
 
 def _checked(target: Target) -> Target:

@@ -19,12 +19,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import SinkError, one_line
+from ...errors import SinkError, one_line, write_error
 from ..pyav import av
 from ..source_base import Source, why
 from ..stopwatch import Stopwatch
 from .audio import Sound
-from .targets import STDOUT, Target, write_error
+from .targets import STDOUT, Target
 
 if TYPE_CHECKING:
     from ...poses import Poses

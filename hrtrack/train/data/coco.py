@@ -37,12 +37,16 @@ THINNEST = 0.25
 
 
 def read_coco(spec: SetSection, annotations: Path, images: Path) -> People:
-    """The people of a COCO file that have labelled joints and are no crowd.
+    """The people of a COCO file; `people_of` says which, and what it raises."""
+    return people_of(read_coco_file(annotations), spec, annotations, images)
+
+
+def people_of(content: dict[str, Any], spec: SetSection, annotations: Path, images: Path) -> People:
+    """The people of a COCO file's checked ``content`` that have labelled joints and are no crowd.
 
     Raises:
         DataError: a file is missing or damaged, joints do not match, or nobody is left.
     """
-    content = read_coco_file(annotations)
     skeleton = skeleton_of(content, annotations)
     category = _category(content, annotations)
     own = category.get("id")
