@@ -108,6 +108,7 @@ class FitSection(_Section):
     minutes: float | None = Field(None, gt=0)
     steps: int | None = Field(None, ge=1)
     batch: int = Field(24, ge=1)
+    optimizer: Literal["adamw", "muon"] = "adamw"
     lr: float = Field(1.5e-3, gt=0)
     weight_decay: float = Field(0.03, ge=0)
     warmup_steps: int = Field(200, ge=1)

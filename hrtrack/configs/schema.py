@@ -145,7 +145,8 @@ class FitSection(_Section):
     ``batch`` is the number of people of one optimiser step over all processes and
     ``accumulate`` the number of parts each process computes it in. The training ends after
     ``epochs``, after ``steps`` where given, or after ``minutes`` where given: then the
-    schedule follows the clock. ``milestones`` are shares of the training.
+    schedule follows the clock. ``milestones`` are shares of the training. ``optimizer``: ``muon``
+    (`hrtrack.train.muon`) takes AdamW's learning rates, rather lower than higher.
     """
 
     epochs: int = Field(210, ge=1)
@@ -153,7 +154,7 @@ class FitSection(_Section):
     minutes: float | None = Field(None, gt=0)
     batch: int = Field(128, ge=1)
     accumulate: int = Field(1, ge=1)
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw", "muon"] = "adam"
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     clip: float | None = Field(None, gt=0)

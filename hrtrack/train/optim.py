@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from .muon import Muon
+
 if TYPE_CHECKING:
     from ..configs.schema import FitSection
 
@@ -16,16 +18,49 @@ State = dict[str, Tensor]
 
 
 def make_optimizer(network: nn.Module, fit: FitSection) -> torch.optim.Optimizer:
-    """Adam or AdamW; weight decay spares biases and norms."""
-    matrices = [p for p in network.parameters() if p.ndim > 1]
-    vectors = [p for p in network.parameters() if p.ndim <= 1]
-    kind = torch.optim.AdamW if fit.optimizer == "adamw" else torch.optim.Adam
-    return kind(
+    """Adam, AdamW or Muon for a pose network."""
+    return optimizer_of(
+        dict(network.named_parameters()), fit.optimizer, fit.lr, fit.weight_decay,
+        edges=("conv1.", "final_layer."), quick=fit.precision == "bf16",
+    )  # fmt: skip
+
+
+def optimizer_of(
+    parameters: dict[str, nn.Parameter],
+    kind: str,
+    lr: float,
+    weight_decay: float,
+    *,
+    edges: tuple[str, ...],
+    quick: bool,
+) -> torch.optim.Optimizer:
+    """An optimiser for named parameters; weight decay spares biases and norms.
+
+    Args:
+        parameters: what is to be learnt.
+        kind: ``adam``, ``adamw`` or ``muon``.
+        lr: the learning rate.
+        weight_decay: of everything with more than one dimension.
+        edges: how the names of the first and the last layers begin, which Muon leaves to AdamW.
+        quick: bfloat16 is enough for Muon's arithmetic.
+    """
+    vectors = {"params": [p for p in parameters.values() if p.ndim <= 1], "weight_decay": 0.0}
+    matrices = {name: p for name, p in parameters.items() if p.ndim > 1}
+    if kind != "muon":
+        groups = [{"params": [*matrices.values()], "weight_decay": weight_decay}, vectors]
+        make = torch.optim.AdamW if kind == "adamw" else torch.optim.Adam
+        return make(groups, lr=lr, fused=True)
+    ends = [p for name, p in matrices.items() if name.startswith(edges)]
+    hidden = [p for name, p in matrices.items() if not name.startswith(edges)]
+    return Muon(
         [
-            {"params": matrices, "weight_decay": fit.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
+            {"params": hidden, "weight_decay": weight_decay, "orthogonal": True},
+            {"params": ends, "weight_decay": weight_decay},
+            vectors,
         ],
-        lr=fit.lr,
+        lr,
+        dtype=torch.bfloat16 if quick else torch.float32,
+        fused=True,
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from ..errors import BackendError
+from .memory import keep_freed_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ def team(device: str = "auto") -> Iterator[Team]:
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
         torch.backends.cudnn.benchmark = True
+    else:
+        keep_freed_memory()
     if world == 1:
         yield Team(0, 1, chosen)
         return

@@ -23,6 +23,7 @@ from ...configs.person_fast_schema import (
 )
 from ...errors import ModelError
 from ...models.detector import (
+    STRIDES,
     DetectorConfig,
     PersonDetector,
     cell_centres,
@@ -30,6 +31,8 @@ from ...models.detector import (
     load_detector,
 )
 from ...writable import make_folder
+from ..memory import keep_freed_memory
+from ..optim import optimizer_of
 from ..parallel import choose_device
 from ..workers import worker_context
 from .batches import Tensors, batches
@@ -110,6 +113,8 @@ def train_detector(
     store = PhotoStore(cache, config.data.trust, [part.repeat for part in config.data.sets])
 
     place = choose_device(device)
+    if place.type == "cpu":
+        keep_freed_memory()
     state = _fresh(config, init, place)
     last, final = output / "last.pt", output / "final.pt"
     for saved in (last, final):
@@ -151,12 +156,17 @@ def _fresh(config: DetectorTrainConfig, init: Path | None, device: torch.device)
     net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean = copy.deepcopy(net).eval()
     pupil = Pupil(model.pyramid).to(device)
-    learning = [*net.parameters(), *(pupil.parameters() if config.teacher else ())]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in learning if p.ndim > 1]},
-        {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, config.fit.lr, weight_decay=config.fit.weight_decay)
+    learning = {f"net.{name}": p for name, p in net.named_parameters()}
+    if config.teacher:
+        learning |= {f"pupil.{name}": p for name, p in pupil.named_parameters()}
+    fit = config.fit
+    ends = (
+        f"net.heads.{level}.{part}." for level in range(len(STRIDES)) for part in ("score", "box")
+    )
+    edges = ("net.stem.", *ends)
+    optimizer = optimizer_of(
+        learning, fit.optimizer, fit.lr, fit.weight_decay, edges=edges, quick=fit.amp == "bf16"
+    )
     return _State(net, mean, pupil, optimizer)
 
 
