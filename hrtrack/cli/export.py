@@ -34,7 +34,13 @@ CALIBRATION_CROPS = 100
     type=click.Choice(["fp32", "fp16", "int8"]),
     help="Of the trunk; the decoder stays float32.  [default: fp16 for engines, else fp32]",
 )
-@click.option("--output", "-o", type=click.Path(dir_okay=False, path_type=Path), metavar="PATH")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="PATH",
+    help="File to write.  [default: NAME-PRECISION.SUFFIX here]",
+)
 @click.option("--batch", metavar="N|MIN:BEST:MAX", help="Batch sizes.  [default: 1:8:64]")
 @click.option(
     "--store",

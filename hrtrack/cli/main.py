@@ -180,6 +180,7 @@ class Reconnect(click.ParamType):
     MODEL,
     "--detect-every",
     type=DetectEvery(),
+    metavar="N|auto",
     default="auto",
     show_default=True,
     help="Look for new people every N frames.",
@@ -264,7 +265,11 @@ class Reconnect(click.ParamType):
 )
 @option(LIVE, "--pixel-format", metavar="NAME", help="Pixel format asked of a camera, like mjpeg.")
 @option(
-    LIVE, "--reconnect", type=Reconnect(), help="Open a lost stream again, up to N times in a row."
+    LIVE,
+    "--reconnect",
+    type=Reconnect(),
+    metavar="N|forever",
+    help="Open a lost stream again, up to N times in a row.",
 )
 @option(
     LIVE,

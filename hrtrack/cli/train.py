@@ -54,7 +54,7 @@ def train(config: str | None, overrides: tuple[str, ...], **settings: Any) -> No
     hrtrack train mine.yaml --throughput
     hrtrack train person_fast data.root=photos
     hrtrack train action --data penn_action
-    torchrun --nproc-per-node 4 -m hrtrack train mpii_w32_256x256
+    torchrun --nproc-per-node 4 -m hrtrack train mpii_w32_256x256 data.root=mpii
     """
     if config is None:
         _list_configs()

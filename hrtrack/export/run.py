@@ -215,7 +215,10 @@ def _export_engine(
 ) -> Exported:
     package: Package = "tensorrt-rtx" if options.to == "tensorrt-rtx" else "tensorrt"
     trt = engines.load_package(package)
-    gpu = engines.this_gpu() if package == "tensorrt" else (None, None)
+    gpu, capability = None, None
+    if package == "tensorrt" or torch.cuda.is_available():
+        gpu, capability = engines.this_gpu()
+        capability = engines.bound_to(package, capability)
     batches = options.batches or BatchRange()
     if options.via == "torch2trt":
         plan = torch2trt.convert(network, described, batches)
@@ -224,14 +227,16 @@ def _export_engine(
             _onnx_model(network, described, options).SerializeToString(),
             described.input_hw,
             package,
-            tensorrt.BuildOptions(batches, options.timing_cache, options.portable),
+            tensorrt.BuildOptions(
+                batches, options.timing_cache, options.portable, turing=capability == engines.TURING
+            ),
             progress,
         )
     identity = Identity(
         package=package,
         version=trt.__version__,
-        gpu=gpu[0],
-        capability=gpu[1],
+        gpu=gpu if package == "tensorrt" else None,
+        capability=capability,
         precision=options.precision,
         batches=batches,
         weights=engines.weights_hash(weights),
@@ -258,8 +263,8 @@ def _export_engine(
         found.close()
         engines.write_engine(plan, identity, path)
     finally:
-        draft.unlink(missing_ok=True)
-        engines.sidecar(draft).unlink(missing_ok=True)
+        for left in (draft, engines.sidecar(draft), draft.with_suffix(".kernels")):
+            left.unlink(missing_ok=True)
     return Exported(path, agreement)
 
 
@@ -267,13 +272,19 @@ def build_engine(weights: Path, path: Path, wanted: Identity, open_network: Open
     """Makes the cached engine that a back end asks for (`hrtrack.tracker.infer.open_network`)."""
     if wanted.precision == "int8":
         raise BackendError(
-            f"int8 needs pictures to calibrate on; build the engine once: hrtrack export {weights} "
-            f"--to {wanted.package} --precision int8 --calibrate FOLDER"
+            f"int8 needs pictures to calibrate on; make the engine with hrtrack export {weights} "
+            f"--to {wanted.package} --precision int8 --calibrate FOLDER and give the .engine file "
+            "as the model"
         )
     options = ExportOptions(
         to=wanted.package,
         precision=wanted.precision,
         batches=wanted.batches,
-        timing_cache=path.parent / f"timing-{wanted.package}-{wanted.version}.bin",
+        timing_cache=path.with_name(f"timing-{wanted.version}-{_plain(wanted.gpu)}.bin"),
     )
     export_model(weights, path, options, open_network)
+
+
+def _plain(name: str | None) -> str:
+    """A GPU's name as part of a file's."""
+    return "".join(letter if letter.isalnum() else "_" for letter in name or "any")

@@ -25,12 +25,14 @@ class BuildOptions:
     """How an engine is built.
 
     ``portable`` makes a plan that later TensorRT versions and other GPUs (Ampere or newer) of
-    the kind take too, at some cost in speed; TensorRT-RTX plans are portable over GPUs anyway.
+    the kind take too, at some cost in speed; TensorRT-RTX plans are portable over GPUs anyway,
+    but for Turing's: ``turing`` makes one for those.
     """
 
     batches: BatchRange = field(default_factory=BatchRange)
     timing_cache: Path | None = None
     portable: bool = False
+    turing: bool = False
     optimisation_level: int = 3
 
 
@@ -70,16 +72,23 @@ def build_plan(
     if options.portable and package == "tensorrt":
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if package == "tensorrt-rtx":
+        # Recording a CUDA graph needs a runtime that allocates nothing of its own.
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+        if options.turing:
+            config.num_compute_capabilities = 1
+            config.set_compute_capability(trt.ComputeCapability.SM75, 0)
     if progress is not None:
         config.progress_monitor = _monitor(trt, progress)
-    cache = _read_timing_cache(config, options.timing_cache)
+    timing_cache = options.timing_cache if package == "tensorrt" else None  # RTX measures nothing
+    cache = _read_timing_cache(config, timing_cache)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         reason = messages[0] if messages else "it gave no reason"
         raise ModelError(f"{package} could not build the engine: {reason}")
-    if cache is not None and options.timing_cache is not None:
-        options.timing_cache.parent.mkdir(parents=True, exist_ok=True)
-        options.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
+    if cache is not None and timing_cache is not None:
+        timing_cache.parent.mkdir(parents=True, exist_ok=True)
+        timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
     return bytes(plan)
 
 
@@ -111,8 +120,10 @@ def _read_timing_cache(config: Any, path: Path | None) -> Any:
         return None
     known = path.read_bytes() if path.is_file() else b""
     cache = config.create_timing_cache(known)
-    # A cache from another GPU is not an error, it only does not help.
-    return cache if config.set_timing_cache(cache, ignore_mismatch=True) else None
+    if config.set_timing_cache(cache, ignore_mismatch=False):
+        return cache
+    fresh = config.create_timing_cache(b"")  # the file is from another GPU or version
+    return fresh if config.set_timing_cache(fresh, ignore_mismatch=False) else None
 
 
 def _logger(trt: Any, messages: list[str]) -> Any:

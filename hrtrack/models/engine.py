@@ -25,6 +25,14 @@ MODULES: dict[Package, tuple[str, ...]] = {
 }
 """Module names by package; the second is there when only libraries and bindings are installed."""
 
+UNKNOWN_TO_RTX = ("9.", "10.")
+"""Compute capabilities of data centres' GPUs that TensorRT-RTX makes no kernels for."""
+TURING = "7.5"
+NO_GPU = (
+    "no NVIDIA GPU that PyTorch can use; choose --backend openvino, or install PyTorch with CUDA "
+    "if a GPU is here"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class BatchRange:
@@ -55,9 +63,10 @@ def parse_batches(text: str) -> BatchRange:
 class Identity:
     """What an engine was made from, with and for.
 
-    ``gpu`` and ``capability`` are None for TensorRT-RTX plans, which finish compiling on the
-    GPU they meet. ``reference`` are PyTorch's float32 keypoints (N, K, 3) of the drawn crops of
-    `hrtrack.models.agreement`; ``verified`` is False until the engine was compared with them.
+    ``gpu`` is None for TensorRT-RTX plans, which finish compiling on the GPU they meet, and so
+    is ``capability``, but for Turing. ``reference`` are PyTorch's float32 keypoints (N, K, 3) of
+    the drawn crops of `hrtrack.models.agreement`; ``verified`` is False until the engine was
+    compared with them.
     """
 
     package: Package
@@ -180,17 +189,24 @@ def cached_path(folder: Path, here: Identity) -> Path:
     return folder / "engines" / f"{key}.engine"
 
 
-def this_gpu(device: int = 0) -> tuple[str, str]:
+def bound_to(package: Package, capability: str) -> str | None:
+    """The compute capability that a plan made for this GPU is tied to, if it is tied to one.
+
+    TensorRT-RTX's plans run on all its GPUs from Ampere on; for Turing they are made apart.
+    """
+    return capability if package == "tensorrt" or capability == TURING else None
+
+
+def this_gpu(device: int | None = None) -> tuple[str, str]:
     """Name and compute capability of a GPU; BackendError if PyTorch sees none.
+
+    ``device`` is PyTorch's current one if None.
 
     Asked first, always: TensorRT itself crashes or says nothing useful without a GPU.
     """
     import torch
 
     if not torch.cuda.is_available():
-        raise BackendError(
-            "no NVIDIA GPU that PyTorch can use; choose --backend openvino, or install PyTorch "
-            "with CUDA if a GPU is here"
-        )
+        raise BackendError(NO_GPU)
     major, minor = torch.cuda.get_device_capability(device)
     return torch.cuda.get_device_name(device), f"{major}.{minor}"

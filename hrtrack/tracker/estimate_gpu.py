@@ -95,8 +95,10 @@ def sample_crops(
     )
     points = torch.stack([x, y, torch.ones_like(x)], dim=-1).reshape(1, -1, 3)
     at = points @ maps.transpose(1, 2)
-    size = torch.tensor([columns - 1, rows - 1], device=device, dtype=torch.float32)
-    grid = (at / size.clamp(min=1) * 2 - 1).reshape(-1, height, width, 2)
+    # Corners at the outer edges: what PyTorch computes itself. For the others it would ask cuDNN,
+    # which wants a copy of the whole frame for each person.
+    size = torch.tensor([columns, rows], device=device, dtype=torch.float32)
+    grid = ((at * 2 + 1) / size - 1).reshape(-1, height, width, 2)
     planes = image_HW3.permute(2, 0, 1)[None].float().expand(len(maps), -1, -1, -1)
-    crops = F.grid_sample(planes, grid, mode="bilinear", align_corners=True)
+    crops = F.grid_sample(planes, grid, mode="bilinear", align_corners=False)
     return crops.add_(0.5).clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

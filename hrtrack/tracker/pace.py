@@ -10,8 +10,8 @@ import numpy as np
 from .state import Live
 
 NOMINAL_COST = 2.0
-"""The detector's cost in pose crops where it is not measured: 13 ms against 6-9 ms
-(BENCHMARKS.md). A clock would make a file's results differ from run to run."""
+"""The detector's cost in pose crops where it is not measured, about that of YOLOX-nano. A clock
+would make a file's results differ from run to run."""
 SHARE = 0.5
 """In the long run the detector may cost this share of the rest of the work."""
 MOVED = 0.5

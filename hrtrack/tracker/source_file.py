@@ -24,6 +24,7 @@ LOG = logging.getLogger(__name__)
 QUEUED = 4
 READ_RETRIES = 16
 """Read errors in a row after which the rest of a damaged file is given up."""
+NO_CUDA_DECODER = "FFmpeg has no CUDA decoder for it; use --decode cpu"
 LONGEST_GAP = 3600
 """Seconds; a timestamp further ahead than this is damage, not a pause."""
 
@@ -223,6 +224,9 @@ class FileSource(Source):
         return SourceError(f"{self.name} holds no frame that can be decoded{where}")
 
 
+NO_CUDA_DECODER = "FFmpeg has no CUDA decoder for it; use --decode cpu"
+
+
 def open_file(
     source: str,
     *,
@@ -251,7 +255,7 @@ def open_file(
             hwaccel=accelerator,
         )
     except RuntimeError:
-        raise SourceError(f"{name}: FFmpeg has no CUDA decoder for it; use --decode cpu") from None
+        raise SourceError(f"{name}: {NO_CUDA_DECODER}") from None
     except (av.error.FFmpegError, OSError) as error:
         raise unreadable(name, error) from None
     try:
@@ -287,6 +291,11 @@ def from_container(
     """A source over a container that is open already."""
     stream = video_stream(container, name)
     stream.thread_type = "AUTO"
+    if decode == "cuda":
+        if not stream.codec_context.is_hwaccel:  # PyAV asks it of any stream, cover art included
+            raise SourceError(f"{name}: {NO_CUDA_DECODER}")
+        # Every thread wants a surface of its own, and NVDEC has 32; it gains nothing by them.
+        stream.codec_context.thread_count = 1
     return FileSource(
         name,
         "file",

@@ -94,5 +94,8 @@ class Ema:
         torch._foreach_lerp_(
             [self.state[name] for name in floats], [now[name] for name in floats], 1 - decay
         )
-        for name in now.keys() - set(floats):
-            self.state[name].copy_(now[name])
+        counts = sorted(now.keys() - set(floats))
+        if counts:
+            torch._foreach_copy_(
+                [self.state[name] for name in counts], [now[name] for name in counts]
+            )

@@ -6,12 +6,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed, nn
 
 from ..errors import BackendError
 from .memory import keep_freed_memory
+
+PATIENCE = timedelta(hours=2)
+"""The others wait for so long while the first process validates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ def team(device: str = "auto") -> Iterator[Team]:
     if world == 1:
         yield Team(0, 1, chosen)
         return
-    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield Team(rank, world, chosen)
     finally:

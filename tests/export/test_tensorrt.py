@@ -54,7 +54,20 @@ def test_rtx_builds_an_engine_without_a_gpu(tmp_path: Path, network: HRNet) -> N
     )
     assert len(plan) > 100_000
     assert phases
-    assert (tmp_path / "timing.bin").is_file()
+    assert not (tmp_path / "timing.bin").exists()  # RTX measures nothing before it meets a GPU
+
+
+def test_rtx_builds_for_turing_apart(network: HRNet) -> None:
+    rtx()
+    model = to_onnx(network, INFO, half=True).SerializeToString()
+    usual, turing = (
+        tensorrt.build_plan(
+            model, INFO.input_hw, "tensorrt-rtx", tensorrt.BuildOptions(turing=turing)
+        )
+        for turing in (False, True)
+    )
+    assert len(turing) > 100_000
+    assert turing != usual
 
 
 @pytest.mark.slow
@@ -105,6 +118,24 @@ def test_every_name_exists_in_rtx() -> None:
     ]  # fmt: skip
     members = set().union(*map(dir, classes))
     assert used_members() <= members
+
+
+def test_every_name_of_the_contexts_exists_in_rtx() -> None:
+    module = rtx()
+    text = (ROOT / "tracker/infer/contexts.py").read_text()
+    for name in re.findall(r"\btrt\.([A-Za-z_][\w.]*[\w])", text):
+        found = module
+        for part in name.split("."):
+            found = getattr(found, part)
+    for pattern, kind in (
+        (r"\b_?engine\.([a-z]\w+)", module.ICudaEngine),
+        (r"\bcontext\.([a-z]\w+)", module.IExecutionContext),
+        (r"\bruntime_config\.([a-z]\w+)", module.IRuntimeConfig),
+        (r"\b_compiled\.([a-z]\w+)", module.IRuntimeCache),
+    ):
+        names = set(re.findall(pattern, text))
+        assert names
+        assert names <= set(dir(kind))
 
 
 def test_every_name_occurs_in_full_tensorrt() -> None:

@@ -98,7 +98,7 @@ def choose_backend(path: Path, device: str | None) -> tuple[Backend, str]:
         return "openvino", "the installed PyTorch cannot use this GPU"
     from .tensorrt import usable_package
 
-    package = usable_package()
+    package = usable_package(device)
     if package is not None:
         return package, f"a GPU and {package} are here"
     return "torch", "a GPU is here but TensorRT is not installed"

@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from ...errors import BackendError
 from ...models.decode import STRIDE
+from ...models.engine import NO_GPU
 from .batches import plan
 
 WARM_UP = 2
+RECORDING = threading.Lock()
+"""Beginning to record waits for the whole device, which would break another thread's recording."""
 Run = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 """Runs up to ``size`` crops; the results may lie in memory that the next call reuses."""
 Replay = Callable[[], None]
+
+
+def cuda_device(name: str | None) -> torch.device:
+    """The GPU that ``cuda`` (or None) or ``cuda:N`` means, with its number.
+
+    Raises:
+        BackendError: it is no GPU, or there is none of that number.
+    """
+    try:
+        chosen = torch.device((name or "cuda").lower())
+    except RuntimeError:
+        raise BackendError(f"torch has no device '{name}'; try cpu, cuda or cuda:1") from None
+    if chosen.type != "cuda":
+        raise BackendError(f"'{name}' is no NVIDIA GPU; give cuda or cuda:1")
+    if not torch.cuda.is_available():
+        raise BackendError(NO_GPU)
+    index = torch.cuda.current_device() if chosen.index is None else chosen.index
+    if index >= torch.cuda.device_count():
+        raise BackendError(f"there is no '{name}'; {torch.cuda.device_count()} GPUs are here")
+    return torch.device("cuda", index)
 
 
 def in_device_batches(
@@ -57,6 +82,7 @@ def record(step: Callable[[torch.cuda.Stream], object], device: torch.device) ->
     stream.synchronize()
     # Other threads of the loop may allocate while this one records.
     with (
+        RECORDING,
         torch.inference_mode(),
         torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
     ):

@@ -18,7 +18,8 @@ from ...models.agreement import TOLERANCES, compare, drawn_crops
 from ...models.engine import BatchRange, Identity, Package
 from ...models.zoo import cache_folder
 from .batches import Arrays
-from .cuda import in_device_batches, record
+from .contexts import Contexts
+from .cuda import cuda_device, in_device_batches, record
 
 if TYPE_CHECKING:
     from . import EngineBuilder, Precision
@@ -27,9 +28,12 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64)
 INPUT, OUTPUTS = "crops", ("keypoints", "heatmaps")
 
 
-def usable_package() -> Package | None:
-    """The TensorRT package that is installed here, the full one first."""
+def usable_package(device: str | None = None) -> Package | None:
+    """The TensorRT package that is installed and knows this GPU, the full one first."""
+    capability = engines.this_gpu(cuda_device(device).index)[1]
     for package in engines.MODULES:
+        if package == "tensorrt-rtx" and capability.startswith(engines.UNKNOWN_TO_RTX):
+            continue
         try:
             engines.load_package(package)
         except BackendError:
@@ -54,13 +58,13 @@ def open_engine(
             nobody to build one.
     """
     trt = engines.load_package(package)
-    index = torch.device(device or "cuda").index or 0
-    gpu, capability = engines.this_gpu(index)
+    place = cuda_device(device)
+    gpu, capability = engines.this_gpu(place.index)
     wanted = Identity(
         package=package,
         version=trt.__version__,
         gpu=gpu if package == "tensorrt" else None,
-        capability=capability if package == "tensorrt" else None,
+        capability=engines.bound_to(package, capability),
         precision=_precision(precision),
         batches=BatchRange(),
         weights="",
@@ -69,19 +73,20 @@ def open_engine(
     if path.suffix == ".engine":
         found = engines.read_identity(path)
         engines.require_fit(found, wanted, path)
-        return _checked(EngineNetwork(trt, path, found, index, batches, why), path)
+        return _checked(EngineNetwork(trt, path, found, place, batches, why), path)
     wanted = replace(wanted, weights=engines.weights_hash(path))
     engine = engines.cached_path(cache_folder(), wanted)
     if not engine.is_file():
         if build_engine is None:
             raise BackendError(
-                f"no {package} engine of {path.name} for this GPU yet; build it: "
-                f"hrtrack export {path} --to {package}"
+                f"no {package} engine of {path.name} for this GPU yet; make one with "
+                f"hrtrack export {path} --to {package} and give the .engine file as the model"
             )
-        build_engine(path, engine, wanted)
+        with torch.cuda.device(place):
+            build_engine(path, engine, wanted)
     found = engines.read_identity(engine)
     engines.require_fit(found, wanted, engine)
-    return _checked(EngineNetwork(trt, engine, found, index, batches, why), engine)
+    return _checked(EngineNetwork(trt, engine, found, place, batches, why), engine)
 
 
 def _checked(network: EngineNetwork, path: Path) -> EngineNetwork:
@@ -119,7 +124,7 @@ class EngineNetwork:
         trt: Any,
         path: Path,
         identity: Identity,
-        device: int,
+        device: torch.device,
         batches: tuple[int, ...] | None,
         why: str,
     ) -> None:
@@ -128,8 +133,7 @@ class EngineNetwork:
         if said is None:
             raise BackendError(f"{path}: nothing beside it says what it predicts; rebuild it")
         self.info, self.skeleton, self.input_hw = said, said.skeleton, said.input_hw
-        self.device = torch.device("cuda", device)
-        self._trt, self._why, self._name = trt, why, path.stem
+        self.device, self._why, self._name = device, why, path.stem
         with torch.cuda.device(self.device):
             self._logger = trt.Logger(trt.Logger.ERROR)
             self._runtime = trt.Runtime(self._logger)
@@ -140,6 +144,9 @@ class EngineNetwork:
                 f"{path} cannot be loaded here; rebuild it: "
                 f"{engines.rebuild_command(identity, identity.package)}"
             )
+        with torch.cuda.device(self.device):
+            kernels = path.with_suffix(".kernels")
+            self._contexts: Contexts | None = Contexts(trt, self._engine, self.device, kernels)
         span = identity.batches
         sizes = {size for size in batches or BATCHES if span.least <= size <= span.most}
         self._sizes = tuple(sorted(sizes | {span.most}))
@@ -156,7 +163,10 @@ class EngineNetwork:
     def _replay(self, crops: Tensor, size: int) -> tuple[Tensor, Tensor]:
         if size not in self._captured:
             shape = (size, *self.input_hw, 3)
-            self._captured[size] = CapturedEngine(self._trt, self._engine, shape, self.device)
+            assert self._contexts is not None
+            with torch.cuda.device(self.device):
+                self._captured[size] = CapturedEngine(self._contexts.make(), shape, self.device)
+                self._contexts.keep()
         return self._captured[size](crops)
 
     def __call__(self, crops_NHW3: NDArray[np.uint8], *, heatmaps: bool = False) -> Arrays:
@@ -178,14 +188,14 @@ class EngineNetwork:
     def close(self) -> None:
         """Frees engine, contexts and buffers; safe to call twice."""
         self._captured.clear()
-        self._engine = None
+        self._contexts = self._engine = None
 
 
 class CapturedEngine:
     """One batch size of an engine, recorded as a CUDA graph and replayed from then on."""
 
-    def __init__(self, trt: Any, engine: Any, shape: tuple[int, ...], device: torch.device) -> None:
-        self._context = engine.create_execution_context()
+    def __init__(self, context: Any, shape: tuple[int, ...], device: torch.device) -> None:
+        self._context = context
         self._crops = torch.zeros(shape, dtype=torch.uint8, device=device)
         self._context.set_input_shape(INPUT, shape)
         missing = self._context.infer_shapes()

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from ...errors import BackendError
 from ...models.checkpoints import load_hrnet
+from ...models.fold import fold_norms
 from ...models.graph import PoseGraph
 from .batches import Arrays
-from .cuda import in_device_batches, record
+from .cuda import cuda_device, in_device_batches, record
 
 if TYPE_CHECKING:
     from . import Precision
@@ -50,6 +51,8 @@ class TorchNetwork:
         if threads is not None and not cuda:
             torch.set_num_threads(threads)
         network, self.info = load_hrnet(path)
+        if cuda:  # each norm would be a launch and a pass over memory of its own
+            fold_norms(network)
         self.input_hw, self.skeleton = self.info.input_hw, self.info.skeleton
         self._name, self._precision, self._why = path.stem, precision, why
         graph = PoseGraph(network, self.info, half=precision == "fp16")
@@ -125,16 +128,6 @@ class Captured:
 def _device(device: str | None) -> torch.device:
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device.lower())
-    except RuntimeError:
-        raise BackendError(f"torch has no device '{device}'; try cpu, cuda or cuda:1") from None
-    if chosen.type not in ("cpu", "cuda"):
-        raise BackendError(f"the torch back end runs on cpu or cuda, not on '{device}'")
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise BackendError(
-            "no CUDA device that this PyTorch can use; install its CUDA build or use --device cpu"
-        )
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise BackendError(f"there is no '{device}'; {torch.cuda.device_count()} GPUs are here")
-    return chosen
+    if device.lower() == "cpu":
+        return torch.device("cpu")
+    return cuda_device(device)
