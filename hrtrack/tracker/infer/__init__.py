@@ -101,7 +101,7 @@ def choose_backend(path: Path, device: str | None) -> tuple[Backend, str]:
     package = usable_package(device)
     if package is not None:
         return package, f"a GPU and {package} are here"
-    return "torch", "a GPU is here but TensorRT is not installed"
+    return "torch", "a GPU is here but no TensorRT that knows it"
 
 
 def nvidia_driver_present() -> bool:

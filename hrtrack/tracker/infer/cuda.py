@@ -32,7 +32,7 @@ def cuda_device(name: str | None) -> torch.device:
     except RuntimeError:
         raise BackendError(f"torch has no device '{name}'; try cpu, cuda or cuda:1") from None
     if chosen.type != "cuda":
-        raise BackendError(f"'{name}' is no NVIDIA GPU; give cuda or cuda:1")
+        raise BackendError(f"'{name}' is no NVIDIA GPU; give cuda or cuda:1, for torch also cpu")
     if not torch.cuda.is_available():
         raise BackendError(NO_GPU)
     index = torch.cuda.current_device() if chosen.index is None else chosen.index

@@ -139,12 +139,11 @@ class EngineNetwork:
             self._runtime = trt.Runtime(self._logger)
             self._runtime.engine_host_code_allowed = identity.portable
             self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
-        if self._engine is None:
-            raise BackendError(
-                f"{path} cannot be loaded here; rebuild it: "
-                f"{engines.rebuild_command(identity, identity.package)}"
-            )
-        with torch.cuda.device(self.device):
+            if self._engine is None:
+                raise BackendError(
+                    f"{path} cannot be loaded here; rebuild it: "
+                    f"{engines.rebuild_command(identity, identity.package)}"
+                )
             kernels = path.with_suffix(".kernels")
             self._contexts: Contexts | None = Contexts(trt, self._engine, self.device, kernels)
         span = identity.batches

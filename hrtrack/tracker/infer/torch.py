@@ -128,6 +128,6 @@ class Captured:
 def _device(device: str | None) -> torch.device:
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.lower() == "cpu":
+    if device.lower() in ("cpu", "cpu:0"):
         return torch.device("cpu")
     return cuda_device(device)
