@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,8 @@ from ..geometry import iou as overlaps
 
 FILL = 114
 """Grey of the bars; YOLOX's value, and the mean that our own detector subtracts."""
+CELL = 32
+"""Our own detector's coarsest stride: the sides of its input are multiples."""
 OWN_NMS_IOU, OWN_VOTE_IOU = 0.55, 0.6
 """For our own detector: measured best on the validation photos."""
 
@@ -17,6 +21,23 @@ def fitted_hw(image_hw: tuple[int, int], input_hw: tuple[int, int]) -> tuple[int
     """Height and width of a picture scaled, aspect kept, into an input."""
     ratio = min(input_hw[0] / image_hw[0], input_hw[1] / image_hw[1])
     return max(1, round(image_hw[0] * ratio)), max(1, round(image_hw[1] * ratio))
+
+
+@lru_cache
+def input_for(image_hw: tuple[int, int], input_hw: tuple[int, int]) -> tuple[int, int]:
+    """Height and width, multiples of 32, of the input that shows a picture largest.
+
+    Of no more pixels than ``input_hw``, so no dearer; of equals the one with the fewest pixels,
+    that is with the narrowest bars.
+    """
+    most = input_hw[0] * input_hw[1]
+    sizes = [
+        (height, width)
+        for height in range(CELL, most // CELL + 1, CELL)
+        for width in range(CELL, most // height + 1, CELL)
+    ]
+    shown = {hw: min(hw[0] / image_hw[0], hw[1] / image_hw[1]) for hw in sizes}
+    return max(sizes, key=lambda hw: (shown[hw], -hw[0] * hw[1]))
 
 
 def fill_input(

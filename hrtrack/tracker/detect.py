@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import ModelError
 from ..models import eightbit
 from ..models.info import read_onnx_metadata
-from ..models.letterbox import FILL, fill_input, fitted_hw, nms, vote
+from ..models.letterbox import FILL, fill_input, fitted_hw, input_for, nms, vote
 from ..models.runtime import openvino_core
 from ..models.zoo import resolve
 from .detect_formats import Format, Port, recognise
@@ -78,7 +78,7 @@ class OpenVinoDetector:
         self, image_rgb: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         height, width = image_rgb.shape[:2]
-        runner = self._runner(portrait=height > width)
+        runner = self._runner((height, width))
         scale = runner.load(image_rgb)
         boxes, scores = self._format.decode(runner.infer(width, height), runner.input_hw)
         form = self._format
@@ -99,11 +99,12 @@ class OpenVinoDetector:
     def _is_ours(self) -> bool:
         return self._format.kind == "hrtrack"
 
-    def _runner(self, portrait: bool) -> _Runner:
-        height, width = self._format.input_hw
-        # Our own graph is cheap to turn: an upright phone video would use a third of a wide one.
-        turned = self._is_ours() and portrait != (height > width)
-        hw = (width, height) if turned and height != width else (height, width)
+    def _runner(self, image_hw: tuple[int, int]) -> _Runner:
+        # Our own graph takes every size: a 4:3 webcam would use three quarters of a wide one, an
+        # upright phone video a third.
+        hw = self._format.input_hw
+        if self._is_ours():
+            hw = input_for(image_hw, hw)
         if hw not in self._runners:
             model = self._model.clone()
             if hw != self._format.input_hw:
@@ -254,16 +255,20 @@ def _take_pictures(model: Any, form: Format, hw: tuple[int, int]) -> Any:
 
 
 def _reshape_own(model: Any, hw: tuple[int, int]) -> None:
-    """Turns hrtrack's graph to another input size: new cell centres, then new shapes."""
+    """Gives hrtrack's graph another input size: new shapes, and the cell centres of them."""
     from openvino import opset13, utils
 
     from .detect_formats import yolox_grid
 
     cells, strides = yolox_grid(hw)
-    centres = opset13.constant(np.tile((cells + 0.5) * strides, 2))
     old = next(op for op in model.get_ops() if op.get_friendly_name() == "centres")
-    utils.replace_node(old, centres)
+    # One row goes with any number of cells while the shapes change.
+    between = opset13.constant(np.zeros((1, 4), np.float32))
+    utils.replace_node(old, between)
     model.reshape([1, *hw, 3])
+    centres = opset13.constant(np.tile((cells + 0.5) * strides, 2))
+    utils.replace_node(between, centres)
+    model.validate_nodes_and_infer_types()
 
 
 def _options(core: Any, threads: int | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ..models.detector import (
     onnx_input_hw,
 )
 from ..models.info import read_onnx_metadata
-from ..models.letterbox import FILL, OWN_NMS_IOU, OWN_VOTE_IOU, fitted_hw
+from ..models.letterbox import FILL, OWN_NMS_IOU, OWN_VOTE_IOU, fitted_hw, input_for
 from .detect import MOST, distinct
 from .infer.cuda import Replay, record
 from .upload import Upload
@@ -57,7 +57,7 @@ class TorchDetector:
     def on_device(self, image_HW3: Tensor) -> Found:
         """The same for a frame that lies on the device."""
         height, width = image_HW3.shape[:2]
-        runner = self._runner(portrait=height > width)
+        runner = self._runner((height, width))
         scale = runner.load(image_HW3)
         rows = runner.run().cpu().numpy()
         boxes, scores = distinct(rows[:, :4], rows[:, 4], self.min_score, OWN_NMS_IOU, OWN_VOTE_IOU)
@@ -75,9 +75,8 @@ class TorchDetector:
         """Frees the captured graphs; safe to call twice."""
         self._runners.clear()
 
-    def _runner(self, portrait: bool) -> _Runner:
-        height, width = self.input_hw
-        hw = (width, height) if portrait != (height > width) else (height, width)
+    def _runner(self, image_hw: tuple[int, int]) -> _Runner:
+        hw = input_for(image_hw, self.input_hw)
         if hw not in self._runners:
             self._runners[hw] = _Runner(self._detector, hw, self.upload.device)
         return self._runners[hw]

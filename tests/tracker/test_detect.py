@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hrtrack.errors import ModelError
-from hrtrack.models.letterbox import nms, vote
+from hrtrack.models.letterbox import fitted_hw, input_for, nms, vote
 from hrtrack.tracker.detect import OpenVinoDetector, open_detector
 from hrtrack.tracker.detect_formats import EXPECTED, Port, recognise
 
@@ -154,6 +154,27 @@ def test_open_sides_get_a_default() -> None:
         Port(frozenset({"labels"}), (1, -1), "i64"),
     ]
     assert recognise([image], outputs, False, "x").input_hw == (640, 640)
+
+
+@pytest.mark.parametrize(
+    ("image_hw", "input_hw"),
+    [
+        ((720, 1280), (288, 512)),  # the file's own
+        ((1920, 1080), (512, 288)),
+        ((480, 640), (320, 448)),
+        ((500, 500), (384, 384)),
+        ((300, 3000), (128, 1152)),
+        ((1, 1), (384, 384)),
+    ],
+)
+def test_our_input_follows_the_picture(
+    image_hw: tuple[int, int], input_hw: tuple[int, int]
+) -> None:
+    assert input_for(image_hw, (288, 512)) == input_hw
+    assert input_hw[0] % 32 == input_hw[1] % 32 == 0
+    assert input_hw[0] * input_hw[1] <= 288 * 512
+    for other in ((288, 512), (512, 288), (384, 384)):
+        assert max(fitted_hw(image_hw, input_hw)) >= max(fitted_hw(image_hw, other))
 
 
 def test_nms_against_every_pair() -> None:
