@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import SinkError, write_error
@@ -34,6 +37,23 @@ def require_file(path: Path) -> None:
     except OSError as error:
         raise write_error(path, error) from None
     make_folder(path.parent)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A name beside ``path`` to write under; the file gets its own when the block is done.
+
+    A block that fails leaves the file of before, if there was one, and nothing beside it.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        yield part
+        with part.open("r+b") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def require_picture(path: Path) -> None:

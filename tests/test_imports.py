@@ -14,7 +14,7 @@ import hrtrack
 HEAVY = ("torch", "openvino", "tensorrt", "tensorrt_rtx", "cv2", "scipy", "matplotlib", "av")
 PACKAGE = Path(hrtrack.__file__).parent
 MAY_IMPORT = {
-    "models": {"errors", "skeleton", "poses", "geometry", "models"},
+    "models": {"errors", "skeleton", "poses", "geometry", "writable", "models"},
     "configs": {"errors", "skeleton", "configs"},
     "export": {
         "errors",
@@ -26,7 +26,16 @@ MAY_IMPORT = {
         "configs",
         "export",
     },
-    "tracker": {"errors", "skeleton", "poses", "geometry", "models", "configs", "tracker"},
+    "tracker": {
+        "errors",
+        "skeleton",
+        "poses",
+        "geometry",
+        "writable",
+        "models",
+        "configs",
+        "tracker",
+    },
     "train": {"errors", "skeleton", "poses", "geometry", "writable", "models", "configs", "train"},
 }
 

@@ -17,6 +17,7 @@ from ..models.detector import SCALE_SUFFIX
 from ..models.graph import PoseGraph
 from ..models.hrnet import HRNet
 from ..models.info import PoseInfo
+from ..writable import whole
 
 if TYPE_CHECKING:
     import onnx
@@ -108,11 +109,10 @@ def save_onnx(model: onnx.ModelProto, path: str | Path) -> None:
 
     onnx.checker.check_model(model)
     path = Path(path)
-    part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(model.SerializeToString())
-        part.replace(path)
+        with whole(path) as part:
+            part.write_bytes(model.SerializeToString())
     except OSError as error:
         raise ModelError(f"cannot write {path}: {error.strerror}") from None
 

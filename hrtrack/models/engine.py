@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from .. import __version__
 from ..errors import BackendError, ModelError
+from ..writable import whole
 
 Package = Literal["tensorrt", "tensorrt-rtx"]
 EnginePrecision = Literal["fp16", "fp32", "int8"]
@@ -111,9 +112,8 @@ def write_engine(plan: bytes, identity: Identity, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_identity(identity, path)
-        part = path.with_name(path.name + ".part")
-        part.write_bytes(plan)
-        part.replace(path)
+        with whole(path) as part:
+            part.write_bytes(plan)
     except OSError as error:
         raise ModelError(f"cannot write {path}: {error.strerror}") from None
 

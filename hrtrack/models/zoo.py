@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import ModelError
+from ..writable import whole
 
 Task = Literal["pose", "detector", "action"]
 CHUNK = 1 << 18
@@ -249,9 +250,8 @@ def _unpack(archive: Path, final: Path) -> Path:
             models = [name for name in files.namelist() if name.endswith(".onnx")]
             if len(models) != 1:
                 raise ModelError(f"{archive} holds {len(models)} ONNX files, expected one")
-            part = final.with_suffix(".part")
-            part.write_bytes(files.read(models[0]))
-            os.replace(part, final)
+            with whole(final) as part:
+                part.write_bytes(files.read(models[0]))
     except zipfile.BadZipFile:
         archive.unlink()
         raise ModelError(f"{archive} is not a zip file; it was deleted") from None

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..geometry import crop_boxes
+from ..writable import whole
 from .data.people import People
 from .resident import ROOM, Kept, keep
 
@@ -125,9 +126,8 @@ def _save(pictures: Sequence[bytes], labels: Labels, path: Path) -> None:
     columns = {f.name: getattr(labels, f.name) for f in fields(labels)}
     ends = np.cumsum([len(picture) for picture in pictures])
     flat = np.frombuffer(b"".join(pictures), np.uint8)
-    part = path.with_suffix(".part.npz")
-    np.savez(part, pictures=flat, ends=ends, **columns)
-    part.replace(path)
+    with whole(path) as part, part.open("wb") as file:
+        np.savez(file, pictures=flat, ends=ends, **columns)
 
 
 def read_packs(paths: Sequence[Path], device: torch.device) -> tuple[Kept, Labels]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from ..models.checkpoints import HEAD, load_hrnet, save_weights
 from ..models.hrnet import HRNet
 from ..models.info import PoseInfo
 from ..models.ranges import pose_ranges
+from ..writable import whole
 from .optim import State
 
 LOG = logging.getLogger(__name__)
@@ -51,9 +51,8 @@ class RunState:
 
 def save_state(state: RunState, folder: Path) -> None:
     """Replaces the state in ``folder``."""
-    part = folder / f"{STATE}.part"
-    torch.save({name: getattr(state, name) for name in RunState.__slots__}, part)
-    _replace(part, folder / STATE)
+    with whole(folder / STATE) as part:
+        torch.save({name: getattr(state, name) for name in RunState.__slots__}, part)
 
 
 def load_state(folder: Path, config: dict[str, Any], joints: Sequence[str]) -> RunState:
@@ -121,9 +120,8 @@ def save_average(network: HRNet, average: State, described: PoseInfo, path: Path
     """Writes averaged weights as safetensors; ``network`` is left as it was."""
     twin = HRNet(network.config)
     twin.load_state_dict(average)
-    part = path.with_name(path.name + ".part")
-    save_weights(twin, described, part)
-    _replace(part, path)
+    with whole(path) as part:
+        save_weights(twin, described, part)
 
 
 def add_ranges(path: Path, crops: NDArray[np.uint8], device: torch.device) -> None:
@@ -133,12 +131,5 @@ def add_ranges(path: Path, crops: NDArray[np.uint8], device: torch.device) -> No
     """
     network, described = load_hrnet(path)
     ranges = pose_ranges(network.to(device), described, crops)
-    part = path.with_name(path.name + ".part")
-    save_weights(network.cpu(), described, part, ranges=ranges)
-    _replace(part, path)
-
-
-def _replace(part: Path, final: Path) -> None:
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(final)
+    with whole(path) as part:
+        save_weights(network.cpu(), described, part, ranges=ranges)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ...errors import BackendError
+from ...writable import whole
 
 LOG = logging.getLogger(__name__)
 
@@ -60,9 +61,8 @@ class Contexts:
         """Writes the kernels that TensorRT-RTX has finished so far, where that is possible."""
         if self._compiled is None:
             return
-        part = self._kernels.with_name(self._kernels.name + ".part")
         try:
-            part.write_bytes(bytes(self._compiled.serialize()))
-            part.replace(self._kernels)
+            with whole(self._kernels) as part:
+                part.write_bytes(bytes(self._compiled.serialize()))
         except OSError as error:  # costs time at the next start, nothing else
             LOG.debug("cannot write %s: %s", self._kernels, error.strerror)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import csv
 import math
-import os
 import pickle
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -30,7 +29,7 @@ from ...models.detector import (
     config_text,
     load_detector,
 )
-from ...writable import make_folder
+from ...writable import make_folder, whole
 from ..memory import keep_freed_memory
 from ..optim import optimizer_of
 from ..parallel import choose_device
@@ -56,20 +55,17 @@ class _State:
     seconds: float = 0.0
 
     def save(self, path: Path) -> None:
-        part = path.with_name(path.name + ".part")
-        torch.save(
-            {
-                "net": self.net.state_dict(),
-                "config": config_text(self.net.config),
-                "ema": self.mean.state_dict(),
-                "pupil": self.pupil.state_dict(),
-                "opt": self.optimizer.state_dict(),
-                "step": self.step,
-                "elapsed": self.seconds,
-            },
-            part,
-        )
-        os.replace(part, path)
+        state = {
+            "net": self.net.state_dict(),
+            "config": config_text(self.net.config),
+            "ema": self.mean.state_dict(),
+            "pupil": self.pupil.state_dict(),
+            "opt": self.optimizer.state_dict(),
+            "step": self.step,
+            "elapsed": self.seconds,
+        }
+        with whole(path) as part:
+            torch.save(state, part)
 
     def load(self, path: Path) -> None:
         try:

@@ -16,6 +16,7 @@ from rich.progress import track
 
 from ...configs.person_fast_schema import SetSection
 from ...errors import DataError
+from ...writable import whole
 from ..data.coco_file import read_coco_file
 
 PERSON, PADDING, IGNORE = 1, 0, -1
@@ -117,9 +118,8 @@ def build_store(sets: Sequence[SetSection], root: Path, folder: Path) -> None:
                 offset += rgb.size
     if not entries:
         raise DataError(f"no photo in {', '.join(part.annotations for part in sets)}")
-    part_file = folder / "index.json.part"
-    part_file.write_text(json.dumps(entries))
-    part_file.replace(folder / "index.json")
+    with whole(folder / "index.json") as index:
+        index.write_text(json.dumps(entries))
 
 
 def _boxes_by_photo(data: dict[str, Any]) -> dict[int, list[list[float]]]:
