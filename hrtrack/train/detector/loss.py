@@ -37,6 +37,13 @@ def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return iou, iou - (hull - union) / hull
 
 
+def _within(points_P2: Tensor, low_NG2: Tensor, high_NG2: Tensor) -> Tensor:
+    """Which points lie inside which boxes (N, G, P)."""
+    x, y = points_P2.unbind(-1)
+    (left, top), (right, bottom) = low_NG2[..., None].unbind(-2), high_NG2[..., None].unbind(-2)
+    return (x > left) & (x < right) & (y > top) & (y < bottom)
+
+
 @torch.no_grad()
 def assign(
     scores_NP: Tensor,
@@ -52,13 +59,17 @@ def assign(
     half = (people_NG4[..., 2:] - people_NG4[..., :2]) / 2
     # People narrower than a cell would hold no centre: their reach is at least one stride of 8.
     reach = half.clamp(min=float(strides_P.min()) * 0.75)
-    offset = (centres_P2[None, None] - middle[:, :, None]).abs()
-    candidate_NGP = (offset < reach[:, :, None]).all(-1) & valid_NG[..., None]
+    candidate_NGP = _within(centres_P2, middle - reach, middle + reach) & valid_NG[..., None]
 
-    iou_NGP, _ = giou(boxes_NP4[:, None], people_NG4[:, :, None])
-    iou_NGP = iou_NGP.clamp(min=0)
-    measure = scores_NP[:, None].pow(config.score_power) * iou_NGP.pow(config.iou_power)
-    measure = measure * candidate_NGP + 1e-12 * candidate_NGP
+    # Few cells are candidates, so only theirs are measured.
+    picture, person, cell = candidate_NGP.nonzero(as_tuple=True)
+    iou, _ = giou(boxes_NP4[picture, cell], people_NG4[picture, person])
+    iou = iou.clamp(min=0)
+    fit = scores_NP[picture, cell].pow(config.score_power) * iou.pow(config.iou_power)
+    iou_NGP = torch.zeros_like(candidate_NGP, dtype=iou.dtype)
+    iou_NGP[picture, person, cell] = iou
+    measure = torch.zeros_like(iou_NGP)
+    measure[picture, person, cell] = fit + 1e-12
 
     top = measure.topk(min(config.cells, measure.shape[-1]), dim=-1)
     chosen = torch.zeros_like(candidate_NGP).scatter_(-1, top.indices, top.values > 0)
@@ -105,10 +116,8 @@ def detector_loss(
     )
     foreground = owner >= 0
 
-    inside = (centres_P2[None, None] > boxes_NG4[:, :, None, :2]) & (
-        centres_P2[None, None] < boxes_NG4[:, :, None, 2:]
-    )
-    ignored = (inside.all(-1) & (kinds_NG == -1)[..., None]).any(1)
+    inside_NGP = _within(centres_P2, boxes_NG4[..., :2], boxes_NG4[..., 2:])
+    ignored = (inside_NGP & (kinds_NG == -1)[..., None]).any(1)
     counted = foreground | ~ignored
 
     total = target.sum().clamp(min=1.0)
