@@ -178,6 +178,18 @@ class FitSection(_Section):
         return self
 
 
+class TeacherSection(_Section):
+    """A finished network to learn from besides the labels, for networks with softmax maps.
+
+    ``model``: a pose network as `hrtrack.train.teacher.Teacher` takes it. ``features`` and
+    ``maps`` weigh the two losses against that of the labels.
+    """
+
+    model: str
+    features: float = Field(2.0, ge=0)
+    maps: float = Field(1.0, ge=0)
+
+
 class TrainConfig(_Section):
     """All of it."""
 
@@ -187,6 +199,7 @@ class TrainConfig(_Section):
     target: TargetSection = TargetSection()
     data: DataSection
     augment: AugmentSection = AugmentSection()
+    teacher: TeacherSection | None = None
     fit: FitSection = FitSection()
 
     @model_validator(mode="after")
@@ -194,6 +207,8 @@ class TrainConfig(_Section):
         softmax = self.model.heatmaps == "softmax"
         if softmax != (self.target.kind == "distribution"):
             raise ValueError("model.heatmaps=softmax and target.kind=distribution belong together")
+        if self.teacher is not None and (self.data.resident or not softmax):
+            raise ValueError("a teacher needs model.heatmaps=softmax and data.resident=false")
         return self
 
 

@@ -202,13 +202,17 @@ class HRNet(nn.Module):
         return nn.ModuleList([*(nn.Identity() for _ in range(branches - 1)), new])
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.final_layer(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer reads: (N, width, H/4, W/4)."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
         x = self.layer1(x)
         xs = self.stage2([step(x) for step in self.transition1])
         xs = self.stage3([*xs, self.transition2[2](xs[-1])])
-        xs = self.stage4([*xs, self.transition3[3](xs[-1])])
-        return self.final_layer(xs[0])
+        finest: Tensor = self.stage4([*xs, self.transition3[3](xs[-1])])[0]
+        return finest
 
 
 def initialise(network: HRNet, how: Literal["official", "he", "fixup"]) -> None:

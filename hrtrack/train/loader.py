@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ from ..skeleton import Skeleton
 from .augment import training_crop
 from .data.people import People
 from .plan import Draw
-from .workers import worker_context
+from .teacher import Teacher
+from .workers import begin_worker, worker_context
 
 if TYPE_CHECKING:
     from ..configs.schema import TrainConfig
@@ -28,6 +29,10 @@ BEYOND = 2**40
 UPPER_WORDS = (
     "nose", "eye", "ear", "head", "neck", "mouth", "thorax", "shoulder", "elbow", "wrist", "hand",
 )  # fmt: skip
+
+
+TENSORS = ("crops", "points", "weights", "gone", "features", "told")
+NOTHING = torch.empty(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +45,17 @@ class Batch:
     gone: Tensor  # (N, K) known not to be in the crop
     sigma: float
     unreadable: tuple[int, ...]  # rows whose photo could not be read; they weigh nothing
+    features: Tensor = NOTHING  # (N, C, h, w) of a teacher
+    told: Tensor = NOTHING  # (N, K, h, w) its heatmaps
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device, copied without waiting where that is possible."""
-        moved = {
-            name: getattr(self, name).to(device, non_blocking=True)
-            for name in ("crops", "points", "weights", "gone")
-        }
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in TENSORS}
         return replace(self, **moved)
 
     def pin_memory(self) -> Batch:
         """For the loader's pinning thread."""
-        names = ("crops", "points", "weights", "gone")
-        return replace(self, **{name: getattr(self, name).pin_memory() for name in names})
+        return replace(self, **{name: getattr(self, name).pin_memory() for name in TENSORS})
 
 
 Floats = NDArray[np.floating]
@@ -111,6 +114,23 @@ def collate(samples: list[tuple[Draw, Sample]]) -> Batch:
     )
 
 
+class Taught:
+    """`collate`, and then a look at the teacher, who is called in on the first batch."""
+
+    def __init__(self, path: Path, joints: int) -> None:
+        self.path, self.joints = path, joints
+        self._teacher: Teacher | None = None
+
+    def __call__(self, samples: list[tuple[Draw, Sample]]) -> Batch:
+        """A batch with what the teacher says of it."""
+        if self._teacher is None:
+            self._teacher = Teacher(self.path, self.joints)
+        batch = collate(samples)
+        lesson = self._teacher(batch.crops.numpy())
+        features, told = torch.from_numpy(lesson.features), torch.from_numpy(lesson.maps)
+        return replace(batch, features=features, told=told)
+
+
 def sample_crops(people: People, config: TrainConfig, count: int) -> NDArray[np.uint8]:
     """Training crops (count, H, W, 3) uint8 RGB that depend on the seed alone.
 
@@ -127,25 +147,20 @@ def sample_crops(people: People, config: TrainConfig, count: int) -> NDArray[np.
     return np.stack(crops) if crops else np.zeros((0, *size, 3), np.uint8)
 
 
-def _quiet_worker(_: int) -> None:
-    # One thread a worker: more would fight with the training for cores.
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
-
-
 def batches(
     people: People, config: TrainConfig, parts: Iterable[list[Draw]], *, pin: bool = False
 ) -> Iterator[Batch]:
     """Batches for the draws in ``parts``, loaded ahead by ``data.workers`` processes."""
-    workers = config.data.workers
+    workers, teacher = config.data.workers, config.teacher
+    joints = len(people.skeleton)
     return iter(
         DataLoader(
             Crops(people, config),
             batch_sampler=_Parts(parts),
-            collate_fn=collate,
+            collate_fn=collate if teacher is None else Taught(Path(teacher.model), joints),
             num_workers=workers,
             prefetch_factor=4 if workers else None,
-            worker_init_fn=_quiet_worker if workers else None,
+            worker_init_fn=begin_worker if workers else None,
             multiprocessing_context=worker_context() if workers else None,
             pin_memory=pin,
         )

@@ -44,6 +44,7 @@ from .state import (
     warn_of_changes,
 )
 from .step import batch_loss, require_sound
+from .teacher import pupil_of
 from .validate import validate
 
 LOG = logging.getLogger(__name__)
@@ -131,8 +132,10 @@ class _Run:
             people.skeleton, config.input.size, config.target.sigma,
             dataclasses.asdict(self.raw.config), _notes(config, init),
         )  # fmt: skip
-        self.network = members.wrap(self.raw, sync_norm=config.fit.sync_norm)
-        self.optimizer = make_optimizer(self.raw, config.fit)
+        self.pupil = pupil_of(self.raw, config)
+        learning = self.raw if self.pupil is None else self.pupil.to(members.device)
+        self.network = members.wrap(learning, sync_norm=config.fit.sync_norm)
+        self.optimizer = make_optimizer(learning, config.fit)
         mean, std = torch.tensor(PIXEL_MEAN), torch.tensor(PIXEL_STD)
         self.pixels = (1 / (255 * std)).to(members.device), (-mean / std).to(members.device)
         self.step = self.seen = self.unreadable = 0
@@ -142,6 +145,8 @@ class _Run:
         """Puts everything back to where ``state`` was saved."""
         self.raw.load_state_dict(state.network)
         self.optimizer.load_state_dict(state.optimizer)
+        if self.pupil is not None:
+            self.pupil.load_state_dict(state.pupil, strict=False)
         for name, value in state.average.items():
             self.ema.state[name].copy_(value)
         self.step, self.seen, self.unreadable = state.step, state.seen, state.unreadable
@@ -235,7 +240,7 @@ class _Run:
             people += len(batch.crops)
         totals = self.team.total(totals)
         # DDP averages gradients over processes; the loss is a mean over the whole batch.
-        gradients = [p.grad for p in self.raw.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         factor = self.team.world / totals[1].clamp(min=1e-6)
         torch._foreach_mul_(gradients, factor)
         norm = nn.utils.clip_grad_norm_(self.raw.parameters(), fit.clip or math.inf)
@@ -279,6 +284,7 @@ class _Run:
             best=self.best,
             unreadable=self.unreadable,
             joints=list(self.people.skeleton.joints),
+            pupil={} if self.pupil is None else self.pupil.own(),
         )
         save_state(state, self.folder)
 

@@ -19,9 +19,10 @@ State = dict[str, Tensor]
 
 def make_optimizer(network: nn.Module, fit: FitSection) -> torch.optim.Optimizer:
     """Adam, AdamW or Muon for a pose network."""
+    named = {name.removeprefix("network."): p for name, p in network.named_parameters()}
     return optimizer_of(
-        dict(network.named_parameters()), fit.optimizer, fit.lr, fit.weight_decay,
-        edges=("conv1.", "final_layer."), quick=fit.precision == "bf16",
+        named, fit.optimizer, fit.lr, fit.weight_decay,
+        edges=("conv1.", "final_layer.", "guess."), quick=fit.precision == "bf16",
     )  # fmt: skip
 
 

@@ -47,6 +47,7 @@ class RunState:
     best: float = -1.0
     unreadable: int = 0
     joints: list[str] = field(default_factory=list)
+    pupil: State = field(default_factory=dict)
 
 
 def save_state(state: RunState, folder: Path) -> None:
@@ -75,7 +76,8 @@ def load_state(folder: Path, config: dict[str, Any], joints: Sequence[str]) -> R
         raise ModelError(
             f"{path} cannot be resumed: it is damaged, or it is not the state of a training"
         ) from None
-    changed = [key for key in ("model", "target", "input") if state.config[key] != config[key]]
+    fixed = ("model", "target", "input", "teacher")
+    changed = [key for key in fixed if state.config.get(key) != config.get(key)]
     if changed:
         raise ModelError(f"{path} was made with other settings under '{changed[0]}'; {ELSEWHERE}")
     if len(head) != len(joints):

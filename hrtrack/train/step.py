@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,8 @@ def batch_loss(
     """The loss of a batch as a sum and its divisor.
 
     Args:
-        network: images to maps, in bfloat16 where the configuration says so.
+        network: images to maps, in bfloat16 where the configuration says so; a `Pupil` where it
+            names a teacher.
         batch: on the network's device.
         config: says which target and loss.
         pixels: scale and offset (3,) that turn pixels of 0-255 into the network's numbers.
@@ -49,10 +50,17 @@ def batch_loss(
     bf16 = config.fit.precision == "bf16"
     with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
         maps = network(images)
+    if config.teacher is not None:
+        maps, guess = maps
     height, width = (int(side) for side in maps.shape[2:])
     kind = config.target.kind
     targets, weights = heatmap_targets(
         batch.points, batch.weights, batch.gone, (height, width), batch.sigma, kind
     )
     measure = cross_entropy if kind == "distribution" else squared_error
-    return measure(maps, targets, weights)
+    total, divisor = measure(maps, targets, weights)
+    if config.teacher is not None:
+        pupil: Any = getattr(network, "module", network)
+        lesson = pupil.loss(maps, guess, batch.features, batch.told, config.teacher)
+        total = total + lesson * divisor
+    return total, divisor

@@ -19,6 +19,7 @@ from .parallel import team
 from .plan import Plan
 from .resident import Resident
 from .step import batch_loss, require_sound
+from .teacher import pupil_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,9 @@ def measure_throughput(
         require_sound(config, place)
         network = new_network(config, people.skeleton, None).to(place)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = make_optimizer(network, config.fit)
+        pupil = pupil_of(network, config)
+        learning = network if pupil is None else pupil.to(place)
+        optimizer = make_optimizer(learning, config.fit)
         mean, std = torch.tensor(PIXEL_MEAN).to(place), torch.tensor(PIXEL_STD).to(place)
         pixels = 1 / (255 * std), -mean / std
         resident = Resident.of(people, config, place) if config.data.resident else None
@@ -81,7 +84,7 @@ def measure_throughput(
 
         def learn(batch: Batch) -> None:
             optimizer.zero_grad(set_to_none=True)
-            total, divisor = batch_loss(network, batch.to(place), config, pixels)
+            total, divisor = batch_loss(learning, batch.to(place), config, pixels)
             (total / divisor.clamp(min=1e-6)).backward()
             optimizer.step()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import os
@@ -89,6 +90,36 @@ def test_killed_and_resumed_equals_uninterrupted(sticks: Path, tmp_path: Path) -
     assert all(torch.equal(whole[name], again[name]) for name in whole)
     steps = [int(row["step"]) for row in _rows(log)]
     assert steps == list(range(1, 11))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_end_with_a_killed_training(sticks: Path, tmp_path: Path) -> None:
+    mark = f"HRTRACK_TEST_MARK={tmp_path.name}-{os.getpid()}"
+    name, value = mark.split("=")
+    settings = ["fit.steps=100000", "fit.batch=4", "data.workers=2"]
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "run"), str(sticks), "fresh"]
+    killed = subprocess.Popen([*command, *settings], env={**ENVIRONMENT, name: value})
+
+    def marked() -> list[str]:
+        found = []
+        for place in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if mark.encode() in place.read_bytes():
+                    found.append(place.parent.name)
+        return found
+
+    deadline = time.monotonic() + 200
+    log = tmp_path / "run" / "train.csv"
+    while not (log.is_file() and len(log.read_text().splitlines()) > 1):
+        assert killed.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert len(marked()) >= 4  # training, process of origin and two workers
+    killed.send_signal(signal.SIGKILL)
+    killed.wait(timeout=60)
+    while marked():
+        assert time.monotonic() < deadline, marked()
+        time.sleep(0.1)
 
 
 @pytest.mark.slow

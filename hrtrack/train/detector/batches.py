@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...configs.person_fast_schema import DetectorTrainConfig
-from ..workers import worker_context
+from ..workers import begin_worker, worker_context
 from .canvas import Batch, draw_batch
 from .photos import PhotoStore
 from .teacher import Answer, Teacher
@@ -40,6 +39,7 @@ def batches(
         sampler=_From(first),
         num_workers=workers,
         prefetch_factor=PREFETCH if workers else None,
+        worker_init_fn=begin_worker if workers else None,
         multiprocessing_context=worker_context() if workers else None,
     )
 
@@ -67,7 +67,6 @@ class _Canvases(Dataset[tuple[Tensors, Tensors | None]]):
         self.teacher = None if config.teacher is None else Teacher(Path(config.teacher.model))
 
     def __getitem__(self, step: int) -> tuple[Tensors, Tensors | None]:
-        cv2.setNumThreads(1)
         fit = self.config.fit
         done = step / fit.steps if fit.steps is not None else self.done.value
         stage = [stage for stage in self.config.stages if stage.begin <= done][-1]
