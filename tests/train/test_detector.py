@@ -252,7 +252,7 @@ def test_foreign_weights_are_refused(tmp_path: Path) -> None:
 
 
 def test_configuration_errors_name_the_key(tmp_path: Path) -> None:
-    assert load_detector_config("person_fast").model.size == (224, 384)
+    assert load_detector_config("person_fast").model.size == (288, 512)
     with pytest.raises(ConfigError, match=r"unknown key 'fit.learning_rate'"):
         load_detector_config("person_fast", ["fit.learning_rate=1"])
     with pytest.raises(ConfigError, match="either minutes or steps"):
