@@ -21,7 +21,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hrtrack.configs.schema import load_config
-from hrtrack.errors import HrtrackError
+from hrtrack.errors import ConfigError, HrtrackError
 from hrtrack.models.info import PoseInfo
 from hrtrack.train.data.sets import open_people
 from hrtrack.train.network import network_config
@@ -48,6 +48,8 @@ def main() -> None:
 def pack(options: argparse.Namespace) -> None:
     """Writes everything."""
     config = load_config(options.config, options.overrides)
+    if config.teacher is not None:
+        raise ConfigError("gpu_train.py knows no teacher: leave it out with teacher=null")
     options.output.mkdir(parents=True, exist_ok=True)
     sets = {"train": list(config.data.train), "val": [config.data.val] if config.data.val else []}
     for name, chosen in sets.items():
