@@ -67,6 +67,13 @@ def test_packs_keep_people_and_their_limit(sticks: Path, tmp_path: Path) -> None
         read_packs([], CPU)
 
 
+def test_a_teacher_cannot_travel(tmp_path: Path) -> None:
+    words = [ROOT / "scripts/gpu_pack.py", "tiny", tmp_path, "teacher.model=net.onnx"]
+    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "gpu_train.py knows no teacher: leave it out with teacher=null\n"
+
+
 @pytest.mark.slow
 def test_from_packs_to_weights_without_most_packages(sticks: Path, tmp_path: Path) -> None:
     packs, out, bare = tmp_path / "packs", tmp_path / "out", tmp_path / "bare.py"
