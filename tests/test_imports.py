@@ -13,30 +13,13 @@ import hrtrack
 
 HEAVY = ("torch", "openvino", "tensorrt", "tensorrt_rtx", "cv2", "scipy", "matplotlib", "av")
 PACKAGE = Path(hrtrack.__file__).parent
+LEAVES = {"errors", "skeleton", "poses", "geometry", "writable"}
 MAY_IMPORT = {
-    "models": {"errors", "skeleton", "poses", "geometry", "writable", "models"},
+    "models": LEAVES | {"models"},
     "configs": {"errors", "skeleton", "configs"},
-    "export": {
-        "errors",
-        "skeleton",
-        "poses",
-        "geometry",
-        "writable",
-        "models",
-        "configs",
-        "export",
-    },
-    "tracker": {
-        "errors",
-        "skeleton",
-        "poses",
-        "geometry",
-        "writable",
-        "models",
-        "configs",
-        "tracker",
-    },
-    "train": {"errors", "skeleton", "poses", "geometry", "writable", "models", "configs", "train"},
+    "export": LEAVES | {"models", "configs", "export"},
+    "tracker": LEAVES | {"models", "configs", "tracker"},
+    "train": LEAVES | {"models", "configs", "train"},
 }
 
 

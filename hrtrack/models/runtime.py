@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BackendError
 
@@ -37,3 +37,8 @@ def _core() -> openvino.Core:
     except ImportError as error:
         raise BackendError(f"this needs OpenVINO ({error}): pip install openvino") from None
     return openvino.Core()
+
+
+def port_shape(port: Any) -> tuple[int, ...]:
+    """The sides of a graph's input or output; -1 for one that is left open."""
+    return tuple(side.get_length() if side.is_static else -1 for side in port.partial_shape)

@@ -12,7 +12,7 @@ from ..errors import ModelError
 from ..models import eightbit
 from ..models.info import read_onnx_metadata
 from ..models.letterbox import FILL, fill_input, fitted_hw, input_for, nms, vote
-from ..models.runtime import openvino_core
+from ..models.runtime import openvino_core, port_shape
 from ..models.zoo import resolve
 from .detect_formats import Format, Port, recognise
 
@@ -214,10 +214,7 @@ def _recognise(model: Any, source: str) -> Format:
         return [
             Port(
                 frozenset(node.get_names()),
-                tuple(
-                    dimension.get_length() if dimension.is_static else -1
-                    for dimension in node.partial_shape
-                ),
+                port_shape(node),
                 node.element_type.to_string(),
             )
             for node in nodes

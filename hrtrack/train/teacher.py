@@ -22,7 +22,7 @@ from ..errors import ModelError
 from ..models.hrnet import HRNet
 from ..models.letterbox import fill_input, fitted_hw
 from ..models.network import PIXEL_MEAN, PIXEL_STD
-from ..models.runtime import openvino_core
+from ..models.runtime import openvino_core, port_shape
 from .loss import cross_entropy
 from .targets import STRIDE
 
@@ -60,7 +60,7 @@ class Teacher:
             raise ModelError(f"teacher.model: no file {path}")
         try:
             model = core.read_model(path)
-            taken, given = (_shape(port) for port in (model.inputs[0], model.outputs[0]))
+            taken, given = (port_shape(port) for port in (model.inputs[0], model.outputs[0]))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise ModelError(f"teacher.model: {path} cannot be read: {reason}") from None
@@ -74,7 +74,7 @@ class Teacher:
         model.add_outputs([_last_features(model.outputs[0].get_node())])
         options = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
         self._request = core.compile_model(model, "CPU", options).create_infer_request()
-        self.channels = int(model.outputs[1].get_partial_shape()[1].get_length())
+        self.channels = port_shape(model.outputs[1])[1]
         self._hw = height, width
         self._grey = np.array(PIXEL_MEAN, np.float32) * 255
         self._spread = np.array(PIXEL_STD, np.float32) * 255
@@ -92,12 +92,9 @@ class Teacher:
         fill_input(crop, canvas, fitted_hw(shape, self._hw))
         picture = (canvas.astype(np.float32) - self._grey) / self._spread
         self._request.infer({0: picture.transpose(2, 0, 1)[None]})
-        found = []
-        for place in range(2):
-            told = self._request.get_output_tensor(place).data[0]
-            down, along = sampling(shape, self._hw)
-            found.append((down @ told @ along.T).astype(np.float16))
-        return found
+        down, along = sampling(shape, self._hw)
+        told = (self._request.get_output_tensor(place).data[0] for place in range(2))
+        return [(down @ seen @ along.T).astype(np.float16) for seen in told]
 
 
 @cache
@@ -192,10 +189,6 @@ def distributions(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
     mass = (heatmaps - FLOOR).clamp(min=0)
     shares = mass * (certainty / mass.sum(dim=(2, 3), keepdim=True).clamp(min=1e-6))
     return shares, (2 * certainty[:, :, 0, 0] - 1) ** 2
-
-
-def _shape(port: Any) -> tuple[int, ...]:
-    return tuple(side.get_length() if side.is_static else -1 for side in port.get_partial_shape())
 
 
 def _last_features(node: Any) -> Any:
