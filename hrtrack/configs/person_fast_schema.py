@@ -60,10 +60,14 @@ class DataSection(_Section):
 
 
 class CanvasSection(_Section):
-    """Canvases of one size; ``mosaic`` of them are of several photos, ``share`` is the odds."""
+    """Canvases of one size, drawn with the odds ``share``.
+
+    ``mosaic`` of them are of several photos, ``paste`` have people of other photos pasted in.
+    """
 
     size: Sides
     mosaic: float = Field(0.5, ge=0, le=1)
+    paste: float = Field(0.0, ge=0, le=1)
     share: float = Field(1.0, gt=0)
 
 

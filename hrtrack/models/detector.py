@@ -201,7 +201,9 @@ class DetectorGraph(nn.Module):
 def load_detector(path: Path, detector: PersonDetector | None = None) -> PersonDetector:
     """Fills a detector from a training checkpoint or from an ONNX file of ours.
 
-    Without ``detector`` one of the configuration that the file names is made.
+    Without ``detector`` one of the configuration that the file names is made. A ``detector`` with
+    more blocks at a stride than the file has computes what the file's did: its further blocks
+    begin as nothing but their shortcut.
 
     Raises:
         ModelError: the file cannot be read or does not fit; the message names the first
@@ -209,6 +211,8 @@ def load_detector(path: Path, detector: PersonDetector | None = None) -> PersonD
     """
     weights, config = _onnx_weights(path) if path.suffix == ".onnx" else _checkpoint_weights(path)
     detector = PersonDetector(config) if detector is None else detector
+    if config is not None:
+        weights = _further_blocks(detector, config.blocks) | weights
     wanted = detector.state_dict()
     wrong = [
         name
@@ -224,6 +228,17 @@ def load_detector(path: Path, detector: PersonDetector | None = None) -> PersonD
         {name: weights[name].to(old.dtype) if old.ndim else old for name, old in wanted.items()}
     )
     return detector
+
+
+def _further_blocks(detector: PersonDetector, blocks: tuple[int, ...]) -> dict[str, Tensor]:
+    """Parameters of the blocks beyond ``blocks``, whose residual branches give zero."""
+    weights: dict[str, Tensor] = {}
+    for i, (stage, count) in enumerate(zip(detector.stages, blocks, strict=True)):
+        for j, block in list(enumerate(stage))[1 + count :]:
+            names = {f"stages.{i}.{j}.{name}": v for name, v in block.state_dict().items()}
+            last = f"stages.{i}.{j}.expand.1.weight"
+            weights |= names | {last: torch.zeros_like(names[last])}
+    return weights
 
 
 def onnx_input_hw(path: Path) -> tuple[int, int]:

@@ -11,15 +11,18 @@ from numpy.typing import NDArray
 
 from ...configs.person_fast_schema import CanvasSection
 from ...models.letterbox import FILL
+from .paste import paste_people
 from .photos import IGNORE, Photo, PhotoStore
 
 Batch = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int8]]
 SMALLEST = 9.0
 """People lower than this many pixels on the canvas are ignored: the finest stride is 8."""
-SEEN_LEAST = 0.35
+SEEN_LEAST = 0.25
 """People of whom less than this share is on the canvas are ignored."""
 GRIDS, GRID_ODDS = ((2, 1), (2, 2), (3, 2), (4, 3)), (0.25, 0.35, 0.25, 0.15)
 TILE_LEAST = 64
+CLOSEST = 2.5
+"""A photo by itself is enlarged up to this much beyond filling the canvas: half bodies, faces."""
 BOXES_MOST = 40
 
 
@@ -100,16 +103,17 @@ def grid_lines(length: int, count: int, rng: np.random.Generator) -> list[int]:
 
 
 def draw_canvas(
-    store: PhotoStore, size: tuple[int, int], mosaic: float, rng: np.random.Generator
+    store: PhotoStore, section: CanvasSection, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int8]]:
     """One training canvas (H, W, 3) with boxes and kinds: a photo or a mosaic of 2 to 12.
 
-    Mosaics make people down to about ten pixels, as in street scenes.
+    Mosaics make people down to about ten pixels, as in street scenes; people pasted in make
+    groups.
     """
-    height, width = size
+    height, width = section.size
     canvas = np.full((height, width, 3), FILL, np.uint8)
     columns, rows = 1, 1
-    if rng.random() < mosaic:
+    if rng.random() < section.mosaic:
         columns, rows = GRIDS[rng.choice(len(GRIDS), p=GRID_ODDS)]
         columns, rows = min(columns, width // TILE_LEAST), min(rows, height // TILE_LEAST)
     xs, ys = grid_lines(width, columns, rng), grid_lines(height, rows, rng)
@@ -124,7 +128,7 @@ def draw_canvas(
             if single and rng.random() < 0.3:
                 zoom = fit  # as at inference
             else:
-                closest = cover * (1.8 if single else 1.4)
+                closest = cover * (CLOSEST if single else 1.4)
                 zoom = np.exp(rng.uniform(np.log(fit * 0.8), np.log(closest)))
             stretch = np.exp(rng.uniform(-0.1, 0.1))
             b, k = place(
@@ -138,7 +142,10 @@ def draw_canvas(
             )
             boxes.append(b)
             kinds.append(k)
-    return recolour(canvas, rng), np.concatenate(boxes), np.concatenate(kinds)
+    all_boxes, all_kinds = np.concatenate(boxes), np.concatenate(kinds)
+    if rng.random() < section.paste:
+        all_boxes, all_kinds = paste_people(canvas, all_boxes, all_kinds, store, rng)
+    return recolour(canvas, rng), all_boxes, all_kinds
 
 
 def draw_batch(
@@ -151,7 +158,7 @@ def draw_batch(
     images = np.empty((batch, *chosen.size, 3), np.uint8)
     drawn = []
     for i in range(batch):
-        images[i], boxes, kinds = draw_canvas(store, chosen.size, chosen.mosaic, rng)
+        images[i], boxes, kinds = draw_canvas(store, chosen, rng)
         largest = np.argsort(boxes[:, 1] - boxes[:, 3])[:BOXES_MOST]
         drawn.append((boxes[largest], kinds[largest]))
     longest = max(1, *(len(boxes) for boxes, _ in drawn))

@@ -1,0 +1,124 @@
+"""People of other photos pasted beside and before those of a canvas: groups that cover each other.
+
+Photos of one person teach nothing of two who overlap (Ghiasi et al., "Simple Copy-Paste", CVPR
+2021, who cut by masks; with boxes alone the corners are faded out instead).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .photos import IGNORE, PERSON, PhotoStore
+
+MOST = 4
+TRIES = 6
+TALL_LEAST = 48
+"""Pixels of height that someone needs in their own photo to be pasted."""
+ENLARGE_MOST = 1.6
+MARGIN = 0.03
+COVERED_MOST = 0.6
+"""People of whom more than this share is behind someone pasted are ignored."""
+FADE = 6.0
+"""How sharply a pasted box fades towards its corners."""
+
+
+def paste_people(
+    canvas: NDArray[np.uint8],
+    boxes: NDArray[np.float32],
+    kinds: NDArray[np.int8],
+    store: PhotoStore,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    """Pastes one to four people into ``canvas`` (H, W, 3); its boxes (B, 4) and kinds with theirs."""
+    for _ in range(rng.integers(1, MOST + 1)):
+        cut = _cut_person(store, rng)
+        if cut is None:
+            continue
+        place = _place(cut.shape[:2], canvas.shape[:2], boxes[kinds == PERSON], rng)
+        if place is None:
+            continue
+        _blend(canvas, cut[:, ::-1] if rng.random() < 0.5 else cut, place)
+        own = _body(place, canvas.shape[:2])
+        kinds = np.where(_covered(boxes, own) > COVERED_MOST, IGNORE, kinds)
+        boxes = np.concatenate([boxes, own[None]])
+        kinds = np.append(kinds, np.int8(PERSON)).astype(np.int8)
+    return boxes, kinds
+
+
+def _cut_person(store: PhotoStore, rng: np.random.Generator) -> NDArray[np.uint8] | None:
+    """Somebody's box, with a margin, out of a photo drawn by weight."""
+    for _ in range(TRIES):
+        photo = store.draw(rng)
+        size = photo.boxes[:, 2:] - photo.boxes[:, :2]
+        tall = np.flatnonzero((photo.kinds == PERSON) & (size[:, 1] >= TALL_LEAST))
+        if not len(tall):
+            continue
+        one = rng.choice(tall)
+        pad = MARGIN * size[one]
+        low = np.maximum(photo.boxes[one, :2] - pad, 0).astype(int)
+        high = (photo.boxes[one, 2:] + pad).astype(int)
+        cut = photo.image[low[1] : high[1], low[0] : high[0]]
+        if min(cut.shape[:2]) >= 16:
+            return cut
+    return None
+
+
+def _place(
+    cut_hw: tuple[int, int],
+    canvas_hw: tuple[int, int],
+    people: NDArray[np.float32],
+    rng: np.random.Generator,
+) -> NDArray[np.float32] | None:
+    """Where the cut goes: x0, y0, x1, y1, beside one of the ``people`` and about as tall."""
+    height, width = cut_hw
+    if len(people):
+        x0, y0, x1, y1 = people[rng.integers(len(people))]
+        tall = (y1 - y0) * np.exp(rng.uniform(-0.35, 0.35))
+        middle = (x0 + x1) / 2 + (x1 - x0) * rng.choice([-1, 1]) * rng.uniform(0.25, 1.1)
+        bottom = y1 + (y1 - y0) * rng.normal(0, 0.12)
+    else:
+        tall = canvas_hw[0] * np.exp(rng.uniform(np.log(0.15), np.log(0.9)))
+        middle, bottom = rng.random() * canvas_hw[1], canvas_hw[0] * rng.uniform(0.5, 1.1)
+    tall = min(tall * (1 + 2 * MARGIN), height * ENLARGE_MOST)
+    wide = tall * width / height * np.exp(rng.uniform(-0.1, 0.1))
+    place = np.array([middle - wide / 2, bottom - tall, middle + wide / 2, bottom], np.float32)
+    place = place.round()
+    seen_w = min(place[2], canvas_hw[1]) - max(place[0], 0)
+    seen_h = min(place[3], canvas_hw[0]) - max(place[1], 0)
+    least = 0.4 * (place[2] - place[0]) * (place[3] - place[1])
+    if seen_w < 8 or seen_h < 12 or seen_w * seen_h < least:
+        return None
+    return place
+
+
+def _blend(canvas: NDArray[np.uint8], cut: NDArray[np.uint8], place: NDArray[np.float32]) -> None:
+    """Lays the cut over the canvas, faded towards its corners."""
+    x0, y0, x1, y1 = place.astype(int)
+    wide, tall = x1 - x0, y1 - y0
+    small = cv2.resize(cut, (wide, tall), interpolation=cv2.INTER_AREA)
+    x = np.linspace(-1, 1, wide, dtype=np.float32) ** 4
+    y = np.linspace(-1, 1, tall, dtype=np.float32) ** 4
+    share = ((1.15 - x - y[:, None]) * FADE).clip(0, 1)[..., None]
+    h, w = canvas.shape[:2]
+    cx0, cy0, cx1, cy1 = max(x0, 0), max(y0, 0), min(x1, w), min(y1, h)
+    seen = slice(cy0 - y0, cy1 - y0), slice(cx0 - x0, cx1 - x0)
+    under = canvas[cy0:cy1, cx0:cx1]
+    mixed = share[seen] * small[seen] + (1 - share[seen]) * under
+    canvas[cy0:cy1, cx0:cx1] = mixed.astype(np.uint8)
+
+
+def _body(place: NDArray[np.float32], canvas_hw: tuple[int, int]) -> NDArray[np.float32]:
+    """The person's box in the pasted one: without the margin, cut at the canvas's edges."""
+    pad = MARGIN / (1 + 2 * MARGIN) * (place[2:] - place[:2])
+    box = place + np.concatenate([pad, -pad])
+    return np.minimum(np.maximum(box, 0), np.array(canvas_hw[::-1] * 2, np.float32))
+
+
+def _covered(boxes: NDArray[np.float32], by: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The share of each box (B, 4) that lies behind another (4,)."""
+    low, high = np.maximum(boxes[:, :2], by[:2]), np.minimum(boxes[:, 2:], by[2:])
+    area = np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(-1), 1e-3)
+    shared: NDArray[np.float32] = (high - low).clip(min=0).prod(-1) / area
+    return shared
