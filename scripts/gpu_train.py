@@ -38,6 +38,7 @@ from hrtrack.train.loader import Batch
 from hrtrack.train.optim import Ema, learning_rate, make_optimizer
 from hrtrack.train.packs import Labels, read_packs
 from hrtrack.train.plan import Draw, Plan
+from hrtrack.train.precision import in_bf16
 from hrtrack.train.resident import Kept, Resident
 from hrtrack.train.step import batch_loss
 from hrtrack.train.validate import mean_oks, mean_pckh
@@ -247,7 +248,8 @@ class Validator:
     def __init__(self, kept: Kept, labels: Labels, described: PoseInfo, config: Any) -> None:
         still = SimpleNamespace(**vars(config))
         still.augment = SimpleNamespace(**dict.fromkeys(vars(config.augment), 0))
-        self.described, self.bf16 = described, config.fit.precision == "bf16"
+        self.described = described
+        self.bf16 = in_bf16(config.fit.precision, kept.crops.device)
         count, size = len(kept.crops), tuple(described.input_hw)
         scale = size[1] / crop_boxes(labels.boxes, size[1] / size[0], config.input.padding)[:, 2]
         draws = [Draw(row, row, size, described.sigma) for row in range(count)]

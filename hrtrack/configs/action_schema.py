@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import (
@@ -62,7 +62,7 @@ class FitSection(_Section):
     ema: float = Field(ge=0, lt=1)
     held_out: float = Field(gt=0, lt=1)
     keep: float = Field(gt=0, lt=1)
-    bf16: bool
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
 class ActionConfig(_Section):

@@ -118,7 +118,7 @@ class FitSection(_Section):
     warmup_steps: int = Field(200, ge=1)
     clip: float = Field(10.0, gt=0)
     ema: float = Field(0.999, ge=0, lt=1)
-    amp: Literal["off", "bf16"] = "bf16"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     workers: int = Field(1, ge=0)
     seed: int = 0
     save_minutes: float = Field(3.0, ge=0)

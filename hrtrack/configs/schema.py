@@ -147,6 +147,8 @@ class FitSection(_Section):
     ``epochs``, after ``steps`` where given, or after ``minutes`` where given: then the
     schedule follows the clock. ``milestones`` are shares of the training. ``optimizer``: ``muon``
     (`hrtrack.train.muon`) takes AdamW's learning rates, rather lower than higher.
+    ``precision``: ``auto`` is ``bf16`` where the device is quicker at it
+    (`hrtrack.train.precision`).
     """
 
     epochs: int = Field(210, ge=1)
@@ -163,7 +165,7 @@ class FitSection(_Section):
     milestones: tuple[float, ...] = (170 / 210, 200 / 210)
     gamma: float = Field(0.1, gt=0, le=1)
     ema: float = Field(0.0, ge=0, lt=1)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
     sync_norm: bool = True
     seed: int = 0
     save_minutes: float = Field(5.0, ge=0)

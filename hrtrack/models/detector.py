@@ -234,7 +234,7 @@ def _further_blocks(detector: PersonDetector, blocks: tuple[int, ...]) -> dict[s
     """Parameters of the blocks beyond ``blocks``, whose residual branches give zero."""
     weights: dict[str, Tensor] = {}
     for i, (stage, count) in enumerate(zip(detector.stages, blocks, strict=True)):
-        for j, block in list(enumerate(stage))[1 + count :]:
+        for j, block in list(enumerate(stage.children()))[1 + count :]:
             names = {f"stages.{i}.{j}.{name}": v for name, v in block.state_dict().items()}
             last = f"stages.{i}.{j}.expand.1.weight"
             weights |= names | {last: torch.zeros_like(names[last])}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .muon import Muon
+from .precision import in_bf16
 
 if TYPE_CHECKING:
     from ..configs.schema import FitSection
@@ -20,9 +21,10 @@ State = dict[str, Tensor]
 def make_optimizer(network: nn.Module, fit: FitSection) -> torch.optim.Optimizer:
     """Adam, AdamW or Muon for a pose network."""
     named = {name.removeprefix("network."): p for name, p in network.named_parameters()}
+    device = next(network.parameters()).device
     return optimizer_of(
         named, fit.optimizer, fit.lr, fit.weight_decay,
-        edges=("conv1.", "final_layer.", "guess."), quick=fit.precision == "bf16",
+        edges=("conv1.", "final_layer.", "guess."), quick=in_bf16(fit.precision, device),
     )  # fmt: skip
 
 

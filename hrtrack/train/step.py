@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from .loader import Batch
 from .loss import cross_entropy, squared_error
+from .precision import in_bf16
 from .targets import heatmap_targets
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ def require_sound(config: TrainConfig, device: torch.device) -> None:
     """
     sizes = [config.input.size, *(stage.size for stage in config.fit.stages)]
     narrow = [(height, width) for height, width in sizes if width == 32 < height]
-    if device.type == "cpu" and config.fit.precision == "bf16" and narrow:
+    if device.type == "cpu" and in_bf16(config.fit.precision, device) and narrow:
         height, width = narrow[0]
         raise ConfigError(
-            f"fit.precision=bf16 on a CPU miscomputes crops of {height}x{width} in PyTorch: "
+            f"bfloat16 on a CPU miscomputes crops of {height}x{width} in PyTorch: "
             "take crops 64 or more wide, or fit.precision=fp32"
         )
 
@@ -47,7 +48,7 @@ def batch_loss(
     """
     scale, offset = pixels
     images = (batch.crops.float() * scale + offset).permute(0, 3, 1, 2)
-    bf16 = config.fit.precision == "bf16"
+    bf16 = in_bf16(config.fit.precision, images.device)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
         maps = network(images)
     if config.teacher is not None:

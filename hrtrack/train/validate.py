@@ -20,6 +20,7 @@ from ..models.info import PoseInfo
 from ..skeleton import Skeleton
 from .data.people import People
 from .metrics.pckh import joint_groups, normalised_errors, pckh
+from .precision import in_bf16
 
 if TYPE_CHECKING:
     from ..configs.schema import TrainConfig
@@ -64,7 +65,7 @@ def predict(
     graph = PoseGraph(network, described).to(device)
     found = np.full((len(people), len(people.skeleton), 3), np.inf)
     first: tuple[NDArray[np.uint8], Floats, Floats] | None = None
-    bf16 = config.fit.precision == "bf16"
+    bf16 = in_bf16(config.fit.precision, device)
     for rows, crops_NHW3, affines in _crops(people, described.input_hw, config.input.padding):
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             keypoints, _ = graph(torch.from_numpy(crops_NHW3).to(device))

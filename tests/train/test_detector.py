@@ -20,6 +20,9 @@ from hrtrack.configs.person_fast_schema import (  # noqa: E402
 from hrtrack.errors import BackendError, ConfigError, DataError, ModelError  # noqa: E402
 from hrtrack.geometry import iou  # noqa: E402
 from hrtrack.models.detector import (  # noqa: E402
+    DetectorConfig,
+    PersonDetector,
+    config_text,
     load_detector,
 )
 from hrtrack.train.detector import fit as fit_module  # noqa: E402
@@ -33,7 +36,7 @@ from hrtrack.train.detector.photos import (  # noqa: E402
     build_store,
 )
 from hrtrack.train.detector.predict import as_function  # noqa: E402
-from hrtrack.train.detector.teacher import Teacher  # noqa: E402
+from hrtrack.train.detector.teacher import DeviceTeacher, Teacher  # noqa: E402
 from hrtrack.train.metrics.detection import evaluate_detectors, load_people  # noqa: E402
 
 SMALL = {"widths": [16, 16, 32, 32, 32], "blocks": [1, 1, 1, 1], "pyramid": 32, "size": [64, 96]}
@@ -140,7 +143,7 @@ def test_weak_teacher_boxes_and_crowds_are_ignored(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_training_finds_the_ellipses(tmp_path: Path) -> None:
     make_set(tmp_path / "set", 48)
-    settings = config(tmp_path / "set", steps=80, lr=5e-3, amp="off", log_steps=20)
+    settings = config(tmp_path / "set", steps=80, lr=5e-3, precision="fp32", log_steps=20)
     mean = train_detector(settings, tmp_path / "out", quiet=True)
     data = load_people(tmp_path / "set/people.json")
     detect = as_function(mean, (64, 96))
@@ -156,7 +159,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_set(tmp_path / "set", 8)
-    settings = config(tmp_path / "set", steps=6, amp="off", save_minutes=0)
+    settings = config(tmp_path / "set", steps=6, precision="fp32", save_minutes=0)
     whole = train_detector(settings, tmp_path / "whole", quiet=True)
 
     class Kill(Exception):
@@ -180,7 +183,7 @@ def test_worker_processes_draw_the_same_batches(tmp_path: Path) -> None:
     make_set(tmp_path / "set", 8)
     trained = [
         train_detector(
-            config(tmp_path / "set", steps=2, amp="off", workers=workers),
+            config(tmp_path / "set", steps=2, precision="fp32", workers=workers),
             tmp_path / f"out{workers}",
             quiet=True,
         ).state_dict()
@@ -204,7 +207,7 @@ def test_a_store_goes_to_workers_without_its_photos(tmp_path: Path) -> None:
 @pytest.mark.shared
 def test_a_teacher_is_followed(tmp_path: Path, shared: Path) -> None:
     make_set(tmp_path / "set", 8)
-    base = config(tmp_path / "set", steps=24, amp="off", log_steps=8, lr=4e-3)
+    base = config(tmp_path / "set", steps=24, precision="fp32", log_steps=8, lr=4e-3)
     teacher = {"model": str(shared / "peers/yolox_nano.onnx"), "until": 0.99}
     settings = DetectorTrainConfig.model_validate({**base.model_dump(), "teacher": teacher})
     train_detector(settings, tmp_path / "out", quiet=True)
@@ -214,10 +217,18 @@ def test_a_teacher_is_followed(tmp_path: Path, shared: Path) -> None:
     asked = Teacher(shared / "peers/yolox_nano.onnx")
     photo = cv2.imread(str(shared / "data/lspet/images/im00018.jpg"))
     canvas = cv2.resize(photo, (416, 288))[None, ..., ::-1]
-    answer = asked(np.ascontiguousarray(canvas))
+    pictures = np.ascontiguousarray(canvas)
+    answer = asked(pictures)
     labelled = np.array([[183.47, 70.2, 288.05, 201.85]]) * 416 / 563
-    sure = answer.boxes[0, answer.scores[0] > 0.3]
+    sure = answer[2][0, answer[1][0] > 0.3].numpy()
     assert iou(sure, labelled).max() > 0.6
+    # On a GPU PyTorch computes the same.
+    beside = DeviceTeacher(shared / "peers/yolox_nano.onnx", torch.device("cpu"))
+    same = beside(torch.from_numpy(pictures))
+    for one, other, off in zip(answer, same, (0.2, 0.02, 2.0), strict=True):
+        assert one.shape == other.shape
+        assert one.dtype == other.dtype
+        assert (one.float() - other.float()).abs().max() < off
 
 
 def test_a_missing_gpu_and_a_begun_run_are_refused(
@@ -249,6 +260,22 @@ def test_foreign_weights_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("hello")
     with pytest.raises(ModelError, match="cannot be read as an ONNX model"):
         load_detector(tmp_path / "text.onnx")
+
+
+def test_further_blocks_begin_as_nothing(tmp_path: Path) -> None:
+    small = PersonDetector(DetectorConfig((16, 16, 32, 32, 32), (1, 1, 1, 1), 32)).eval()
+    saved = {"ema": small.state_dict(), "config": config_text(small.config)}
+    torch.save(saved, tmp_path / "small.pt")
+    larger = PersonDetector(DetectorConfig((16, 16, 32, 32, 32), (1, 2, 3, 1), 32))
+    load_detector(tmp_path / "small.pt", larger)
+    images = torch.randint(0, 256, (2, 64, 96, 3), dtype=torch.uint8)
+    for one, other in zip(small(images), larger.eval()(images), strict=True):
+        torch.testing.assert_close(one, other)
+    # They learn: no step of theirs is without a gradient for good.
+    larger.train()(images)[0].sum().backward()
+    assert larger.stages[2][3].expand[1].weight.grad.abs().max() > 0
+    with pytest.raises(ModelError, match="does not fit this person detector"):
+        load_detector(tmp_path / "small.pt", PersonDetector(DetectorConfig(pyramid=32)))
 
 
 def test_configuration_errors_name_the_key(tmp_path: Path) -> None:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from hrtrack.configs.schema import load_config
 from hrtrack.errors import DataError
 from hrtrack.models.checkpoints import load_hrnet
+from hrtrack.models.detector import load_detector
 from hrtrack.train.data.sets import open_people
 from hrtrack.train.packs import read_packs, write_packs
 from hrtrack.train.resident import keep
+from tests.train.test_detector import config, make_set
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 ABSENT = ("pydantic", "av", "openvino", "pycocotools", "pooch", "click", "tensorboard", "onnx")
+LACKING = ("av", "openvino", "pycocotools", "pooch", "tensorboard")
 BARE = f"""
 import runpy, sys
 for name in {ABSENT}:
@@ -72,6 +78,35 @@ def test_a_teacher_cannot_travel(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == "gpu_train.py knows no teacher: leave it out with teacher=null\n"
+
+
+@pytest.mark.slow
+def test_from_packed_photos_to_a_detector(tmp_path: Path) -> None:
+    """What a borrowed GPU lacks, pydantic aside, is not needed there."""
+    make_set(tmp_path / "set", 12)
+    tiny = config(tmp_path / "set", steps=3, precision="fp32").model_dump(mode="json")
+    del tiny["fit"]["minutes"], tiny["teacher"]
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
+    words = [ROOT / "scripts/gpu_pack_photos.py", tmp_path / "tiny.yaml", tmp_path / "packs"]
+    said = _run(*words, "--side", 80, "--megabytes", 0.01)
+    parts = sorted((tmp_path / "packs").glob("part_*.zip"))
+    assert f"{len(parts)} parts" in said
+    assert len(parts) > 2
+    assert all(part.stat().st_size <= 10_000 for part in parts)
+    for part in parts:
+        zipfile.ZipFile(part).extractall(tmp_path / "there")
+    boxes = json.loads((tmp_path / "there/set_0/boxes.json").read_text())
+    before = json.loads((tmp_path / "set/people.json").read_text())
+    assert len(boxes["images"]) == 12
+    for now, then in zip(boxes["annotations"], before["annotations"], strict=True):
+        np.testing.assert_allclose(now["bbox"], np.array(then["bbox"]) * 0.8, atol=0.01)
+    bare = tmp_path / "bare.py"
+    start = "for name in {}: sys.modules[name] = None\nfrom hrtrack.cli import main\nmain()\n"
+    bare.write_text("import sys\n" + start.format(LACKING))
+    words = ["train", tmp_path / "there/config.yaml"]
+    there = f"data.root={tmp_path / 'there'}"
+    said = _run(bare, *words, there, "--quiet", "--output", tmp_path / "out")
+    assert load_detector(Path(said.strip())).config.pyramid == 32
 
 
 @pytest.mark.slow

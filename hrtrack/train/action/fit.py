@@ -18,6 +18,7 @@ from ...models.action import ActionNet
 from ...models.action_info import ActionInfo
 from ...models.action_input import Window, normalise
 from ..data.clips import ActionClip
+from ..precision import in_bf16
 from .batches import batches, in_units
 from .distort import tracker_like
 from .predict import predict, run, softmax, windows_of
@@ -72,10 +73,11 @@ def fit(
     loss_of = nn.CrossEntropyLoss(label_smoothing=settings.smoothing)
     mean_net = copy.deepcopy(net).eval()
     stream = batches(rng, clips, labels, window, settings.batch, settings.unknown)
+    bf16 = in_bf16(settings.precision, torch.device("cpu"))
     net.train()
     for step in range(steps):
         inputs, targets = next(stream)
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bf16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             logits = net(torch.from_numpy(inputs))
         loss = loss_of(logits.float(), torch.from_numpy(targets))
         optimizer.zero_grad()

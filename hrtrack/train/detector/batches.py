@@ -24,9 +24,11 @@ CALIBRATION = 2**31
 
 
 def batches(
-    store: PhotoStore, config: DetectorTrainConfig, first: int, done: Any
-) -> DataLoader[tuple[Tensors, Tensors | None]]:
+    store: PhotoStore, config: DetectorTrainConfig, first: int, done: Any, device: torch.device
+) -> DataLoader[tuple[Tensors, Answer | None]]:
     """Batches from number ``first`` on: images, boxes and kinds, and the teacher's answer.
+
+    For a training on a GPU there are no answers: the teacher is quicker beside the student there.
 
     Each is a function of the seed and its number, given the stage; ``done`` is the shared share
     of the training behind us (a ``Value`` of `worker_context`), which picks the stage of a
@@ -34,13 +36,14 @@ def batches(
     """
     workers = config.fit.workers
     return DataLoader(
-        _Canvases(store, config, done),
+        _Canvases(store, config, done, teach=device.type == "cpu"),
         batch_size=None,
         sampler=_From(first),
         num_workers=workers,
         prefetch_factor=PREFETCH if workers else None,
         worker_init_fn=begin_worker if workers else None,
         multiprocessing_context=worker_context() if workers else None,
+        pin_memory=device.type == "cuda",
     )
 
 
@@ -60,20 +63,23 @@ def calibration_pictures(
         )
 
 
-class _Canvases(Dataset[tuple[Tensors, Tensors | None]]):
-    def __init__(self, store: PhotoStore, config: DetectorTrainConfig, done: Any) -> None:
+class _Canvases(Dataset[tuple[Tensors, Answer | None]]):
+    def __init__(
+        self, store: PhotoStore, config: DetectorTrainConfig, done: Any, teach: bool
+    ) -> None:
         self.store, self.config, self.done = store, config, done
-        self.until = 0.0 if config.teacher is None else config.teacher.until
-        self.teacher = None if config.teacher is None else Teacher(Path(config.teacher.model))
+        self.until, self.teacher = 0.0, None
+        if teach and config.teacher is not None:
+            self.until, self.teacher = config.teacher.until, Teacher(Path(config.teacher.model))
 
-    def __getitem__(self, step: int) -> tuple[Tensors, Tensors | None]:
+    def __getitem__(self, step: int) -> tuple[Tensors, Answer | None]:
         fit = self.config.fit
         done = step / fit.steps if fit.steps is not None else self.done.value
         stage = [stage for stage in self.config.stages if stage.begin <= done][-1]
         batch = draw_batch(self.store, stage.canvases, fit.batch, (fit.seed, step))
         if self.teacher is None or done >= self.until:
-            return _as_tensors(batch, None)
-        return _as_tensors(batch, self.teacher(batch[0]))
+            return _as_tensors(batch), None
+        return _as_tensors(batch), self.teacher(batch[0])
 
 
 class _From(Sampler[int]):
@@ -84,10 +90,6 @@ class _From(Sampler[int]):
         return itertools.count(self.first)
 
 
-def _as_tensors(drawn: Batch, answer: Answer | None) -> tuple[Tensors, Tensors | None]:
+def _as_tensors(drawn: Batch) -> Tensors:
     images, boxes, kinds = (torch.from_numpy(part) for part in drawn)
-    if answer is None:
-        return (images, boxes, kinds), None
-    told = (answer.features, answer.scores, answer.boxes)
-    features, scores, places = (torch.from_numpy(part) for part in told)
-    return (images, boxes, kinds), (features, scores, places)
+    return images, boxes, kinds

@@ -33,11 +33,12 @@ from ...writable import make_folder, whole
 from ..memory import keep_freed_memory
 from ..optim import optimizer_of
 from ..parallel import choose_device
+from ..precision import in_bf16
 from ..workers import worker_context
 from .batches import Tensors, batches
 from .loss import AssignConfig, detector_loss
 from .photos import PhotoStore, build_store
-from .teacher import Pupil, answer_loss
+from .teacher import Answer, DeviceTeacher, Pupil, answer_loss
 
 LAST_LR_SHARE = 0.02
 EMA_WARMUP = 20
@@ -105,7 +106,7 @@ def train_detector(
     make_folder(output)
     torch.manual_seed(fit.seed)
     root, cache = Path(config.data.root), output / config.data.cache
-    build_store(config.data.sets, root, cache)
+    build_store(config.data.sets, root, cache, quiet=quiet)
     store = PhotoStore(cache, config.data.trust, [part.repeat for part in config.data.sets])
 
     place = choose_device(device)
@@ -119,7 +120,10 @@ def train_detector(
             break
 
     done = worker_context().Value("d", 0.0)
-    loader = batches(store, config, state.step, done)
+    loader = batches(store, config, state.step, done, place)
+    teacher = None
+    if config.teacher is not None and place.type != "cpu":
+        teacher = DeviceTeacher(Path(config.teacher.model), place)
     console = Console(stderr=True, quiet=quiet)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     log = _Log(output / "log.csv", fit.log_steps)
@@ -131,7 +135,10 @@ def train_detector(
             done.value = _share_done(fit, state)
             if done.value >= 1:
                 break
-            parts = _step(config, state, place, batch, answer, done.value)
+            images, boxes, kinds = (part.to(place, non_blocking=True) for part in batch)
+            if teacher is not None and config.teacher and done.value < config.teacher.until:
+                answer = teacher(images)
+            parts = _step(config, state, place, (images, boxes, kinds), answer, done.value)
             log.add(state.step, done.value, len(batch[0]), parts)
             shown = f"{config.name} step {state.step} loss {parts['loss']:.2f}"
             progress.update(task, completed=done.value, description=shown)
@@ -161,7 +168,12 @@ def _fresh(config: DetectorTrainConfig, init: Path | None, device: torch.device)
     )
     edges = ("net.stem.", *ends)
     optimizer = optimizer_of(
-        learning, fit.optimizer, fit.lr, fit.weight_decay, edges=edges, quick=fit.amp == "bf16"
+        learning,
+        fit.optimizer,
+        fit.lr,
+        fit.weight_decay,
+        edges=edges,
+        quick=in_bf16(fit.precision, device),
     )
     return _State(net, mean, pupil, optimizer)
 
@@ -185,15 +197,15 @@ def _step(
     state: _State,
     device: torch.device,
     batch: Tensors,
-    answer: Tensors | None,
+    answer: Answer | None,
     done: float,
 ) -> dict[str, float]:
     fit, loss_config = config.fit, config.loss
-    images, boxes, kinds = (part.to(device) for part in batch)
+    images, boxes, kinds = batch
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(fit, state.step, done)
     amp: AbstractContextManager[Any] = nullcontext()
-    if fit.amp == "bf16":
+    if in_bf16(fit.precision, device):
         amp = torch.autocast(device.type, torch.bfloat16)
     centres, strides = (part.to(device) for part in cell_centres(images.shape[1], images.shape[2]))
     with amp:

@@ -31,7 +31,7 @@ def paste_people(
     store: PhotoStore,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """Pastes one to four people into ``canvas`` (H, W, 3); its boxes (B, 4) and kinds with theirs."""
+    """Pastes one to four people into ``canvas`` (H, W, 3); all boxes (B, 4) and kinds."""
     for _ in range(rng.integers(1, MOST + 1)):
         cut = _cut_person(store, rng)
         if cut is None:

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import track
 
 from ...configs.person_fast_schema import SetSection
@@ -71,7 +72,9 @@ class PhotoStore:
         return self[min(int(np.searchsorted(self.cumulative, rng.random())), len(self) - 1)]
 
 
-def build_store(sets: Sequence[SetSection], root: Path, folder: Path) -> None:
+def build_store(
+    sets: Sequence[SetSection], root: Path, folder: Path, *, quiet: bool = False
+) -> None:
     """Decodes all photos of COCO-format sets into ``folder``, at most ``long_side`` pixels long.
 
     Box rows are x0, y0, x1, y1, score: 1 for a person's label, the teacher's score for a
@@ -91,7 +94,8 @@ def build_store(sets: Sequence[SetSection], root: Path, folder: Path) -> None:
         for number, part in enumerate(sets):
             data = read_coco_file(root / part.annotations, ("images", "annotations"))
             boxes = _boxes_by_photo(data)
-            for photo in track(data["images"], f"decoding {part.images}"):
+            said, console = f"decoding {part.images}", Console(stderr=True, quiet=quiet)
+            for photo in track(data["images"], said, console=console):
                 path = root / part.images / photo["file_name"]
                 image = cv2.imread(str(path))
                 if image is None:

@@ -7,7 +7,7 @@ photo. The teacher is a YOLOX ONNX file; nothing of its weights enters the stude
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from ...configs.person_fast_schema import TeacherSection
 from ...errors import ModelError
 from ...models.detector import STRIDES, boxes_from_sides, cell_centres
+from ...models.onnx_torch import OnnxNetwork
 from ...models.runtime import openvino_core
 from .loss import giou
 
@@ -32,13 +33,37 @@ FEATURES = tuple(
 CHANNELS = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Of one batch: features (N, P, C) float16, person scores (N, P), boxes (N, P, 4) in pixels."""
+HEADS = tuple(f"/head/Concat{end}_output_0" for end in ("", "_1", "_2"))
+"""Box, objectness and class scores of a level."""
+Answer = tuple[Tensor, Tensor, Tensor]
+"""Of one batch: features (N, P, C) float16, person scores (N, P), boxes (N, P, 4) in pixels."""
 
-    features: NDArray[np.float16]
-    scores: NDArray[np.float32]
-    boxes: NDArray[np.float32]
+
+def answer_of(raw_NPA: Tensor, maps: Sequence[Tensor], canvas_hw: tuple[int, int]) -> Answer:
+    """A YOLOX network's answer from what it gives for every cell and from its `FEATURES`."""
+    flat = [m.flatten(2).transpose(1, 2) for m in maps]
+    levels = [torch.cat(flat[2 * i : 2 * i + 2], 2) for i in range(len(STRIDES))]
+    centres, strides = (part.to(raw_NPA.device) for part in cell_centres(*canvas_hw))
+    strides = strides[:, None]
+    middle = raw_NPA[..., :2] * strides + centres - strides / 2
+    half = raw_NPA[..., 2:4].exp() * strides / 2
+    boxes = torch.cat([middle - half, middle + half], 2)
+    return torch.cat(levels, 1).half(), raw_NPA[..., 4] * raw_NPA[..., 5], boxes
+
+
+class DeviceTeacher:
+    """A YOLOX ONNX file computed by PyTorch, beside the student on a GPU."""
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        self.network = OnnxNetwork(path, (*HEADS, *FEATURES)).to(device)
+
+    def __call__(self, images_NHW3: Tensor) -> Answer:
+        height, width = images_NHW3.shape[1:3]
+        pictures = images_NHW3.flip(-1).permute(0, 3, 1, 2).float()
+        found = [tensor.float() for tensor in self.network(pictures)]
+        heads, maps = found[: len(HEADS)], found[len(HEADS) :]
+        raw = torch.cat([head.flatten(2) for head in heads], 2).transpose(1, 2)
+        return answer_of(raw, maps, (height, width))
 
 
 class Teacher:
@@ -52,18 +77,10 @@ class Teacher:
         request = self._request(images_NHW3.shape)
         pictures = images_NHW3[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32)
         request.infer({0: pictures})
-        raw, *maps = (request.get_output_tensor(i).data for i in range(1 + len(FEATURES)))
-        flat = [m.reshape(*m.shape[:2], -1).transpose(0, 2, 1) for m in maps]
-        levels = [
-            np.concatenate(flat[2 * i : 2 * i + 2], 2).astype(np.float16)
-            for i in range(len(STRIDES))
-        ]
-        cells = cell_centres(images_NHW3.shape[1], images_NHW3.shape[2])
-        centres, strides = (part.numpy() for part in cells)
-        middle = raw[..., :2] * strides[:, None] + centres - strides[:, None] / 2
-        half = np.exp(raw[..., 2:4]) * strides[:, None] / 2
-        boxes = np.concatenate([middle - half, middle + half], 2)
-        return Answer(np.concatenate(levels, 1), raw[..., 4] * raw[..., 5], boxes)
+        raw, *maps = (
+            torch.from_numpy(request.get_output_tensor(i).data) for i in range(1 + len(FEATURES))
+        )
+        return answer_of(raw, maps, (images_NHW3.shape[1], images_NHW3.shape[2]))
 
     def _request(self, shape: tuple[int, ...]) -> Any:
         if shape not in self._requests:

@@ -62,7 +62,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config() -> ActionConfig:
     plain = load_action_config().model_dump()
     plain["model"] |= {"widths": (16, 32), "strides": (2, 2)}
-    plain["fit"] |= {"epochs": 32, "batch": 8, "lr": 0.01, "ema": 0.9, "bf16": False}
+    plain["fit"] |= {"epochs": 32, "batch": 8, "lr": 0.01, "ema": 0.9, "precision": "fp32"}
     return ActionConfig.model_validate(plain)
 
 

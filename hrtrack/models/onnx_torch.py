@@ -1,0 +1,157 @@
+"""A plain convolutional ONNX graph as a PyTorch module, for GPUs on which no other runtime is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import ModelError
+
+Attributes = dict[str, Any]
+
+
+class OnnxNetwork(nn.Module):
+    """Named tensors of an ONNX graph, computed by PyTorch.
+
+    Only layers that a detector's trunk and heads are made of are known: convolutions, pooling,
+    nearest enlarging, slices, concatenation, sums, products, ReLU and sigmoid. Layers on which no
+    wanted tensor depends are left out, so those behind may be of any kind.
+
+    Args:
+        path: the file.
+        outputs: names of the tensors to give, in this order.
+
+    Raises:
+        ModelError: the file cannot be read, has no such tensor, or needs another layer.
+    """
+
+    def __init__(self, path: Path, outputs: Sequence[str]) -> None:
+        super().__init__()
+        graph = _graph(path)
+        self.outputs = tuple(outputs)
+        self.source = next(i.name for i in graph.input)
+        self.layers: list[tuple[str, list[str], str, Attributes]] = []
+        self._buffers_by_name: dict[str, str] = {}
+        self._settings: dict[str, Tensor] = {}
+        self._read(graph, path)
+
+    def _read(self, graph: Any, path: Path) -> None:
+        from onnx import helper, numpy_helper
+
+        kept = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+        made = {name: node for node in graph.node for name in node.output}
+        wanted, needed = list(self.outputs), set()
+        while wanted:
+            name = wanted.pop()
+            if name in needed or not name or name == self.source or name in kept:
+                continue
+            if name not in made:
+                raise ModelError(f"{path} has no tensor '{name}'")
+            needed.add(name)
+            wanted += made[name].input
+        for node in graph.node:
+            if needed.isdisjoint(node.output):
+                continue
+            said = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+            if node.op_type == "Constant":
+                kept[node.output[0]] = numpy_helper.to_array(said["value"])
+            elif node.op_type in LAYERS:
+                self.layers.append((node.op_type, list(node.input), node.output[0], said))
+            else:
+                raise ModelError(f"{path} needs a {node.op_type} layer, which is not known here")
+        used = {name for _, inputs, _, _ in self.layers for name in inputs}
+        # What a slice or an enlargement is told is read by Python; the rest moves with the module.
+        told = {
+            name
+            for kind, inputs, _, _ in self.layers
+            for name in inputs[1:]
+            if kind in ("Slice", "Resize")
+        }
+        for number, name in enumerate(sorted(used & kept.keys())):
+            value = torch.from_numpy(kept[name].copy())
+            if name in told:
+                self._settings[name] = value
+            else:
+                self._buffers_by_name[name] = f"value_{number}"
+                self.register_buffer(f"value_{number}", value)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """The wanted tensors for the graph's one input, of any batch size and sides."""
+        values: dict[str, Any] = {**self._settings, self.source: images}
+        values |= {name: self.get_buffer(own) for name, own in self._buffers_by_name.items()}
+        for kind, inputs, output, said in self.layers:
+            values[output] = LAYERS[kind]([values.get(name) for name in inputs], said)
+        return [values[name] for name in self.outputs]
+
+
+def _graph(path: Path) -> Any:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.load(path).graph
+    except (OSError, DecodeError) as error:
+        raise ModelError(f"{path} cannot be read as an ONNX model: {error}") from None
+
+
+def _sides(said: Attributes) -> tuple[int, int]:
+    """Padding of a layer that pads alike on opposite sides; ModelError for another."""
+    top, left, bottom, right = said.get("pads", [0, 0, 0, 0])
+    if (top, left) != (bottom, right) or said.get("auto_pad", b"NOTSET") != b"NOTSET":
+        raise ModelError("a layer pads unlike on opposite sides, which is not known here")
+    return top, left
+
+
+def _convolve(inputs: list[Any], said: Attributes) -> Tensor:
+    x, weight, *rest = inputs
+    return F.conv2d(
+        x,
+        weight,
+        rest[0] if rest else None,
+        tuple(said.get("strides", (1, 1))),
+        _sides(said),
+        tuple(said.get("dilations", (1, 1))),
+        said.get("group", 1),
+    )
+
+
+def _pool(inputs: list[Any], said: Attributes) -> Tensor:
+    strides = tuple(said.get("strides", (1, 1)))
+    return F.max_pool2d(inputs[0], tuple(said["kernel_shape"]), strides, _sides(said))
+
+
+def _enlarge(inputs: list[Any], said: Attributes) -> Tensor:
+    scales = inputs[2].tolist() if len(inputs) > 2 and inputs[2] is not None else []
+    if said.get("mode", b"nearest") != b"nearest" or len(scales) != 4:
+        raise ModelError("a layer resizes otherwise than by whole pixels, which is not known here")
+    return F.interpolate(inputs[0], scale_factor=scales[2:], mode="nearest")
+
+
+def _slice(inputs: list[Any], said: Attributes) -> Tensor:
+    x, starts, ends, *rest = inputs
+    axes = rest[0].tolist() if rest else range(len(starts))
+    steps = rest[1].tolist() if len(rest) > 1 else [1] * len(starts)
+    cut = [slice(None)] * x.ndim
+    for axis, start, end, step in zip(axes, starts.tolist(), ends.tolist(), steps, strict=True):
+        cut[axis] = slice(start, end, step)
+    part: Tensor = x[tuple(cut)]
+    return part
+
+
+LAYERS: dict[str, Callable[[list[Any], Attributes], Tensor]] = {
+    "Add": lambda inputs, said: inputs[0] + inputs[1],
+    "Concat": lambda inputs, said: torch.cat(inputs, said["axis"]),
+    "Conv": _convolve,
+    "MaxPool": _pool,
+    "Mul": lambda inputs, said: inputs[0] * inputs[1],
+    "Relu": lambda inputs, said: inputs[0].relu(),
+    "Resize": _enlarge,
+    "Sigmoid": lambda inputs, said: inputs[0].sigmoid(),
+    "Slice": _slice,
+}

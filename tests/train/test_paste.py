@@ -1,0 +1,90 @@
+"""People pasted into a detector's canvases."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from hrtrack.configs.person_fast_schema import CanvasSection, SetSection
+from hrtrack.train.detector.canvas import draw_canvas
+from hrtrack.train.detector.paste import paste_people
+from hrtrack.train.detector.photos import (
+    IGNORE,
+    PERSON,
+    PhotoStore,
+    build_store,
+)
+
+PEOPLE = np.array([[100, 60, 140, 180]], np.float32)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PhotoStore:
+    """One dark photo with one bright upright box of a person."""
+    image = np.full((200, 160, 3), 20, np.uint8)
+    image[40:160, 60:110] = 240
+    cv2.imwrite(str(tmp_path / "0.png"), image)
+    person = {"image_id": 0, "bbox": [60, 40, 50, 120]}
+    content = {"images": [{"id": 0, "file_name": "0.png"}], "annotations": [person]}
+    (tmp_path / "people.json").write_text(json.dumps(content))
+    sets = [SetSection(annotations="people.json", images=".")]
+    build_store(sets, tmp_path, tmp_path / "cache")
+    return PhotoStore(tmp_path / "cache", 0.5, [1.0])
+
+
+def test_a_pasted_person_is_where_its_box_says(store: PhotoStore) -> None:
+    checked = 0
+    for seed in range(40):
+        canvas = np.full((240, 320, 3), 60, np.uint8)
+        boxes, kinds = paste_people(
+            canvas, PEOPLE, np.array([PERSON], np.int8), store, np.random.default_rng(seed)
+        )
+        assert len(boxes) == len(kinds)
+        assert (boxes[:, :2] >= 0).all()
+        assert (boxes[:, 2:] <= [320, 240]).all()
+        np.testing.assert_array_equal(boxes[0], PEOPLE[0])
+        if len(boxes) != 2:
+            continue
+        rows, columns = np.nonzero(canvas[..., 0] > 200)
+        seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        # A tenth of a person of 120 pixels: the corners fade into what is behind.
+        np.testing.assert_allclose(boxes[1], seen, atol=6)
+        checked += 1
+    assert checked >= 5
+
+
+def test_who_is_covered_is_ignored(store: PhotoStore) -> None:
+    covered, free = 0, 0
+    for seed in range(60):
+        canvas = np.full((240, 320, 3), 60, np.uint8)
+        boxes, kinds = paste_people(
+            canvas, PEOPLE, np.array([PERSON], np.int8), store, np.random.default_rng(seed)
+        )
+        x0, y0, x1, y1 = PEOPLE[0].astype(int)
+        hidden = float((canvas[y0:y1, x0:x1, 0] > 200).mean())
+        if kinds[0] == IGNORE:
+            covered += 1
+            assert hidden > 0.5
+        elif len(boxes) == 2:
+            free += 1
+            assert hidden < 0.65
+    assert covered
+    assert free
+
+
+def test_only_canvases_that_ask_for_it(store: PhotoStore) -> None:
+    counts = {
+        share: [
+            len(draw_canvas(store, CanvasSection(size=(224, 224), mosaic=0, paste=share), rng)[1])
+            for rng in map(np.random.default_rng, range(30))
+        ]
+        for share in (0.0, 1.0)
+    }
+    assert max(counts[0.0]) == 1
+    assert np.mean(counts[1.0]) > 2
