@@ -240,6 +240,7 @@ def test_a_missing_gpu_and_a_begun_run_are_refused(
             train_detector(config(tmp_path / "set", steps=1), tmp_path / "gpu", device="cuda:0")
     (tmp_path / "run").mkdir()
     (tmp_path / "run/last.pt").write_bytes(b"half a run")
+    capsys.readouterr()  # the bar of the decoded photos
     for words, said in (
         (["--output", str(tmp_path / "run")], "already holds a training: add --resume"),
         (["--seed", "3"], "fit.seed="),

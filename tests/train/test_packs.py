@@ -18,7 +18,7 @@ import yaml
 from hrtrack.configs.schema import load_config
 from hrtrack.errors import DataError
 from hrtrack.models.checkpoints import load_hrnet
-from hrtrack.models.detector import load_detector
+from hrtrack.models.detector import onnx_input_hw
 from hrtrack.train.data.sets import open_people
 from hrtrack.train.packs import read_packs, write_packs
 from hrtrack.train.resident import keep
@@ -106,7 +106,7 @@ def test_from_packed_photos_to_a_detector(tmp_path: Path) -> None:
     words = ["train", tmp_path / "there/config.yaml"]
     there = f"data.root={tmp_path / 'there'}"
     said = _run(bare, *words, there, "--quiet", "--output", tmp_path / "out")
-    assert load_detector(Path(said.strip())).config.pyramid == 32
+    assert onnx_input_hw(Path(said.strip())) == (64, 96)
 
 
 @pytest.mark.slow
