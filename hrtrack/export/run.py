@@ -119,7 +119,7 @@ def export_model(
                 return
             model = ir.to_openvino(_onnx_model(network, described, options))
             if options.precision == "int8":
-                eightbit.quantise(model, ranges)
+                eightbit.quantise(model, ranges, elsewhere=True)
             ir.save_openvino(model, described, draft, kept if widely else {})
 
         save(ranges)

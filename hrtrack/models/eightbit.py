@@ -9,6 +9,7 @@ Efficient Integer-Arithmetic-Only Inference", CVPR 2018.
 
 from __future__ import annotations
 
+import functools
 import json
 import platform
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
+from .runtime import openvino_core
 
 if TYPE_CHECKING:
     import openvino
@@ -60,6 +62,35 @@ def pays() -> bool:
     return platform.machine().lower() in ("x86_64", "amd64")
 
 
+@functools.cache
+def overflows() -> bool:
+    """Whether this CPU adds two 8-bit products in 16 bits, so that large ones are cut off.
+
+    CPUs with AVX2 or AVX-512 and without VNNI do (VPMADDUBSW). Asked of OpenVINO itself, by a
+    convolution of the largest numbers, which holds on every system and under
+    ``ONEDNN_MAX_CPU_ISA``.
+    """
+    import openvino
+    from openvino import opset13
+
+    channels, most, side = 16, 127.0, 8
+    images = opset13.parameter([1, channels, side, side], np.float32)
+    steps = _fake_quantize(
+        images.output(0), np.float32(0), np.float32(ACTIVATION_STEPS - 1), ACTIVATION_STEPS
+    )
+    weights = np.full((channels, channels, 3, 3), most, np.float32)
+    reach = np.full((channels, 1, 1, 1), most, np.float32)
+    same = _fake_quantize(_constant(weights), -reach, reach, WEIGHT_STEPS)
+    sums = opset13.convolution(steps, same, [1, 1], [1, 1], [1, 1], [1, 1])
+    options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino_core().compile_model(
+        openvino.Model([sums], [images], "largest"), "CPU", options
+    )
+    largest = np.full((1, channels, side, side), ACTIVATION_STEPS - 1, np.float32)
+    found = float(compiled({0: largest})[0][0, 0, side // 2, side // 2])
+    return found < 0.9 * most * (ACTIVATION_STEPS - 1) * 9 * channels
+
+
 def quantised(model: openvino.Model) -> bool:
     """Whether a graph has 8-bit parts already."""
     return any(op.get_type_name() == "FakeQuantize" for op in model.get_ops())
@@ -86,11 +117,14 @@ def widen(model: openvino.Model) -> None:
             convolution.input(1).replace_source_output(wide)
 
 
-def quantise(model: openvino.Model, ranges: Ranges) -> None:
+def quantise(model: openvino.Model, ranges: Ranges, *, elsewhere: bool = False) -> None:
     """Lets the convolutions that ``ranges`` names compute in 8 bits, in place.
 
-    What two layers read is quantised once, so that it lies in memory as bytes.
+    What two layers read is quantised once, so that it lies in memory as bytes. Where sums
+    overflow (`overflows`), weights take half of their 255 steps, so that no sum can; the same for
+    a graph that may be computed ``elsewhere``.
     """
+    spare = 2.0 if elsewhere or overflows() else 1.0
     for convolution in model.get_ordered_ops():
         if convolution.get_type_name() != "Convolution":
             continue
@@ -105,7 +139,7 @@ def quantise(model: openvino.Model, ranges: Ranges) -> None:
             for reader in readers:
                 reader.replace_source_output(steps)
         reach = np.abs(weights).reshape(len(weights), -1).max(axis=1).reshape(-1, 1, 1, 1)
-        reach = np.maximum(reach, 1e-12)
+        reach = np.maximum(reach, 1e-12) * spare
         convolution.input(1).replace_source_output(
             _fake_quantize(_constant(weights), -reach, reach, WEIGHT_STEPS)
         )
