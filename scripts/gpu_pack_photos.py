@@ -6,7 +6,7 @@ CONFIG is a name or file as for `hrtrack train`, KEY=VALUE changes it. Writes
 OUTPUT/part_NN.zip, none above --megabytes: photos of at most --side pixels as
 JPEG, their boxes, and the configuration (docs/gpu_training.md). Unpacked into one folder, there:
 
-    python -m hrtrack train FOLDER/config.yaml data.root=FOLDER
+    python -m hrtrack train FOLDER/config.yaml data.root=FOLDER [teacher.model=FOLDER/...]
 """
 
 import argparse

@@ -150,6 +150,11 @@ def test_training_finds_the_ellipses(tmp_path: Path) -> None:
     result = evaluate_detectors({"tiny": detect}, data, tmp_path / "set")["tiny"]
     assert result.ap50["all"] > 0.8
     assert load_detector(tmp_path / "out/final.pt").config == mean.config
+    small = load_detector(tmp_path / "out/weights.pt").state_dict()
+    for name, value in mean.state_dict().items():
+        torch.testing.assert_close(small[name], value, rtol=1e-3, atol=1e-4)
+    size = (tmp_path / "out/weights.pt").stat().st_size
+    assert size < (tmp_path / "out/final.pt").stat().st_size / 5
     rows = list(csv.DictReader((tmp_path / "out/log.csv").open()))
     assert [int(row["step"]) for row in rows] == [20, 40, 60, 80]
     assert float(rows[-1]["loss"]) < 0.6 * float(rows[0]["loss"])

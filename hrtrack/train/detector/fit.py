@@ -91,7 +91,9 @@ def train_detector(
     device: str = "auto",
     quiet: bool = False,
 ) -> PersonDetector:
-    """Trains into ``output`` (last.pt, log.csv, then final.pt) and returns the averaged network.
+    """Trains into ``output`` (last.pt, log.csv, then final.pt and weights.pt).
+
+    Returns the averaged network, which weights.pt holds alone and in float16.
 
     A run that finds its ``last.pt`` there goes on from it; a finished one is read back.
     ``init`` is a checkpoint or one of our ONNX files to start from; ``device`` is ``auto`` (CUDA
@@ -112,6 +114,7 @@ def train_detector(
     place = choose_device(device)
     if place.type == "cpu":
         keep_freed_memory()
+    torch.backends.cudnn.benchmark = place.type == "cuda"
     state = _fresh(config, init, place)
     last, final = output / "last.pt", output / "final.pt"
     for saved in (last, final):
@@ -147,8 +150,16 @@ def train_detector(
                 kept = time.monotonic()
         progress.update(task, completed=1.0)
     state.save(final)
+    _save_weights(state.mean, output / "weights.pt")
     last.unlink(missing_ok=True)
     return state.mean
+
+
+def _save_weights(mean: PersonDetector, path: Path) -> None:
+    """The averaged network alone, as small as travels well: a start for another training."""
+    small = {name: v.half() if v.ndim > 1 else v for name, v in mean.state_dict().items()}
+    with whole(path) as part:
+        torch.save({"ema": small, "config": config_text(mean.config)}, part)
 
 
 def _fresh(config: DetectorTrainConfig, init: Path | None, device: torch.device) -> _State:
