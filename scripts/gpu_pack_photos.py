@@ -24,7 +24,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hrtrack.configs.person_fast_schema import SetSection, load_detector_config
-from hrtrack.errors import HrtrackError
+from hrtrack.errors import HrtrackError, ModelError, UsageError
 from hrtrack.train.data.coco_file import read_coco_file
 
 KEPT = ("pseudo", "score", "iscrowd")
@@ -51,7 +51,11 @@ def main() -> None:
 def pack(options: argparse.Namespace) -> None:
     """Writes everything."""
     config = load_detector_config(options.config, options.overrides)
+    if config.teacher is not None and not Path(config.teacher.model).is_file():
+        raise ModelError(f"there is no teacher at {config.teacher.model}")
     options.output.mkdir(parents=True, exist_ok=True)
+    for old in options.output.glob("part_*.zip"):
+        old.unlink()  # which a set that was larger left
     parts = Parts(options.output, options.megabytes)
     sets = []
     for number, one in enumerate(config.data.sets):
@@ -120,6 +124,8 @@ class Parts:
     def add(self, name: str, content: bytes) -> None:
         """Puts a file into the part at hand, or into a new one where it would be too large."""
         more = len(content) + ENTRY_BYTES
+        if more > self.limit:
+            raise UsageError(f"{name} alone has {more / 1e6:.1f} MB, more than --megabytes allows")
         if self._file is None or self._size + more > self.limit:
             self.close()
             self.written.append(self.folder / f"part_{len(self.written):02d}.zip")

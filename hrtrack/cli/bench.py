@@ -109,7 +109,7 @@ def _tracker(model: str, settings: dict[str, Any]) -> Any:
     from ..tracker.api import Tracker
 
     every = settings["detect_every"]
-    if every != "auto" and not every.isdigit():
+    if every != "auto" and not every.isdecimal():
         raise UsageError(f"--detect-every {every} is neither auto nor a number")
     return Tracker(
         model,
@@ -187,7 +187,7 @@ def _counts(text: str | None) -> list[int]:
     if not text:
         return []
     parts = text.split(",")
-    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise UsageError(f"--people {text}: numbers with commas were expected, like 1,2,5")
     return [int(part) for part in parts]
 

@@ -88,10 +88,9 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
     from ..train.evaluate import evaluate as measure
     from ..train.evaluate import results_table, write_json
     from ..train.predict import Protocol
-    from ..writable import require_file
 
     if settings["json_path"]:
-        require_file(settings["json_path"])
+        _require_output(settings["json_path"], settings["annotations"])
     names = each_once(settings["names"]) or ("body_fast",)
     titles = short_names(names)
     backends: tuple[Any, ...] = settings["backends"] or ("auto",)
@@ -132,6 +131,15 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
         Console(width=None if Console().is_terminal else 200).print(results_table(results))
     if settings["json_path"]:
         write_json(results, settings["json_path"])
+
+
+def _require_output(path: Path, *inputs: Path) -> None:
+    """UsageError for an output that is one of the inputs, SinkError for one out of reach."""
+    from ..writable import require_file
+
+    if path.exists() and any(one.exists() and path.samefile(one) for one in inputs):
+        raise UsageError(f"--json {path} would replace what is read")
+    require_file(path)
 
 
 def each_once(names: Sequence[str]) -> tuple[str, ...]:
@@ -201,10 +209,9 @@ def evaluate_action(data: Path, model: str, out: Path | None, curves: bool, quie
 def evaluate_tracking(truth: Path, results: Path, json_path: Path | None) -> None:
     """Measure tracks: MOTA, IDF1, HOTA, and MOTA of each joint."""
     from ..train.metrics.tracking_files import evaluate_files
-    from ..writable import require_file
 
     if json_path:
-        require_file(json_path)
+        _require_output(json_path, truth, results)
     found = evaluate_files(truth, results)
     if json_path:
         json_path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

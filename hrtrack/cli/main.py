@@ -23,7 +23,7 @@ class DetectEvery(click.ParamType):
     ) -> int | str:
         if value == "auto" or isinstance(value, int):
             return value
-        if str(value).isdigit() and int(value) > 0:
+        if str(value).isdecimal() and int(value) > 0:
             return int(value)
         raise click.BadParameter(f"'{value}' is neither auto nor a number of frames from 1 on")
 
@@ -53,7 +53,7 @@ class Size(click.ParamType):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, int]:
         width, cross, height = str(value).lower().partition("x")
-        if not (cross and width.isdigit() and height.isdigit() and int(width) * int(height)):
+        if not (cross and width.isdecimal() and height.isdecimal() and int(width) * int(height)):
             raise click.BadParameter(f"'{value}' is no size like 1280x720")
         return int(width), int(height)
 
@@ -68,7 +68,7 @@ class Reconnect(click.ParamType):
     ) -> int | str:
         if value == "forever" or isinstance(value, int):
             return value
-        if str(value).isdigit():
+        if str(value).isdecimal():
             return int(value)
         raise click.BadParameter(f"'{value}' is neither forever nor a number of attempts")
 

@@ -29,10 +29,13 @@ def models(ctx: click.Context) -> None:
 @models.command()
 @click.argument("name")
 @click.option("--trust-unhashed", is_flag=True, help="Take a file whose hash is not published.")
-def fetch(name: str, trust_unhashed: bool) -> None:
+@click.option("--again", is_flag=True, help="Download it anew if it is there.")
+def fetch(name: str, trust_unhashed: bool, again: bool) -> None:
     """Download NAME into the user's cache, check it, and print where it lies."""
-    from ..models.zoo import entries, resolve
+    from ..models import zoo
 
-    if name not in {entry.name for entry in entries()}:
+    found = next((entry for entry in zoo.entries() if entry.name == name), None)
+    if found is None:
         raise ModelError(f"no model is called '{name}'; `hrtrack models` lists all")
-    click.echo(resolve(name, trust_unhashed=trust_unhashed))
+    folder = zoo.cache_folder()
+    click.echo(zoo.fetch(found, folder, trust_unhashed=trust_unhashed, again=again))

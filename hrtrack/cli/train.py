@@ -177,7 +177,7 @@ def _detector(
     detector = train_detector(
         checked,
         output,
-        init=None if name is None else resolve(name),
+        init=None if name is None else resolve(name, task="detector"),
         device=settings["device"],
         quiet=settings["quiet"],
     )

@@ -236,8 +236,8 @@ def _further_blocks(detector: PersonDetector, blocks: tuple[int, ...]) -> dict[s
     for i, (stage, count) in enumerate(zip(detector.stages, blocks, strict=True)):
         for j, block in list(enumerate(stage.children()))[1 + count :]:
             names = {f"stages.{i}.{j}.{name}": v for name, v in block.state_dict().items()}
-            last = f"stages.{i}.{j}.expand.1.weight"
-            weights |= names | {last: torch.zeros_like(names[last])}
+            last = (f"stages.{i}.{j}.expand.1.{name}" for name in ("weight", "bias"))
+            weights |= names | {name: torch.zeros_like(names[name]) for name in last}
     return weights
 
 

@@ -18,8 +18,8 @@ from ..errors import ModelError
 from ..skeleton import COCO17, MPII16, Skeleton, by_name
 
 KEY = "hrtrack"
-METADATA_PROPS_FIELD = 14
-"""The number of `metadata_props` in ONNX's ModelProto."""
+METADATA_PROPS_FIELD, GRAPH_FIELD = 14, 7
+"""The numbers of `metadata_props` and `graph` in ONNX's ModelProto."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +132,25 @@ def read_onnx_metadata(path: Path) -> dict[str, str]:
         raise ModelError(f"cannot read the model {path}: {error.strerror}") from None
     except (IndexError, KeyError, ValueError):
         raise ModelError(f"{path} is not an ONNX file") from None
+
+
+def require_onnx(path: Path) -> None:
+    """ModelError for a file that is called .onnx and holds no graph.
+
+    OpenVINO would try it as files of every other kind, and some of its readers print about that.
+    """
+    if path.suffix.lower() == ".onnx" and not holds_graph(path):
+        raise ModelError(f"{path} is not an ONNX file")
+
+
+def holds_graph(path: Path) -> bool:
+    """Whether a file is a protocol buffer with an ONNX graph; ModelError if it cannot be read."""
+    try:
+        return any(number == GRAPH_FIELD for number, _ in _fields(memoryview(path.read_bytes())))
+    except OSError as error:
+        raise ModelError(f"cannot read the model {path}: {error.strerror}") from None
+    except (IndexError, KeyError, ValueError):
+        return False
 
 
 def _fields(data: memoryview) -> list[tuple[int, memoryview]]:

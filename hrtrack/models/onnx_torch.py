@@ -58,13 +58,19 @@ class OnnxNetwork(nn.Module):
             if needed.isdisjoint(node.output):
                 continue
             said = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-            if node.op_type == "Constant":
+            if node.op_type == "Constant" and "value" in said:
                 kept[node.output[0]] = numpy_helper.to_array(said["value"])
             elif node.op_type in LAYERS:
                 self.layers.append((node.op_type, list(node.input), node.output[0], said))
             else:
                 raise ModelError(f"{path} needs a {node.op_type} layer, which is not known here")
         used = {name for _, inputs, _, _ in self.layers for name in inputs}
+        # After which layer nobody reads a tensor any more, so that its memory is free.
+        last = {name: i for i, (_, inputs, _, _) in enumerate(self.layers) for name in inputs}
+        made_here = {output for _, _, output, _ in self.layers} - set(self.outputs)
+        self._gone = [
+            [name for name in made_here if last.get(name) == i] for i in range(len(self.layers))
+        ]
         # What a slice or an enlargement is told is read by Python; the rest moves with the module.
         told = {
             name
@@ -85,8 +91,10 @@ class OnnxNetwork(nn.Module):
         """The wanted tensors for the graph's one input, of any batch size and sides."""
         values: dict[str, Any] = {**self._settings, self.source: images}
         values |= {name: self.get_buffer(own) for name, own in self._buffers_by_name.items()}
-        for kind, inputs, output, said in self.layers:
+        for (kind, inputs, output, said), gone in zip(self.layers, self._gone, strict=True):
             values[output] = LAYERS[kind]([values.get(name) for name in inputs], said)
+            for name in gone:
+                del values[name]
         return [values[name] for name in self.outputs]
 
 
@@ -104,8 +112,12 @@ def _sides(said: Attributes) -> tuple[int, int]:
     """Padding of a layer that pads alike on opposite sides; ModelError for another."""
     top, left, bottom, right = said.get("pads", [0, 0, 0, 0])
     if (top, left) != (bottom, right) or said.get("auto_pad", b"NOTSET") != b"NOTSET":
-        raise ModelError("a layer pads unlike on opposite sides, which is not known here")
+        raise _strange("pads unlike on opposite sides")
     return top, left
+
+
+def _strange(what: str) -> ModelError:
+    return ModelError(f"a layer {what}, which is not known here")
 
 
 def _convolve(inputs: list[Any], said: Attributes) -> Tensor:
@@ -122,14 +134,21 @@ def _convolve(inputs: list[Any], said: Attributes) -> Tensor:
 
 
 def _pool(inputs: list[Any], said: Attributes) -> Tensor:
+    if said.get("ceil_mode", 0) or set(said.get("dilations", (1, 1))) != {1}:
+        raise _strange("pools with gaps or beyond the edge")
     strides = tuple(said.get("strides", (1, 1)))
     return F.max_pool2d(inputs[0], tuple(said["kernel_shape"]), strides, _sides(said))
 
 
 def _enlarge(inputs: list[Any], said: Attributes) -> Tensor:
     scales = inputs[2].tolist() if len(inputs) > 2 and inputs[2] is not None else []
-    if said.get("mode", b"nearest") != b"nearest" or len(scales) != 4:
-        raise ModelError("a layer resizes otherwise than by whole pixels, which is not known here")
+    plain = (
+        said.get("mode", b"nearest") == b"nearest"
+        and said.get("coordinate_transformation_mode") == b"asymmetric"
+        and said.get("nearest_mode") == b"floor"
+    )
+    if not plain or scales[:2] != [1, 1] or any(scale % 1 for scale in scales):
+        raise _strange("resizes otherwise than by repeating pixels")
     return F.interpolate(inputs[0], scale_factor=scales[2:], mode="nearest")
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from ..errors import ModelError
 from ..writable import whole
+from .info import holds_graph
 
 Task = Literal["pose", "detector", "action"]
 CHUNK = 1 << 18
@@ -134,45 +135,56 @@ def cache_folder() -> Path:
     return Path(os.environ.get("HRTRACK_CACHE") or pooch.os_cache("hrtrack"))
 
 
-def resolve(name_or_path: str | Path, *, trust_unhashed: bool = False) -> Path:
+def resolve(
+    name_or_path: str | Path, *, task: Task | None = None, trust_unhashed: bool = False
+) -> Path:
     """The local file of a path, a bundled name or a public name, downloaded if need be.
 
     Raises:
-        ModelError: there is no such file or name, the download failed or does not match its
-            hash, or no hash is known and ``trust_unhashed`` was not given.
+        ModelError: there is no such file or name, a name is of a model for another ``task``, the
+            download failed or does not match its hash, or no hash is known and
+            ``trust_unhashed`` was not given.
     """
     text = str(name_or_path)
     path = Path(text).expanduser()
     if path.is_file():
         return path
-    bundled = bundled_path(text)
-    if bundled is not None:
-        return bundled
-    found = next((entry for entry in PUBLIC if entry.name == text), None)
+    known = entries()
+    found = next((entry for entry in known if entry.name == text), None)
+    fitting = [entry.name for entry in known if task in (None, entry.task)]
+    if found is not None and text not in fitting:
+        raise ModelError(
+            f"{text} is for another task ({found.task}); for this one (task {task}) there are "
+            f"{', '.join(fitting[:3])}{', ...' if len(fitting) > 3 else ''} "
+            "(hrtrack models lists all)"
+        )
     if found is not None:
         return fetch(found, cache_folder(), trust_unhashed=trust_unhashed)
     if path.suffix in {".onnx", ".pth", ".pt", ".safetensors"} or len(path.parts) > 1:
         raise ModelError(f"no model file at {text}")
-    names = [entry.name for entry in entries()]
-    close = difflib.get_close_matches(text, names, 3) or names[:3]
+    close = difflib.get_close_matches(text, fitting, 3) or fitting[:3]
     raise ModelError(
         f"unknown model '{text}': neither a file nor a known name; close: {', '.join(close)} "
         "(hrtrack models lists all)"
     )
 
 
-def fetch(entry: Entry, folder: Path, *, trust_unhashed: bool = False) -> Path:
+def fetch(entry: Entry, folder: Path, *, trust_unhashed: bool = False, again: bool = False) -> Path:
     """Downloads a public model into ``folder`` unless it is there; returns the model file.
+
+    A file there that does not match its hash, or any with ``again``, is downloaded anew. A
+    bundled model lies in the package.
 
     Raises:
         ModelError: as for `resolve`.
     """
+    if entry.url is None:
+        return weights_folder() / f"{entry.name}.onnx"
     import pooch
 
-    assert entry.url is not None
     file = entry.url.rsplit("/", 1)[1]
     final = folder / (f"{entry.name}.onnx" if file.endswith(".zip") else file)
-    if final.is_file():
+    if final.is_file() and not again and _matches(final, entry):
         return final
     if entry.sha256 is None and not trust_unhashed:
         raise ModelError(
@@ -183,11 +195,17 @@ def fetch(entry: Entry, folder: Path, *, trust_unhashed: bool = False) -> Path:
     def download(url: str, output_file: str, _: Any) -> None:
         part = folder / f"{file}.part"
         _transfer(url, part, entry.name)
-        _check(part, entry)
+        _check(part, entry, file)
         os.replace(part, output_file)
 
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(
+            f"downloads cannot be kept in {folder}: {error.strerror}; HRTRACK_CACHE moves them"
+        ) from None
+    try:
+        final.unlink(missing_ok=True)
         # pooch would print what it calls an unverified hash; ours was checked while loading.
         pooch.get_logger().setLevel("WARNING")
         got = pooch.retrieve(entry.url, None, fname=file, path=folder, downloader=download)
@@ -230,17 +248,27 @@ def _transfer(url: str, part: Path, title: str) -> None:
         raise OSError(f"{part.stat().st_size} of {total} bytes arrived")
 
 
-def _check(path: Path, entry: Entry) -> None:
-    if entry.sha256 is None:
-        return
+def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if not digest.startswith(entry.sha256):
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _matches(path: Path, entry: Entry) -> bool:
+    return entry.sha256 is None or _digest(path).startswith(entry.sha256)
+
+
+def _check(path: Path, entry: Entry, file: str) -> None:
+    """ModelError for a download, which will be called ``file``, that is not what was asked for."""
+    if entry.sha256 is not None and not _matches(path, entry):
+        found = _digest(path)[:8]
         path.unlink()
         raise ModelError(
-            f"{entry.url} does not match its hash: SHA-256 begins {digest[:8]}, expected "
+            f"{entry.url} does not match its hash: SHA-256 begins {found}, expected "
             f"{entry.sha256[:8]}; the file was deleted"
         )
+    if file.endswith(".onnx") and not holds_graph(path):
+        path.unlink()
+        raise ModelError(f"what {entry.url} gives is no ONNX file; it was deleted")
 
 
 def _unpack(archive: Path, final: Path) -> Path:

@@ -25,7 +25,7 @@ def open_action_network(
     The network takes (N, 3, T, 13) with any N from 1 and gives (N, len(labels) + 1) logits.
     ModelError when the file is missing or no action model, BackendError without OpenVINO.
     """
-    path = resolve(name_or_path)
+    path = resolve(name_or_path, task="action")
     info = action_info(read_onnx_metadata(path), path)
     core = openvino_core()
     config: dict[str, object] = {

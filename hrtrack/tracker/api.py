@@ -89,6 +89,10 @@ class Tracker:
         if threads is not None:
             _check_count("threads", threads)
         _check_score("min_score", min_score)
+        _check_model("model", model)
+        _check_model("detector", detector)
+        if action is not None:
+            _check_model("action", action)
         _check_choice("precision", precision, get_args(Precision))
         _check_choice("smooth", smooth, get_args(Smoothing))
         network = open_network(
@@ -214,13 +218,20 @@ class Tracker:
         ValueError for anything else.
         """
         _check_image(image_HW3)
+        if not isinstance(poses, Poses):
+            raise ValueError(f"poses must be what image() or track() give, found {poses!r:.60}")
         options = DrawOptions({"skeleton", "boxes", "ids"})
         return draw(image_HW3.copy(), poses, self.skeleton, options)
 
 
 def _check_count(name: str, value: object, otherwise: str = "") -> None:
-    if not isinstance(value, (int, np.integer)) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
         raise UsageError(f"{name} is {value!r}; it must be {otherwise}a whole number of at least 1")
+
+
+def _check_model(name: str, value: object) -> None:
+    if not isinstance(value, (str, Path)):
+        raise UsageError(f"{name} is {value!r}; it must be a model's name or a path")
 
 
 def _check_score(name: str, value: object) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from ..models import eightbit
-from ..models.info import read_onnx_metadata
+from ..models.info import read_onnx_metadata, require_onnx
 from ..models.letterbox import FILL, fill_input, fitted_hw, input_for, nms, vote
 from ..models.runtime import openvino_core, port_shape
 from ..models.zoo import resolve
@@ -68,6 +68,10 @@ class OpenVinoDetector:
         if eight_bits and eightbit.pays() and self._is_ours() and path.suffix == ".onnx":
             ranges = eightbit.from_metadata(read_onnx_metadata(path), path)
         self._in_8_bits = bool(ranges)
+        # A foreign graph of our kind has no cell centres that could be put in anew.
+        self._any_size = self._is_ours() and _centres(self._model) is not None
+        if self._is_ours() and not self._any_size:
+            self._model.reshape([1, *self._format.input_hw, 3])
         if ranges:
             eightbit.quantise(self._model, ranges)
         self.kind = self._format.kind
@@ -103,7 +107,7 @@ class OpenVinoDetector:
         # Our own graph takes every size: a 4:3 webcam would use three quarters of a wide one, an
         # upright phone video a third.
         hw = self._format.input_hw
-        if self._is_ours():
+        if self._any_size:
             hw = input_for(image_hw, hw)
         if hw not in self._runners:
             model = self._model.clone()
@@ -169,7 +173,7 @@ def open_detector(
         ModelError: unknown name, missing or unreadable file, or a graph of another kind.
         BackendError: OpenVINO is not installed.
     """
-    path, name, why = resolve(name_or_path), Path(name_or_path).stem, ""
+    path, name, why = resolve(name_or_path, task="detector"), Path(name_or_path).stem, ""
     if device is not None and device.type == "cuda":
         from .detect_torch import TorchDetector, is_ours
 
@@ -202,6 +206,7 @@ def _read(path: Path) -> tuple[Any, Any]:
     core = openvino_core()
     if not path.is_file():
         raise ModelError(f"no detector at {path}")
+    require_onnx(path)
     try:
         return core, core.read_model(path)
     except RuntimeError as error:
@@ -251,6 +256,11 @@ def _take_pictures(model: Any, form: Format, hw: tuple[int, int]) -> Any:
     return steps.build()
 
 
+def _centres(model: Any) -> Any:
+    """Where the cell centres of hrtrack's graph come from, None in another's."""
+    return next((op for op in model.get_ops() if op.get_friendly_name() == "centres"), None)
+
+
 def _reshape_own(model: Any, hw: tuple[int, int]) -> None:
     """Gives hrtrack's graph another input size: new shapes, and the cell centres of them."""
     from openvino import opset13, utils
@@ -258,7 +268,7 @@ def _reshape_own(model: Any, hw: tuple[int, int]) -> None:
     from .detect_formats import yolox_grid
 
     cells, strides = yolox_grid(hw)
-    old = next(op for op in model.get_ops() if op.get_friendly_name() == "centres")
+    old = _centres(model)
     # One row goes with any number of cells while the shapes change.
     between = opset13.constant(np.zeros((1, 4), np.float32))
     utils.replace_node(old, between)

@@ -25,8 +25,9 @@ DEFAULT_SIDE = 640
 
 EXPECTED = (
     "expected one of: hrtrack (uint8 images 1xHxWx3 -> boxes 1xMx4, scores 1xM); YOLOX "
-    "(1x3xHxW -> 1xPx85 or 1xPx6); DEIM / RT-DETR (images 1x3xHxW, orig_target_sizes -> labels, "
-    "boxes, scores); RTMDet / mmdeploy (1x3xHxW -> dets 1xNx5, labels 1xN)"
+    "(1x3xHxW -> 1xPx85 or 1xPx6, P the cells of strides 8, 16 and 32); DEIM / RT-DETR (images "
+    "1x3xHxW, orig_target_sizes -> labels, boxes, scores); RTMDet / mmdeploy (1x3xHxW -> dets "
+    "1xNx5, labels 1xN)"
 )
 
 
@@ -78,7 +79,7 @@ def recognise(inputs: list[Port], outputs: list[Port], slices_input: bool, sourc
             return Format(
                 "hrtrack",
                 name,
-                (image.shape[1], image.shape[2]),
+                _sides(image.shape[1:3]),
                 _decode_plain,
                 channels_last=True,
                 nms_iou=OWN_NMS_IOU,
@@ -86,8 +87,14 @@ def recognise(inputs: list[Port], outputs: list[Port], slices_input: bool, sourc
             )
         if image.shape[1] == 3:
             hw = _sides(image.shape[2:])
-            if {"labels", "boxes", "scores"} <= out.keys() and len(inputs) == 2:
-                size = next(p for p in inputs if p is not image)
+            size = next((p for p in inputs if p is not image), None)
+            if (
+                {"labels", "boxes", "scores"} <= out.keys()
+                and len(inputs) == 2
+                and size is not None
+                and _ends_with(size, 2)
+                and _ends_with(out["boxes"], 4)
+            ):
                 return Format(
                     "deim",
                     name,
@@ -98,7 +105,7 @@ def recognise(inputs: list[Port], outputs: list[Port], slices_input: bool, sourc
                     std=(255.0, 255.0, 255.0),
                     size_input=_name(size),
                 )
-            if {"dets", "labels"} <= out.keys() and len(inputs) == 1:
+            if {"dets", "labels"} <= out.keys() and len(inputs) == 1 and _ends_with(out["dets"], 5):
                 if slices_input:
                     return Format("yolox-mmdeploy", name, hw, _decode_dets, bgr=True)
                 return Format(
@@ -108,6 +115,8 @@ def recognise(inputs: list[Port], outputs: list[Port], slices_input: bool, sourc
                 len(inputs) == len(outputs) == 1
                 and len(outputs[0].shape) == 3
                 and outputs[0].shape[2] in (6, 85)
+                # YOLOv5 has three times as many rows, end-to-end kinds a few hundred.
+                and outputs[0].shape[1] in (-1, len(yolox_grid(hw)[0]))
             ):
                 raw = _name(outputs[0])
                 return Format(
@@ -131,6 +140,11 @@ def _name(port: Port) -> str:
 def _sides(shape: tuple[int, ...]) -> tuple[int, int]:
     height, width = (side if side > 0 else DEFAULT_SIDE for side in shape)
     return height, width
+
+
+def _ends_with(port: Port, length: int) -> bool:
+    """Whether the last side is of a length, or left open."""
+    return bool(port.shape) and port.shape[-1] in (-1, length)
 
 
 def _describe(ports: list[Port]) -> str:

@@ -53,7 +53,7 @@ def new_network(config: TrainConfig, skeleton: Skeleton, init: str | Path | None
         return network
     network = HRNet(wanted)
     initialise(network, config.model.init)
-    path = resolve(BUNDLED if str(init) == "bundled" else init)
+    path = resolve(BUNDLED if str(init) == "bundled" else init, task="pose")
     weights, metadata = load_weights(path)
     head = weights.get(HEAD + "weight")
     joints = wanted.joints if head is None else head.shape[0]

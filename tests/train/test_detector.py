@@ -25,6 +25,7 @@ from hrtrack.models.detector import (  # noqa: E402
     config_text,
     load_detector,
 )
+from hrtrack.train.detector import batches as batches_module  # noqa: E402
 from hrtrack.train.detector import fit as fit_module  # noqa: E402
 from hrtrack.train.detector.canvas import draw_batch, place  # noqa: E402
 from hrtrack.train.detector.fit import train_detector  # noqa: E402
@@ -210,16 +211,25 @@ def test_a_store_goes_to_workers_without_its_photos(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
-def test_a_teacher_is_followed(tmp_path: Path, shared: Path) -> None:
+def test_a_teacher_is_followed(
+    tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_set(tmp_path / "set", 8)
     base = config(tmp_path / "set", steps=24, precision="fp32", log_steps=8, lr=4e-3)
     teacher = {"model": str(shared / "peers/yolox_nano.onnx"), "until": 0.99}
     settings = DetectorTrainConfig.model_validate({**base.model_dump(), "teacher": teacher})
     train_detector(settings, tmp_path / "out", quiet=True)
-    rows = list(csv.DictReader((tmp_path / "out/log.csv").open()))
-    assert float(rows[-1]["mimicry"]) < 0.9 * float(rows[0]["mimicry"])
+    # In the loader's process, and beside the student as on a GPU.
+    monkeypatch.setattr(fit_module, "teaches_beside", lambda device: True)
+    monkeypatch.setattr(batches_module, "Teacher", None)
+    train_detector(settings, tmp_path / "beside", quiet=True)
+    logs = [list(csv.DictReader((tmp_path / run / "log.csv").open())) for run in ("out", "beside")]
+    for rows in logs:
+        assert float(rows[-1]["mimicry"]) < 0.9 * float(rows[0]["mimicry"])
+    # Neither teaches at the end, and both say the same at the beginning.
+    assert float(logs[1][0]["mimicry"]) == pytest.approx(float(logs[0][0]["mimicry"]), rel=0.02)
 
-    asked = Teacher(shared / "peers/yolox_nano.onnx")
+    asked = Teacher(shared / "peers/yolox_nano.onnx", exact=True)
     photo = cv2.imread(str(shared / "data/lspet/images/im00018.jpg"))
     canvas = cv2.resize(photo, (416, 288))[None, ..., ::-1]
     pictures = np.ascontiguousarray(canvas)

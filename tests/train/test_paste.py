@@ -24,13 +24,14 @@ from hrtrack.train.detector.photos import (
 PEOPLE = np.array([[100, 60, 140, 180]], np.float32)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> PhotoStore:
-    """One dark photo with one bright upright box of a person."""
+@pytest.fixture(params=[(40, 60, 120), (0, 60, 200), (60, 110, 140)], ids=str)
+def store(tmp_path: Path, request: pytest.FixtureRequest) -> PhotoStore:
+    """One dark photo with one bright upright person: in the middle, as tall, in the corner."""
+    top, left, tall = request.param
     image = np.full((200, 160, 3), 20, np.uint8)
-    image[40:160, 60:110] = 240
+    image[top : top + tall, left : left + 50] = 240
     cv2.imwrite(str(tmp_path / "0.png"), image)
-    person = {"image_id": 0, "bbox": [60, 40, 50, 120]}
+    person = {"image_id": 0, "bbox": [left, top, 50, tall]}
     content = {"images": [{"id": 0, "file_name": "0.png"}], "annotations": [person]}
     (tmp_path / "people.json").write_text(json.dumps(content))
     sets = [SetSection(annotations="people.json", images=".")]
@@ -53,7 +54,7 @@ def test_a_pasted_person_is_where_its_box_says(store: PhotoStore) -> None:
             continue
         rows, columns = np.nonzero(canvas[..., 0] > 200)
         seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-        # A tenth of a person of 120 pixels: the corners fade into what is behind.
+        # A twentieth of a person of 120 pixels: the corners fade into what is behind.
         np.testing.assert_allclose(boxes[1], seen, atol=6)
         checked += 1
     assert checked >= 5

@@ -62,7 +62,7 @@ def open_network(
     known = get_args(Backend)
     if backend not in known:
         raise BackendError(f"unknown back end '{backend}'; known are {', '.join(known)}")
-    path = resolve(model)
+    path = resolve(model, task="pose")
     chosen, why = (backend, "") if backend != "auto" else choose_backend(path, device)
     if chosen == "openvino":
         from .openvino import OpenVinoNetwork

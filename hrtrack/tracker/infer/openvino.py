@@ -239,6 +239,7 @@ def _read(core: openvino.Core, path: Path) -> openvino.Model:
             f"OpenVINO reads .onnx and .xml, not {path.name}; "
             "convert it: hrtrack export MODEL --to onnx"
         )
+    info.require_onnx(path)
     try:
         return core.read_model(path)
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Batches of canvases, drawn and shown to the teacher in worker processes."""
+"""Batches of canvases, drawn and, on a CPU, shown to the teacher in worker processes."""
 
 from __future__ import annotations
 
@@ -24,11 +24,18 @@ CALIBRATION = 2**31
 
 
 def batches(
-    store: PhotoStore, config: DetectorTrainConfig, first: int, done: Any, device: torch.device
+    store: PhotoStore,
+    config: DetectorTrainConfig,
+    first: int,
+    done: Any,
+    *,
+    teach: bool = True,
+    pin: bool = False,
 ) -> DataLoader[tuple[Tensors, Answer | None]]:
     """Batches from number ``first`` on: images, boxes and kinds, and the teacher's answer.
 
-    For a training on a GPU there are no answers: the teacher is quicker beside the student there.
+    ``teach``: the teacher, if there is one, answers in the workers; ``pin``: into memory from
+    which a GPU fetches by itself.
 
     Each is a function of the seed and its number, given the stage; ``done`` is the shared share
     of the training behind us (a ``Value`` of `worker_context`), which picks the stage of a
@@ -36,14 +43,14 @@ def batches(
     """
     workers = config.fit.workers
     return DataLoader(
-        _Canvases(store, config, done, teach=device.type == "cpu"),
+        _Canvases(store, config, done, teach=teach),
         batch_size=None,
         sampler=_From(first),
         num_workers=workers,
         prefetch_factor=PREFETCH if workers else None,
         worker_init_fn=begin_worker if workers else None,
         multiprocessing_context=worker_context() if workers else None,
-        pin_memory=device.type == "cuda",
+        pin_memory=pin,
     )
 
 

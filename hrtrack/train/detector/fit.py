@@ -38,7 +38,7 @@ from ..workers import worker_context
 from .batches import Tensors, batches
 from .loss import AssignConfig, detector_loss
 from .photos import PhotoStore, build_store
-from .teacher import Answer, DeviceTeacher, Pupil, answer_loss
+from .teacher import Answer, DeviceTeacher, Pupil, answer_loss, teaches_beside
 
 LAST_LR_SHARE = 0.02
 EMA_WARMUP = 20
@@ -114,7 +114,7 @@ def train_detector(
     place = choose_device(device)
     if place.type == "cpu":
         keep_freed_memory()
-    torch.backends.cudnn.benchmark = place.type == "cuda"
+    torch.backends.cudnn.benchmark = True
     state = _fresh(config, init, place)
     last, final = output / "last.pt", output / "final.pt"
     for saved in (last, final):
@@ -123,9 +123,11 @@ def train_detector(
             break
 
     done = worker_context().Value("d", 0.0)
-    loader = batches(store, config, state.step, done, place)
+    beside = teaches_beside(place)
+    on_gpu = place.type == "cuda"
+    loader = batches(store, config, state.step, done, teach=not beside, pin=on_gpu)
     teacher = None
-    if config.teacher is not None and place.type != "cpu":
+    if config.teacher is not None and beside:
         teacher = DeviceTeacher(Path(config.teacher.model), place)
     console = Console(stderr=True, quiet=quiet)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())

@@ -33,22 +33,30 @@ def paste_people(
 ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     """Pastes one to four people into ``canvas`` (H, W, 3); all boxes (B, 4) and kinds."""
     for _ in range(rng.integers(1, MOST + 1)):
-        cut = _cut_person(store, rng)
-        if cut is None:
+        found = _cut_person(store, rng)
+        if found is None:
             continue
+        cut, body = found
+        if rng.random() < 0.5:
+            cut, body = cut[:, ::-1], np.array([1 - body[2], body[1], 1 - body[0], body[3]])
         place = _place(cut.shape[:2], canvas.shape[:2], boxes[kinds == PERSON], rng)
         if place is None:
             continue
-        _blend(canvas, cut[:, ::-1] if rng.random() < 0.5 else cut, place)
-        own = _body(place, canvas.shape[:2])
+        _blend(canvas, cut, place)
+        own = _within(place, body, canvas.shape[:2])
         kinds = np.where(_covered(boxes, own) > COVERED_MOST, IGNORE, kinds)
         boxes = np.concatenate([boxes, own[None]])
         kinds = np.append(kinds, np.int8(PERSON)).astype(np.int8)
     return boxes, kinds
 
 
-def _cut_person(store: PhotoStore, rng: np.random.Generator) -> NDArray[np.uint8] | None:
-    """Somebody's box, with a margin, out of a photo drawn by weight."""
+def _cut_person(
+    store: PhotoStore, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]] | None:
+    """Somebody out of a photo drawn by weight, with a margin where the photo has one.
+
+    Returns the pixels (h, w, 3) and the person's box in shares of their sides.
+    """
     for _ in range(TRIES):
         photo = store.draw(rng)
         size = photo.boxes[:, 2:] - photo.boxes[:, :2]
@@ -61,7 +69,9 @@ def _cut_person(store: PhotoStore, rng: np.random.Generator) -> NDArray[np.uint8
         high = (photo.boxes[one, 2:] + pad).astype(int)
         cut = photo.image[low[1] : high[1], low[0] : high[0]]
         if min(cut.shape[:2]) >= 16:
-            return cut
+            sides = np.array(cut.shape[1::-1], np.float64)
+            body = (photo.boxes[one].reshape(2, 2) - low) / sides
+            return cut, body.clip(0, 1).reshape(4)
     return None
 
 
@@ -109,11 +119,13 @@ def _blend(canvas: NDArray[np.uint8], cut: NDArray[np.uint8], place: NDArray[np.
     canvas[cy0:cy1, cx0:cx1] = mixed.astype(np.uint8)
 
 
-def _body(place: NDArray[np.float32], canvas_hw: tuple[int, int]) -> NDArray[np.float32]:
-    """The person's box in the pasted one: without the margin, cut at the canvas's edges."""
-    pad = MARGIN / (1 + 2 * MARGIN) * (place[2:] - place[:2])
-    box = place + np.concatenate([pad, -pad])
-    return np.minimum(np.maximum(box, 0), np.array(canvas_hw[::-1] * 2, np.float32))
+def _within(
+    place: NDArray[np.float32], body: NDArray[np.float64], canvas_hw: tuple[int, int]
+) -> NDArray[np.float32]:
+    """The person's box on the canvas: ``body``'s shares of ``place``, cut at the edges."""
+    box = (place[:2] + body.reshape(2, 2) * (place[2:] - place[:2])).reshape(4)
+    cut: NDArray[np.float32] = np.minimum(np.maximum(box, 0), canvas_hw[::-1] * 2)
+    return cut.astype(np.float32)
 
 
 def _covered(boxes: NDArray[np.float32], by: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -118,7 +118,7 @@ def score(comparisons: Sequence[Comparison]) -> TrackingScores:
 def score_joints(
     clips: Sequence[tuple[Sequence[Frame], Sequence[Frame]]], joints: Sequence[str]
 ) -> dict[str, float]:
-    """MOTA of every joint over clips of truth and found frames, and their mean as ``mean``."""
+    """MOTA of every labelled joint over clips of truth and found frames, and their ``mean``."""
     clear = _trackers()[0]
     result = {}
     for number, name in enumerate(joints):
@@ -126,8 +126,7 @@ def score_joints(
         if sum(map(len, joined.truth)):
             counts = clear(joined.truth, joined.found, joined.similarity, threshold=0.5)
             result[name] = float(counts["MOTA"])
-    result["mean"] = float(np.mean(list(result.values()))) if result else float("nan")
-    return result
+    return result | {"mean": float(np.mean(list(result.values())))} if result else {}
 
 
 def _joined(comparisons: Sequence[Comparison]) -> Comparison:
