@@ -120,6 +120,8 @@ def test_one_image() -> None:
             for take in (tracker.image, partial(tracker.draw, poses=poses)):
                 with pytest.raises(ValueError, match="uint8 with pixels, found"):
                     take(wrong)
+        with pytest.raises(ValueError, match="poses must be what"):
+            tracker.draw(image, None)  # type: ignore[arg-type]
     assert len(poses) >= 1
     best = int(poses.person_scores.argmax())
     nose = poses.keypoints[best, tracker.skeleton.index("nose")]
@@ -134,6 +136,7 @@ def test_one_image() -> None:
         {"precision": "x"}, {"smooth": "x"}, {"threads": 0}, {"threads": 1.5}, {"max_people": 0},
         {"max_people": -1}, {"min_score": 5}, {"min_score": float("nan")}, {"min_score": "0.3"},
         {"detect_every": "x"}, {"detect_every": 0}, {"detect_every": None},
+        {"max_people": True}, {"detector": None}, {"detector": len}, {"action": 5},
     ],
 )  # fmt: skip
 def test_impossible_options_are_refused_before_anything_is_loaded(option: dict[str, Any]) -> None:

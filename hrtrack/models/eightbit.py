@@ -3,8 +3,9 @@
 The file keeps its float weights, and beside them the range of values that each convolution was
 seen to take in (`hrtrack.models.ranges` measures them). With those OpenVINO's graph is quantised
 while it is loaded: activations in 256 steps for the whole tensor, weights in 255 steps for each
-output channel (half of them where sums would overflow), the scheme of Jacob et al., "Quantization and Training of Neural Networks for
-Efficient Integer-Arithmetic-Only Inference", CVPR 2018.
+output channel (half of them where sums would overflow), the scheme of Jacob et al.,
+"Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
+CVPR 2018.
 """
 
 from __future__ import annotations

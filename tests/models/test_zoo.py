@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from hrtrack.cli import main
 from hrtrack.errors import ModelError
 from hrtrack.models import zoo
 
 BODY = bytes(range(256)) * 4000
+GRAPH = b"\x3a\x04abcd"
+"""What an ONNX file is told by: field 7, of four bytes."""
 
 
 class Server:
@@ -102,11 +105,67 @@ def test_complete_part_is_used(server: Server, tmp_path: Path) -> None:
 
 
 def test_without_a_hash_only_on_trust(server: Server, tmp_path: Path) -> None:
-    known = entry(server, "yolox.onnx", BODY, None)
+    known = entry(server, "yolox.onnx", GRAPH, None)
     with pytest.raises(ModelError, match=f"models fetch {known.name} --trust-unhashed"):
         zoo.fetch(known, tmp_path)
     assert server.starts == []
-    assert zoo.fetch(known, tmp_path, trust_unhashed=True).read_bytes() == BODY
+    path = zoo.fetch(known, tmp_path, trust_unhashed=True)
+    assert path.read_bytes() == GRAPH
+    # Anew only where that is asked for.
+    path.write_bytes(b"something else")
+    assert zoo.fetch(known, tmp_path).read_bytes() == b"something else"
+    again = zoo.fetch(known, tmp_path, trust_unhashed=True, again=True)
+    assert again.read_bytes() == GRAPH
+
+
+def test_a_page_instead_of_a_model_is_not_kept(server: Server, tmp_path: Path) -> None:
+    known = entry(server, "yolox.onnx", b"<html>not found</html>", None)
+    with pytest.raises(ModelError, match="no ONNX file"):
+        zoo.fetch(known, tmp_path, trust_unhashed=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_in_the_cache_is_downloaded_anew(server: Server, tmp_path: Path) -> None:
+    known = entry(server, "net.pth", BODY, hashlib.sha256(BODY).hexdigest()[:8])
+    (tmp_path / "net.pth").write_bytes(b"half a download")
+    assert zoo.fetch(known, tmp_path).read_bytes() == BODY
+
+
+def test_a_cache_that_cannot_be_made(server: Server, tmp_path: Path) -> None:
+    known = entry(server, "net.pth", BODY, "0" * 8)
+    (tmp_path / "file").write_text("x")
+    for place in ("file", "file/below"):
+        with pytest.raises(ModelError, match="HRTRACK_CACHE moves them"):
+            zoo.fetch(known, tmp_path / place)
+
+
+def test_a_name_of_another_task_is_refused_before_any_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HRTRACK_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ModelError, match=r"another task \(pose\).*person_fast"):
+        zoo.resolve("hrnet_w32_coco_256x192", task="detector")
+    with pytest.raises(ModelError, match=r"another task \(detector\).*body_fast"):
+        zoo.resolve("yolox_nano", task="pose")
+    with pytest.raises(ModelError) as caught:
+        zoo.resolve("person_fasd", task="detector")
+    assert "person_fast" in str(caught.value)
+    assert "body_fast" not in str(caught.value)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_fetch_means_the_model_and_no_file_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HRTRACK_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "yolox_nano").write_text("x")
+    with pytest.raises(SystemExit):
+        main(["models", "fetch", "yolox_nano"])
+    assert "no hash is published" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["models", "fetch", "person_fast"])
+    assert capsys.readouterr().out.strip() == str(zoo.bundled_path("person_fast"))
 
 
 def test_zip_gives_its_onnx(server: Server, tmp_path: Path) -> None:

@@ -140,11 +140,56 @@ def test_other_models_are_refused_in_one_line(tmp_path: Path) -> None:
 def test_files_that_are_no_models(tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"not a model at all")
-    with pytest.raises(ModelError, match="cannot be read as an ONNX model") as caught:
+    with pytest.raises(ModelError, match="is not an ONNX file") as caught:
         open_detector(str(broken))
     assert "\n" not in str(caught.value)
     with pytest.raises(ModelError, match="no model file"):
         open_detector(str(tmp_path / "absent.onnx"))
+
+
+def ports(**shapes: tuple[int, ...]) -> list[Port]:
+    return [Port(frozenset({name}), shape, "f32") for name, shape in shapes.items()]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [
+        # YOLOv5 has three boxes a cell, YOLOv10 gives a few hundred that are decoded.
+        ({"images": (1, 3, 640, 640)}, {"output": (1, 25200, 85)}),
+        ({"images": (1, 3, 640, 640)}, {"output": (1, 300, 6)}),
+        ({"input": (1, 3, 64, 96)}, {"dets": (1, 8, 4), "labels": (1, 8)}),
+        (
+            {"images": (1, 3, 64, 96), "size": (1, 3)},
+            {"labels": (1, 9), "boxes": (1, 9, 4), "scores": (1, 9)},
+        ),
+    ],
+)
+def test_what_only_looks_alike_is_refused(
+    inputs: dict[str, tuple[int, ...]], outputs: dict[str, tuple[int, ...]]
+) -> None:
+    with pytest.raises(ModelError, match="is not a person detector"):
+        recognise(ports(**inputs), ports(**outputs), False, "x.onnx")
+
+
+@pytest.mark.parametrize("sides", [HW, (-1, -1)])
+def test_anothers_graph_of_our_kind(tmp_path: Path, sides: tuple[int, int]) -> None:
+    """Its cell centres cannot be replaced, so that it keeps its size."""
+    path = save(
+        tmp_path / "own.onnx",
+        {"images": ([1, *sides, 3], TensorProto.UINT8)},
+        {
+            "boxes": np.array([[[8, 8, 24, 30], [0, 0, 5, 5]]], np.float32),
+            "scores": np.array([[0.8, 0.01]], np.float32),
+        },
+    )
+    detector = open_detector(path, threads=1)
+    assert isinstance(detector, OpenVinoDetector)
+    assert detector.kind == "hrtrack"
+    assert detector.input_hw == (HW if sides == HW else (640, 640))
+    scale = 0.5 if sides == HW else 640 / 192
+    boxes, scores = detector(WIDE)
+    np.testing.assert_allclose(boxes, np.array([[8, 8, 24, 30]]) / scale, atol=0.5)
+    np.testing.assert_allclose(scores, [0.8], atol=5e-3)
 
 
 def test_open_sides_get_a_default() -> None:

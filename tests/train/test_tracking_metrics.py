@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("trackers")
 
+from hrtrack.cli import main
 from hrtrack.errors import DataError
 from hrtrack.skeleton import COCO17
 from hrtrack.train.metrics.tracking import Frame, compare_boxes, score, score_joints
@@ -124,6 +125,130 @@ def test_mot_truth_against_mot(tmp_path: Path) -> None:
     found = evaluate_files(tmp_path / "gt.txt", tmp_path / "out.txt")
     assert (found["misses"], found["false positives"], found["frames"]) == (1, 1, 3)
     assert found["MOTA"] == pytest.approx(1 - 2 / 3)
+
+
+def test_only_labelled_frames_count(tmp_path: Path) -> None:
+    """Whatever numbers a truth of some frames carries, it is held against those of the results."""
+    jsonl(tmp_path / "found.jsonl", [3] * 10, wrist=40)
+    posetrack(tmp_path / "truth.json", 10)
+    whole = json.loads((tmp_path / "truth.json").read_text())
+    first = 10_003_420_000  # PoseTrack's own
+    for kept, ids in (
+        (range(10), range(900, 910)),  # every frame, whatever its numbers
+        (range(0, 10, 2), range(0, 10, 2)),
+        (range(5, 10), range(5, 10)),
+        (range(10), range(1, 11)),
+        (range(3, 7), range(first + 3, first + 7)),
+    ):
+        images = [whole["images"][i] | {"frame_id": n} for i, n in zip(kept, ids, strict=True)]
+        if ids[0] == 900:
+            images[0]["nframes"] = 10
+        for image in images if ids[0] in (0, 1) else ():
+            del image["file_name"]
+        some = whole | {"images": images}
+        # Each frame has the person elsewhere, so that a shift would show.
+        for line, person in enumerate(whole["annotations"]):
+            person["bbox"][0] = 60 * line
+        some["annotations"] = whole["annotations"]
+        (tmp_path / "some.json").write_text(json.dumps(some))
+        moved = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+        for line in moved:
+            line["people"][0]["box"] = [60 * line["frame"], 10, 60 * line["frame"] + 40, 90]
+        (tmp_path / "moved.jsonl").write_text("".join(json.dumps(m) + "\n" for m in moved))
+        found = evaluate_files(tmp_path / "some.json", tmp_path / "moved.jsonl")
+        assert found["frames"] == len(kept)
+        assert found["MOTA"] == 1.0, ids
+
+
+ROW = "1,1,0,0,10,20,1,1,1"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "1,1,nan,0,10,20,1"),
+        ("a.txt", "inf,1,0,0,10,20,1"),
+        ("a.txt", "1,1,,0,10,20,1"),
+        ("a.txt", "1.5,1,0,0,10,20,1"),
+        ("a.txt", "0,1,0,0,10,20,1"),
+        ("a.txt", "1,1,0,0,-10,20,1"),
+        ("a.txt", "1,1,0,0,10,20,1,nan"),
+        ("a.txt", f"{ROW}\n{ROW}"),
+        ("a.txt", "99999999,1,0,0,10,20,1"),
+        ("a.txt", ""),
+    ],
+)
+def test_mot_truth_that_cannot_be(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    (tmp_path / "found.txt").write_text(ROW)
+    with pytest.raises(DataError) as caught:
+        evaluate_files(tmp_path / name, tmp_path / "found.txt")
+    assert "\n" not in str(caught.value)
+
+
+def test_late_frames_of_results_cost_nothing(tmp_path: Path) -> None:
+    (tmp_path / "gt.txt").write_text(ROW + "\n")
+    (tmp_path / "found.txt").write_text(f"{ROW}\n2000000000,1,0,0,10,20,1")
+    assert evaluate_files(tmp_path / "gt.txt", tmp_path / "found.txt")["MOTA"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"box": [0, 0, float("nan"), 5]},
+        {"id": 10**23},
+        {"keypoints": []},
+        {"keypoints": [[1.0, 2.0]] * len(COCO17)},
+        {"keypoints": [[1.0, 2.0, 0.5]]},
+    ],
+)
+def test_results_that_cannot_be(tmp_path: Path, change: dict[str, object]) -> None:
+    posetrack(tmp_path / "truth.json", 1)
+    jsonl(tmp_path / "found.jsonl", [1], wrist=40)
+    line = json.loads((tmp_path / "found.jsonl").read_text())
+    line["people"][0] |= change
+    (tmp_path / "found.jsonl").write_text(json.dumps(line) + "\n")
+    with pytest.raises(DataError, match="line 1"):
+        evaluate_files(tmp_path / "truth.json", tmp_path / "found.jsonl")
+
+
+def test_lines_twice_and_lines_cut_off(tmp_path: Path) -> None:
+    posetrack(tmp_path / "truth.json", 2)
+    jsonl(tmp_path / "found.jsonl", [1, 1], wrist=40)
+    good = (tmp_path / "found.jsonl").read_text()
+    (tmp_path / "cut.jsonl").write_text(good + '{"frame": 2, "peo')
+    assert evaluate_files(tmp_path / "truth.json", tmp_path / "cut.jsonl")["MOTA"] == 1.0
+    (tmp_path / "twice.ndjson").write_text(good + good.splitlines()[0] + "\n")
+    with pytest.raises(DataError, match="frame 0 is there already"):
+        evaluate_files(tmp_path / "truth.json", tmp_path / "twice.ndjson")
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(DataError, match="holds no frame"):
+        evaluate_files(tmp_path / "truth.json", tmp_path / "empty.jsonl")
+    for name in ("truth.json", "found.jsonl"):
+        (tmp_path / f"bom.{name}").write_text((tmp_path / name).read_text(), encoding="utf-8-sig")
+    assert evaluate_files(tmp_path / "bom.truth.json", tmp_path / "bom.found.jsonl")["MOTA"] == 1.0
+
+
+def test_the_figures_are_json_and_replace_no_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    posetrack(tmp_path / "truth.json", 1)
+    data = json.loads((tmp_path / "truth.json").read_text())
+    data["annotations"][0]["keypoints"] = [0, 0, 0] * 4  # no joint is labelled
+    (tmp_path / "truth.json").write_text(json.dumps(data))
+    jsonl(tmp_path / "found.jsonl", [1], wrist=40)
+    words = ["eval", "tracking", "--truth", str(tmp_path / "truth.json")]
+    words += ["--results", str(tmp_path / "found.jsonl"), "--json"]
+    before = (tmp_path / "truth.json").read_text()
+    with pytest.raises(SystemExit) as stop:
+        main([*words, str(tmp_path / "truth.json")])
+    assert stop.value.code == 2
+    assert "would replace what is read" in capsys.readouterr().err
+    assert (tmp_path / "truth.json").read_text() == before
+    with pytest.raises(SystemExit) as stop:
+        main([*words, str(tmp_path / "figures.json")])
+    assert stop.value.code in (0, None)
+    assert "NaN" not in (tmp_path / "figures.json").read_text()
 
 
 def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:

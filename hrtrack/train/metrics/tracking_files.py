@@ -119,16 +119,21 @@ def _read_posetrack(path: Path) -> Clip:
 def _places(images: list[dict[str, Any]]) -> list[int]:
     """The index of each image in its clip, from 0, of images in order.
 
-    Where the file lists every frame, an image's place in it; else what its ``frame_id`` says.
+    Where the file lists every frame, an image's place in it; else the number that its file is
+    called by, or its ``frame_id``.
     """
     listed = list(range(len(images)))
-    if len(images) == images[0].get("nframes") or any("frame_id" not in one for one in images):
+    if len(images) == images[0].get("nframes"):
         return listed
-    ids = [int(image["frame_id"]) for image in images]
-    if len(set(ids)) < len(ids):
-        raise ValueError("two images have one frame_id")
-    if min(ids) < 0:
-        raise ValueError("a frame_id is below 0")
+    stems = [Path(image.get("file_name", "")).stem for image in images]
+    if all(stem.isdecimal() for stem in stems):
+        ids = [int(stem) for stem in stems]
+    elif all("frame_id" in image for image in images):
+        ids = [int(image["frame_id"]) for image in images]
+    else:
+        return listed
+    if len(set(ids)) < len(ids) or min(ids) < 0:
+        raise ValueError("the numbers of two images are the same, or below 0")
     numbers = [one % POSETRACK_FRAMES if one >= POSETRACK_IDS else one for one in ids]
     # Counted from 1, without a gap.
     return listed if numbers == [number + 1 for number in listed] else numbers
