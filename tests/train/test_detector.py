@@ -246,6 +246,23 @@ def test_a_teacher_is_followed(
         assert (one.float() - other.float()).abs().max() < off
 
 
+@pytest.mark.gpu
+@pytest.mark.shared
+def test_a_gpu_trains_as_a_cpu_does(tmp_path: Path, shared: Path) -> None:
+    make_set(tmp_path / "set", 8)
+    base = config(tmp_path / "set", steps=24, precision="fp32", log_steps=8, lr=4e-3)
+    teacher = {"model": str(shared / "peers/yolox_nano.onnx"), "until": 0.99}
+    settings = DetectorTrainConfig.model_validate({**base.model_dump(), "teacher": teacher})
+    logs = []
+    for device in ("cpu", "cuda"):
+        mean = train_detector(settings, tmp_path / device, device=device, quiet=True)
+        assert next(mean.parameters()).device.type == device
+        logs.append(list(csv.DictReader((tmp_path / device / "log.csv").open())))
+    for name in ("loss", "mimicry", "teacher_scores"):
+        cpu, cuda = (float(rows[0][name]) for rows in logs)
+        assert cuda == pytest.approx(cpu, rel=0.05), name
+
+
 def test_a_missing_gpu_and_a_begun_run_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
