@@ -17,11 +17,11 @@ from .photos import IGNORE, Photo, PhotoStore
 Batch = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int8]]
 SMALLEST = 9.0
 """People lower than this many pixels on the canvas are ignored: the finest stride is 8."""
-SEEN_LEAST = 0.25
+SEEN_LEAST = 0.35
 """People of whom less than this share is on the canvas are ignored."""
 GRIDS, GRID_ODDS = ((2, 1), (2, 2), (3, 2), (4, 3)), (0.25, 0.35, 0.25, 0.15)
 TILE_LEAST = 64
-CLOSEST = 2.5
+CLOSEST = 1.8
 """A photo by itself is enlarged up to this much beyond filling the canvas: half bodies, faces."""
 BOXES_MOST = 40
 
