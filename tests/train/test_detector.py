@@ -153,7 +153,8 @@ def test_training_finds_the_ellipses(tmp_path: Path) -> None:
     assert load_detector(tmp_path / "out/final.pt").config == mean.config
     small = load_detector(tmp_path / "out/weights.pt").state_dict()
     for name, value in mean.state_dict().items():
-        torch.testing.assert_close(small[name], value, rtol=1e-3, atol=1e-4)
+        if value.is_floating_point():  # the counters of the norms are not loaded
+            torch.testing.assert_close(small[name], value, rtol=1e-3, atol=1e-4)
     size = (tmp_path / "out/weights.pt").stat().st_size
     assert size < (tmp_path / "out/final.pt").stat().st_size / 5
     rows = list(csv.DictReader((tmp_path / "out/log.csv").open()))
