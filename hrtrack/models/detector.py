@@ -13,13 +13,13 @@ import json
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ModelError
+from .onnx_torch import read_onnx
 
 STRIDES = (8, 16, 32)
 CONFIG_KEY = "detector_config"
@@ -243,7 +243,7 @@ def _further_blocks(detector: PersonDetector, blocks: tuple[int, ...]) -> dict[s
 
 def onnx_input_hw(path: Path) -> tuple[int, int]:
     """Height and width of the pictures that an exported detector takes; ModelError otherwise."""
-    shape = [side.dim_value for side in _onnx(path).graph.input[0].type.tensor_type.shape.dim]
+    shape = [side.dim_value for side in read_onnx(path).graph.input[0].type.tensor_type.shape.dim]
     if len(shape) != 4 or shape[3] != 3:
         raise ModelError(f"{path} takes {shape}; expected uint8 pictures 1 x H x W x 3")
     return shape[1], shape[2]
@@ -270,20 +270,10 @@ def _checkpoint_weights(path: Path) -> tuple[dict[str, Tensor], DetectorConfig |
         raise ModelError(f"{path} is not a detector checkpoint of hrtrack: {reason}") from None
 
 
-def _onnx(path: Path) -> Any:
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        return onnx.load(path)
-    except (OSError, DecodeError) as error:
-        raise ModelError(f"{path} cannot be read as an ONNX model: {error}") from None
-
-
 def _onnx_weights(path: Path) -> tuple[dict[str, Tensor], DetectorConfig | None]:
     from onnx import numpy_helper
 
-    model = _onnx(path)
+    model = read_onnx(path)
     weights = {
         item.name: torch.from_numpy(numpy_helper.to_array(item).copy())
         for item in model.graph.initializer

@@ -32,7 +32,7 @@ class OnnxNetwork(nn.Module):
 
     def __init__(self, path: Path, outputs: Sequence[str]) -> None:
         super().__init__()
-        graph = _graph(path)
+        graph = read_onnx(path).graph
         self.outputs = tuple(outputs)
         self.source = next(i.name for i in graph.input)
         self.layers: list[tuple[str, list[str], str, Attributes]] = []
@@ -98,12 +98,13 @@ class OnnxNetwork(nn.Module):
         return [values[name] for name in self.outputs]
 
 
-def _graph(path: Path) -> Any:
+def read_onnx(path: Path) -> Any:
+    """An ONNX file's model; ModelError where it cannot be read."""
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
-        return onnx.load(path).graph
+        return onnx.load(path)
     except (OSError, DecodeError) as error:
         raise ModelError(f"{path} cannot be read as an ONNX model: {error}") from None
 
