@@ -87,12 +87,11 @@ def recognise(inputs: list[Port], outputs: list[Port], slices_input: bool, sourc
             )
         if image.shape[1] == 3:
             hw = _sides(image.shape[2:])
-            size = next((p for p in inputs if p is not image), None)
+            others = [p for p in inputs if p is not image]
             if (
                 {"labels", "boxes", "scores"} <= out.keys()
-                and len(inputs) == 2
-                and size is not None
-                and _ends_with(size, 2)
+                and len(others) == 1
+                and _ends_with(others[0], 2)
                 and _ends_with(out["boxes"], 4)
             ):
                 return Format(
@@ -103,7 +102,7 @@ def recognise(inputs: list[Port], outputs: list[Port], slices_input: bool, sourc
                     letterbox=False,
                     mean=(0.0, 0.0, 0.0),
                     std=(255.0, 255.0, 255.0),
-                    size_input=_name(size),
+                    size_input=_name(others[0]),
                 )
             if {"dets", "labels"} <= out.keys() and len(inputs) == 1 and _ends_with(out["dets"], 5):
                 if slices_input:
