@@ -1,16 +1,18 @@
 """Packs a training's people for `gpu_train.py`; needs photos, but no GPU.
 
-    python scripts/gpu_pack.py CONFIG OUTPUT [--side 256] [--quality 85] [KEY=VALUE ...]
+    python scripts/gpu_pack.py CONFIG OUTPUT [--side 256] [--quality 85] [--format jpg] [KEY=VALUE ...]
 
 CONFIG is a name or file as for `hrtrack train`, KEY=VALUE changes it, so that labels cleaned by
-a first model go in with data.train.0.teacher=FILE.npz. Writes OUTPUT/train_NN.npz and
-val_NN.npz, none above --megabytes, and plan.json, which holds the configuration and the joints.
+a first model go in with data.train.0.teacher=FILE.npz; the network of teacher.model=FILE.onnx is
+copied beside the packs. Writes OUTPUT/train_NN.npz and val_NN.npz, none above --megabytes, and
+plan.json, which holds the configuration and the joints. WebP needs about two thirds of JPEG's bytes.
 Squares of --side pixels reach 1.5 times as far as the network's crop (docs/gpu_training.md).
 """
 
 import argparse
 import dataclasses
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--quality", type=int, default=85)
+    parser.add_argument("--format", choices=("jpg", "webp"), default="jpg")
     parser.add_argument("--megabytes", type=float, default=30.0)
     options = parser.parse_intermixed_args()
     torch.set_num_threads(1)
@@ -48,9 +51,14 @@ def main() -> None:
 def pack(options: argparse.Namespace) -> None:
     """Writes everything."""
     config = load_config(options.config, options.overrides)
-    if config.teacher is not None:
-        raise ConfigError("gpu_train.py knows no teacher: leave it out with teacher=null")
     options.output.mkdir(parents=True, exist_ok=True)
+    if config.teacher is not None:
+        if not Path(config.teacher.model).is_file():
+            raise ConfigError(f"teacher.model: no file {config.teacher.model}")
+        shutil.copyfile(config.teacher.model, options.output / "teacher.onnx")
+        config = config.model_copy(
+            update={"teacher": config.teacher.model_copy(update={"model": "teacher.onnx"})}
+        )
     sets = {"train": list(config.data.train), "val": [config.data.val] if config.data.val else []}
     for name, chosen in sets.items():
         if not chosen:
@@ -64,6 +72,7 @@ def pack(options: argparse.Namespace) -> None:
             side=options.side,
             padding=config.input.padding,
             quality=options.quality,
+            kind=options.format,
             megabytes=options.megabytes,
         )
         megabytes = sum(path.stat().st_size for path in written) / 1e6

@@ -1,10 +1,10 @@
 """Packs a detector training's photos for a borrowed GPU; needs photos, but no GPU.
 
-    python scripts/gpu_pack_photos.py CONFIG OUTPUT [--side 320] [--quality 80] [KEY=VALUE ...]
+    python scripts/gpu_pack_photos.py CONFIG OUTPUT [--side 320] [--quality 80] [--format jpg] [KEY=VALUE ...]
 
 CONFIG is a name or file as for `hrtrack train`, KEY=VALUE changes it. Writes
 OUTPUT/part_NN.zip, none above --megabytes: photos of at most --side pixels as
-JPEG, their boxes, and the configuration (docs/gpu_training.md). Unpacked into one folder, there:
+JPEG or WebP, their boxes, and the configuration (docs/gpu_training.md). Unpacked into one folder, there:
 
     python -m hrtrack train FOLDER/config.yaml data.root=FOLDER [teacher.model=FOLDER/...]
 """
@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from hrtrack.configs.person_fast_schema import SetSection, load_detector_config
 from hrtrack.errors import HrtrackError, ModelError, UsageError
 from hrtrack.train.data.coco_file import read_coco_file
+from hrtrack.train.packs import QUALITY
 
 KEPT = ("pseudo", "score", "iscrowd")
 ENTRY_BYTES = 256
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--side", type=int, default=320)
     parser.add_argument("--quality", type=int, default=80)
+    parser.add_argument("--format", choices=QUALITY, default="jpg")
     parser.add_argument("--megabytes", type=float, default=30.0)
     options = parser.parse_intermixed_args()
     cv2.setNumThreads(1)
@@ -99,9 +101,9 @@ def pack_set(
         scale = min(1.0, min(options.side, one.long_side) / max(image.shape[:2]))
         if scale < 1:
             image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        words = [cv2.IMWRITE_JPEG_QUALITY, options.quality]
-        picture = cv2.imencode(".jpg", image, words)[1].tobytes()
-        file_name = f"{len(images)}.jpg"
+        words = [QUALITY[options.format], options.quality]
+        picture = cv2.imencode(f".{options.format}", image, words)[1].tobytes()
+        file_name = f"{len(images)}.{options.format}"
         parts.add(f"{name}/{file_name}", picture)
         size += len(picture)
         images.append({"id": photo["id"], "file_name": file_name})

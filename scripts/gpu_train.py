@@ -3,7 +3,8 @@
     python scripts/gpu_train.py --packs DIR --output OUT --minutes 9.5 [--part 0 0.4]
         [--init weights.safetensors] [--state ../state.pt]
 
-Needs torch, numpy, OpenCV and safetensors only. Everything stays on the device. Writes the running
+Needs torch, numpy, OpenCV and safetensors only, and onnx where the packs name a teacher. Everything
+stays on the device. Writes the running
 average as OUT/weights.safetensors in float16 every --save-minutes and at the end, and
 OUT/log.csv. --part says which stretch of the learning rate's schedule this call covers, so that
 several calls make one training: the next one starts from --state (everything, where the machine
@@ -41,6 +42,7 @@ from hrtrack.train.plan import Draw, Plan
 from hrtrack.train.precision import in_bf16
 from hrtrack.train.resident import Kept, Resident
 from hrtrack.train.step import batch_loss
+from hrtrack.train.teacher import DeviceTeacher, Pupil
 from hrtrack.train.validate import mean_oks, mean_pckh
 
 STARTED = time.monotonic()
@@ -106,7 +108,12 @@ class Training:
         if options.init is not None:
             self.raw.load_state_dict(weights_of(options.init, self.raw))
         self.ema = Ema(self.raw, config.fit.ema)
-        self.optimizer = make_optimizer(self.raw, config.fit)
+        self.teacher, self.learner = None, self.raw
+        if config.teacher is not None:
+            file = options.packs / config.teacher.model
+            self.teacher = DeviceTeacher(file, self.raw.config.joints, self.device)
+            self.learner = Pupil(self.raw, self.teacher.channels).to(self.device)
+        self.optimizer = make_optimizer(self.learner, config.fit)
         self.step = self.seen = 0
         if options.state is not None and options.state.is_file():
             self.restore(options.state)
@@ -119,7 +126,7 @@ class Training:
     def restore(self, path: Path) -> None:
         """Everything that an earlier call on the same machine left."""
         state = torch.load(path, map_location=self.device, weights_only=True)
-        self.raw.load_state_dict(state["network"])
+        self.learner.load_state_dict(state["learner"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name, value in state["average"].items():
             self.ema.state[name].copy_(value)
@@ -166,11 +173,14 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        total, divisor = batch_loss(self.raw, batch, self.config, pixels)
+        if self.teacher is not None:
+            features, told = self.teacher(batch.crops)
+            batch = dataclasses.replace(batch, features=features, told=told)
+        total, divisor = batch_loss(self.learner, batch, self.config, pixels)
         loss = total / divisor.clamp(min=1e-6)
         loss.backward()
         if self.config.fit.clip:
-            torch.nn.utils.clip_grad_norm_(self.raw.parameters(), self.config.fit.clip)
+            torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.config.fit.clip)
         self.optimizer.step()
         self.step += 1
         self.seen += len(batch.crops)
@@ -186,7 +196,7 @@ class Training:
         save_weights(twin, self.described, part, half=True)
         part.replace(path)
         if self.options.state is not None:
-            state = {"network": self.raw.state_dict(), "average": self.ema.state,
+            state = {"learner": self.learner.state_dict(), "average": self.ema.state,
                      "optimizer": self.optimizer.state_dict(), "step": self.step,
                      "seen": self.seen}  # fmt: skip
             part = self.options.state.with_suffix(".part")

@@ -18,9 +18,10 @@ Attributes = dict[str, Any]
 class OnnxNetwork(nn.Module):
     """Named tensors of an ONNX graph, computed by PyTorch.
 
-    Only layers that a detector's trunk and heads are made of are known: convolutions, pooling,
-    nearest enlarging, slices, concatenation, sums, products, ReLU and sigmoid. Layers on which no
-    wanted tensor depends are left out, so those behind may be of any kind.
+    Only layers that small trunks and heads are made of are known: convolutions, pooling,
+    enlarging, slices, concatenation, sums, products, ReLU, sigmoid, and the shapes and shuffles of
+    channels that exporters write for one picture. Layers on which no wanted tensor depends are
+    left out, so those behind may be of any kind.
 
     Args:
         path: the file.
@@ -71,7 +72,8 @@ class OnnxNetwork(nn.Module):
         self._gone = [
             [name for name in made_here if last.get(name) == i] for i in range(len(self.layers))
         ]
-        # What a slice or an enlargement is told is read by Python; the rest moves with the module.
+        # What a slice or an enlargement is told is read by Python, as are all shapes; the rest
+        # moves with the module.
         told = {
             name
             for kind, inputs, _, _ in self.layers
@@ -80,7 +82,7 @@ class OnnxNetwork(nn.Module):
         }
         for number, name in enumerate(sorted(used & kept.keys())):
             value = torch.from_numpy(kept[name].copy())
-            if name in told:
+            if name in told or value.dtype == torch.int64:
                 self._settings[name] = value
             else:
                 self._buffers_by_name[name] = f"value_{number}"
@@ -107,6 +109,26 @@ def read_onnx(path: Path) -> Any:
         return onnx.load(path)
     except (OSError, DecodeError) as error:
         raise ModelError(f"{path} cannot be read as an ONNX model: {error}") from None
+
+
+def onnx_ends(path: Path) -> tuple[tuple[str, list[int]], tuple[str, list[int]]]:
+    """Name and shape of an ONNX graph's first input and first output; open sides are 0."""
+    graph = read_onnx(path).graph
+    kept = {item.name for item in graph.initializer}
+    ends = next(i for i in graph.input if i.name not in kept), graph.output[0]
+    named = [(e.name, [d.dim_value for d in e.type.tensor_type.shape.dim]) for e in ends]
+    return named[0], named[1]
+
+
+def last_features(path: Path, output: str) -> str:
+    """The tensor that the last convolution before ``output`` reads; ModelError without one."""
+    made = {name: node for node in read_onnx(path).graph.node for name in node.output}
+    while output in made:
+        node = made[output]
+        output = node.input[0]
+        if node.op_type == "Conv":
+            return str(output)
+    raise ModelError(f"{path}: its heatmaps do not come from a convolution")
 
 
 def _sides(said: Attributes) -> tuple[int, int]:
@@ -143,13 +165,23 @@ def _pool(inputs: list[Any], said: Attributes) -> Tensor:
 
 def _enlarge(inputs: list[Any], said: Attributes) -> Tensor:
     scales = inputs[2].tolist() if len(inputs) > 2 and inputs[2] is not None else []
+    if (
+        said.get("mode") == b"linear"
+        and said.get("coordinate_transformation_mode") == b"align_corners"
+        and inputs[3] is not None
+    ):
+        height, width = inputs[3].tolist()[2:]
+        return F.interpolate(inputs[0], (height, width), mode="bilinear", align_corners=True)
     plain = (
         said.get("mode", b"nearest") == b"nearest"
         and said.get("coordinate_transformation_mode") == b"asymmetric"
         and said.get("nearest_mode") == b"floor"
     )
+    if plain and len(inputs) > 3 and inputs[3] is not None:
+        sides, now = inputs[3].tolist()[2:], inputs[0].shape[2:]
+        scales = [1, 1, *(side / length for side, length in zip(sides, now, strict=True))]
     if not plain or scales[:2] != [1, 1] or any(scale % 1 for scale in scales):
-        raise _strange("resizes otherwise than by repeating pixels")
+        raise _strange("resizes otherwise than by repeating pixels or linearly to the corners")
     return F.interpolate(inputs[0], scale_factor=scales[2:], mode="nearest")
 
 
@@ -164,14 +196,33 @@ def _slice(inputs: list[Any], said: Attributes) -> Tensor:
     return part
 
 
+def _reshape(inputs: list[Any], said: Attributes) -> Tensor:
+    x, shape = inputs[0], inputs[1].tolist()
+    if said.get("allowzero", 0) or 0 in shape:
+        raise _strange("reshapes by zeros")
+    # Written for one picture; the first side is the pictures'.
+    return x.reshape(x.shape[0] if shape[0] == 1 else shape[0], *shape[1:])
+
+
+def _divide(inputs: list[Any], said: Attributes) -> Tensor:
+    whole = not inputs[0].is_floating_point()
+    return torch.div(inputs[0], inputs[1], rounding_mode="trunc" if whole else None)
+
+
 LAYERS: dict[str, Callable[[list[Any], Attributes], Tensor]] = {
     "Add": lambda inputs, said: inputs[0] + inputs[1],
     "Concat": lambda inputs, said: torch.cat(inputs, said["axis"]),
     "Conv": _convolve,
+    "Div": _divide,
+    "Gather": lambda inputs, said: inputs[0].index_select(said.get("axis", 0), inputs[1]),
+    "Identity": lambda inputs, said: inputs[0],
     "MaxPool": _pool,
     "Mul": lambda inputs, said: inputs[0] * inputs[1],
     "Relu": lambda inputs, said: inputs[0].relu(),
+    "Reshape": _reshape,
     "Resize": _enlarge,
+    "Shape": lambda inputs, said: torch.tensor(inputs[0].shape),
     "Sigmoid": lambda inputs, said: inputs[0].sigmoid(),
     "Slice": _slice,
+    "Transpose": lambda inputs, said: inputs[0].permute(said["perm"]),
 }

@@ -1,4 +1,4 @@
-"""People as JPEG squares in a few files: a training set that fits where its photos do not.
+"""People as JPEG or WebP squares in a few files: a training set that fits where its photos do not.
 
 A borrowed GPU may take a few dozen megabytes a transfer and lack packages that read
 configurations or photos. `write_packs` does what needs them beforehand; reading needs numpy,
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal
 from zipfile import BadZipFile
 
 import cv2
@@ -25,6 +26,8 @@ from .data.people import People
 from .resident import ROOM, Kept, keep
 
 CHUNK = 64
+QUALITY = {"jpg": cv2.IMWRITE_JPEG_QUALITY, "webp": cv2.IMWRITE_WEBP_QUALITY}
+"""OpenCV's words for them."""
 Floats = NDArray[np.float32]
 
 
@@ -48,6 +51,7 @@ def write_packs(
     side: int,
     padding: float,
     quality: int = 85,
+    kind: Literal["jpg", "webp"] = "jpg",
     megabytes: float = 30.0,
 ) -> list[Path]:
     """Writes ``folder/NAME_NN.npz``, none larger than ``megabytes`` (of 1e6 bytes).
@@ -60,7 +64,8 @@ def write_packs(
         name: of the packs.
         side: of the squares, which reach as far as those of `hrtrack.train.resident`.
         padding: of the network's crops.
-        quality: of the JPEG pictures, 1 to 100.
+        quality: of the pictures, 1 to 100.
+        kind: of the pictures.
         megabytes: the limit.
     """
     written: list[Path] = []
@@ -77,7 +82,7 @@ def write_packs(
         rows.clear()
         size = 0.0
 
-    for picture, labels in _squares(people, side, padding, quality):
+    for picture, labels in _squares(people, side, padding, quality, kind):
         more = len(picture) + 8 + sum(getattr(labels, f.name).nbytes for f in fields(labels))
         if pictures and size + more > 1e6 * megabytes - 4096:
             flush()
@@ -91,7 +96,7 @@ def write_packs(
 
 
 def _squares(
-    people: People, side: int, padding: float, quality: int
+    people: People, side: int, padding: float, quality: int, kind: str
 ) -> Iterator[tuple[bytes, Labels]]:
     for first in range(0, len(people), CHUNK):
         part = people.chosen(np.arange(first, min(first + CHUNK, len(people))))
@@ -101,7 +106,7 @@ def _squares(
             if row in kept.unreadable:
                 continue
             square = cv2.cvtColor(kept.crops[row].numpy(), cv2.COLOR_RGB2BGR)
-            picture = cv2.imencode(".jpg", square, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+            picture = cv2.imencode(f".{kind}", square, [QUALITY[kind], quality])[1]
             one = slice(row, row + 1)
             yield (
                 picture.tobytes(),

@@ -7,6 +7,7 @@ Nothing of the teacher's weights enters the student.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from ..errors import ModelError
 from ..models.hrnet import HRNet
 from ..models.letterbox import fill_input, fitted_hw
 from ..models.network import PIXEL_MEAN, PIXEL_STD
+from ..models.onnx_torch import OnnxNetwork, last_features, onnx_ends
 from ..models.runtime import openvino_core, port_shape
 from .loss import cross_entropy
 from .targets import STRIDE
@@ -64,13 +66,7 @@ class Teacher:
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise ModelError(f"teacher.model: {path} cannot be read: {reason}") from None
-        height, width = taken[2:] if len(taken) == 4 else (0, 0)
-        expected = (1, joints, height // STRIDE, width // STRIDE)
-        if taken[:2] != (1, 3) or given != expected:
-            raise ModelError(
-                f"teacher.model: {path} takes {taken} and gives {given}; expected pictures "
-                f"1x3xHxW and {joints} heatmaps 1x{joints}xH/4xW/4"
-            )
+        height, width = _input_of(path, taken, given, joints)
         model.add_outputs([_last_features(model.outputs[0].get_node())])
         options = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
         self._request = core.compile_model(model, "CPU", options).create_infer_request()
@@ -95,6 +91,50 @@ class Teacher:
         down, along = sampling(shape, self._hw)
         told = (self._request.get_output_tensor(place).data[0] for place in range(2))
         return [(down @ seen @ along.T).astype(np.float16) for seen in told]
+
+
+class DeviceTeacher:
+    """The same kind of file computed by PyTorch, beside the student on a GPU.
+
+    Raises:
+        ModelError: as `Teacher`.
+    """
+
+    def __init__(self, path: Path, joints: int, device: torch.device) -> None:
+        taken, given = onnx_ends(path)
+        self._hw = _input_of(path, taken[1], given[1], joints)
+        self.network = OnnxNetwork(path, (given[0], last_features(path, given[0]))).to(device)
+        self._dtype = torch.float32 if device.type == "cpu" else torch.float16
+        self.network.to(self._dtype)
+        self.channels = int(self(torch.zeros(1, *self._hw, 3).to(device))[0].shape[1])
+
+    def __call__(self, crops_NHW3: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (N, C, h, w) and heatmaps (N, K, h, w) of uint8 RGB crops, float32."""
+        device, shape = crops_NHW3.device, (crops_NHW3.shape[1], crops_NHW3.shape[2])
+        mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (PIXEL_MEAN, PIXEL_STD))
+        images = (crops_NHW3.permute(0, 3, 1, 2).float() / 255 - mean) / std
+        height, width = fitted_hw(shape, self._hw)
+        images = F.interpolate(images, (height, width), mode="bilinear", align_corners=False)
+        # Beyond the crop lies the mean colour, which is 0.
+        images = F.pad(images, (0, self._hw[1] - width, 0, self._hw[0] - height))
+        maps, features = self.network(images.to(self._dtype).contiguous())
+        down, along = (torch.from_numpy(m).to(device) for m in sampling(shape, self._hw))
+        features, maps = (down @ seen.float() @ along.T for seen in (features, maps))
+        return features, maps
+
+
+def _input_of(
+    path: Path, taken: Sequence[int], given: Sequence[int], joints: int
+) -> tuple[int, int]:
+    """Height and width of a teacher's pictures; ModelError where it is of another kind."""
+    height, width = taken[2:] if len(taken) == 4 else (0, 0)
+    expected = (1, joints, height // STRIDE, width // STRIDE)
+    if tuple(taken[:2]) != (1, 3) or tuple(given) != expected:
+        raise ModelError(
+            f"teacher.model: {path} takes {tuple(taken)} and gives {tuple(given)}; expected "
+            f"pictures 1x3xHxW and {joints} heatmaps 1x{joints}xH/4xW/4"
+        )
+    return height, width
 
 
 @cache

@@ -50,7 +50,7 @@ def test_cells_in_ignored_regions_may_fire() -> None:
     def loss(logits: torch.Tensor, kind: int) -> float:
         kinds = torch.tensor([[kind]])
         args = (sides, region, kinds, centres, strides, AssignConfig())
-        return detector_loss(logits, *args)[1]["score_loss"]
+        return float(detector_loss(logits, *args)[1]["score_loss"])
 
     assert loss(firing, -1) == pytest.approx(loss(quiet, -1), rel=0.6)
     assert loss(firing, 0) > 50 * loss(quiet, 0)

@@ -73,11 +73,48 @@ def test_packs_keep_people_and_their_limit(sticks: Path, tmp_path: Path) -> None
         read_packs([], CPU)
 
 
-def test_a_teacher_cannot_travel(tmp_path: Path) -> None:
+def test_a_teacher_that_is_not_there_is_named(tmp_path: Path) -> None:
     words = [ROOT / "scripts/gpu_pack.py", "tiny", tmp_path, "teacher.model=net.onnx"]
     done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == "gpu_train.py knows no teacher: leave it out with teacher=null\n"
+    assert done.stderr == "teacher.model: no file net.onnx\n"
+
+
+def test_webp_needs_less_room(sticks: Path, tmp_path: Path) -> None:
+    config = load_config("tiny", [f"data.root={sticks}"])
+    people = open_people(config.data, config.data.train)
+    sizes, crops = [], []
+    for kind in ("jpg", "webp"):
+        (path,) = write_packs(people, tmp_path, kind, side=64, padding=1.25, quality=75, kind=kind)
+        sizes.append(path.stat().st_size)
+        crops.append(read_packs([path], CPU)[0].crops.float())
+    assert sizes[1] < 0.9 * sizes[0]
+    assert (crops[0] - crops[1]).abs().mean() < 8
+
+
+@pytest.mark.slow
+def test_a_teacher_travels_with_the_packs(sticks: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    from hrtrack.models.hrnet import HRNet, HRNetConfig, initialise
+
+    people = open_people((data := load_config("tiny", [f"data.root={sticks}"]).data), data.train)
+    teacher = HRNet(HRNetConfig(len(people.skeleton), 8, (1, 1, 1), 1))
+    initialise(teacher, "he")
+    file = tmp_path / "net.onnx"
+    torch.onnx.export(teacher.eval(), (torch.zeros(1, 3, 96, 64),), str(file), dynamo=False)
+    packs, out = tmp_path / "packs", tmp_path / "out"
+    words = [f"data.root={sticks}", "fit.batch=16", f"teacher.model={file}"]
+    _run(ROOT / "scripts/gpu_pack.py", "tiny", packs, "--side", 96, *words)
+    train = [ROOT / "scripts/gpu_train.py", "--packs", packs, "--device", "cpu"]
+    state = ["--state", tmp_path / "state.pt", "--output", out]
+    _run(*train, "--steps", 8, "--part", 0, 0.5, *state)
+    _run(*train, "--steps", 8, "--part", 0.5, 1, *state)
+    _, described = load_hrnet(out / "weights.safetensors")
+    assert described.input_hw == (64, 64)
+    # What the student guesses of the teacher's features is learnt on and not begun anew.
+    learner = torch.load(tmp_path / "state.pt", weights_only=True)["learner"]
+    assert learner["deviation"].all()
+    assert learner["guess.weight"].abs().sum() > 0
 
 
 @pytest.mark.slow

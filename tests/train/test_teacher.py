@@ -18,7 +18,7 @@ from hrtrack.models.hrnet import HRNet, HRNetConfig, initialise
 from hrtrack.models.network import PIXEL_MEAN, PIXEL_STD
 from hrtrack.train.loop import train_pose
 from hrtrack.train.loss import cross_entropy
-from hrtrack.train.teacher import Pupil, Teacher, distributions, sampling
+from hrtrack.train.teacher import DeviceTeacher, Pupil, Teacher, distributions, sampling
 from hrtrack.train.throughput import measure_throughput
 
 JOINTS, WIDTH = 5, 8
@@ -69,6 +69,20 @@ def test_a_smaller_crop_is_seen_enlarged(file: Path) -> None:
     shrunk = cv2.resize(fine.transpose(1, 2, 0), (8, 12), interpolation=cv2.INTER_AREA)
     same = np.corrcoef(coarse.ravel(), shrunk.transpose(2, 0, 1).ravel())[0, 1]
     assert same > 0.9
+
+
+@pytest.mark.parametrize("height", [96, 48, 64])
+def test_a_teacher_on_pytorch_answers_as_the_one_on_openvino(file: Path, height: int) -> None:
+    rng = np.random.default_rng(2)
+    coarse = rng.integers(0, 256, (2, 12, 7, 3), dtype=np.uint8)
+    size = (round(height / 1.5), height)
+    crops = np.stack([cv2.resize(crop, size) for crop in coarse])
+    lesson = Teacher(file, JOINTS)(crops)
+    features, maps = DeviceTeacher(file, JOINTS, torch.device("cpu"))(torch.from_numpy(crops))
+    # OpenVINO computes in bfloat16 where the processor can, and rounds enlarged pixels.
+    for told, own in ((lesson.features, features), (lesson.maps, maps)):
+        assert told.shape == own.shape
+        np.testing.assert_allclose(told, own, atol=0.03 * float(own.abs().max()))
 
 
 def test_cells_are_read_where_they_lie() -> None:

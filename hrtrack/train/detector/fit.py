@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
 
 from ...configs.person_fast_schema import (
     DetectorTrainConfig,
@@ -145,7 +146,7 @@ def train_detector(
                 answer = teacher(images)
             parts = _step(config, state, place, (images, boxes, kinds), answer, done.value)
             log.add(state.step, done.value, len(batch[0]), parts)
-            shown = f"{config.name} step {state.step} loss {parts['loss']:.2f}"
+            shown = f"{config.name} step {state.step} {log.loss}"
             progress.update(task, completed=done.value, description=shown)
             if time.monotonic() - kept > fit.save_minutes * 60:
                 state.save(last)
@@ -212,7 +213,7 @@ def _step(
     batch: Tensors,
     answer: Answer | None,
     done: float,
-) -> dict[str, float]:
+) -> dict[str, Tensor]:
     fit, loss_config = config.fit, config.loss
     images, boxes, kinds = batch
     for group in state.optimizer.param_groups:
@@ -237,13 +238,14 @@ def _step(
         AssignConfig(loss_config.cells, loss_config.score_power, loss_config.iou_power),
         loss_config.box_weight,
     )
-    parts.update(mimicry=float(mimicry.detach()), teacher_scores=0.0, teacher_boxes=0.0)
+    nothing = torch.zeros((), device=device)
+    parts.update(mimicry=mimicry.detach(), teacher_scores=nothing, teacher_boxes=nothing)
     if answer is not None and config.teacher is not None:
         weights = config.teacher
         told = (answer[1].to(device), answer[2].to(device))
         scores, places = answer_loss(logits, sides, centres, *told, weights)
         loss = loss + weights.features * mimicry + weights.scores * scores + weights.boxes * places
-        parts.update(teacher_scores=float(scores.detach()), teacher_boxes=float(places.detach()))
+        parts.update(teacher_scores=scores.detach(), teacher_boxes=places.detach())
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(state.net.parameters(), fit.clip, error_if_nonfinite=True)
@@ -255,12 +257,11 @@ def _step(
 
 @torch.no_grad()
 def _follow(state: _State, decay: float) -> None:
-    now = state.net.state_dict()
-    for name, value in state.mean.state_dict().items():
-        if value.dtype.is_floating_point:
-            value.lerp_(now[name], 1 - decay)
-        else:
-            value.copy_(now[name])
+    now, mean = state.net.state_dict(), state.mean.state_dict()
+    floats = [name for name, value in mean.items() if value.dtype.is_floating_point]
+    torch._foreach_lerp_([mean[n] for n in floats], [now[n] for n in floats], 1 - decay)
+    for name in mean.keys() - set(floats):
+        mean[name].copy_(now[name])
 
 
 class _Log:
@@ -268,13 +269,15 @@ class _Log:
 
     def __init__(self, path: Path, every: int) -> None:
         self.path, self.every = path, every
-        self._sums: dict[str, float] = {}
+        self.loss = ""
+        self._sums: dict[str, Tensor] = {}
         self._count = self._images = 0
         self._since = time.monotonic()
 
-    def add(self, step: int, done: float, images: int, parts: dict[str, float]) -> None:
+    def add(self, step: int, done: float, images: int, parts: dict[str, Tensor]) -> None:
+        """Takes note of a step; the device is waited for only where a row is written."""
         for key, value in parts.items():
-            self._sums[key] = self._sums.get(key, 0.0) + value
+            self._sums[key] = self._sums[key] + value if key in self._sums else value
         self._count += 1
         self._images += images
         if self._count < self.every:
@@ -284,8 +287,9 @@ class _Log:
             "step": step,
             "done": round(done, 5),
             "images_per_second": round(self._images / (now - self._since), 1),
-            **{key: round(value / self._count, 4) for key, value in self._sums.items()},
+            **{key: round(float(value) / self._count, 4) for key, value in self._sums.items()},
         }
+        self.loss = f"loss {row['loss']:.2f}"
         new = not self.path.is_file()
         with self.path.open("a", newline="") as file:
             writer = csv.DictWriter(file, list(row))

@@ -97,11 +97,12 @@ def detector_loss(
     strides_P: Tensor,
     config: AssignConfig,
     box_weight: float = 2.5,
-) -> tuple[Tensor, dict[str, float]]:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Quality cross-entropy of the scores plus GIoU of the boxes.
 
     ``kinds_NG``: 1 a person, -1 a region to ignore, 0 padding. Background cells inside an ignored
-    region are not punished for firing. Returns the loss and its parts for the log.
+    region are not punished for firing. Returns the loss and its parts for the log,
+    which stay on the device: reading them waits for it.
     """
     predicted = boxes_from_sides(centres_P2, sides_NP4)
     people = kinds_NG == 1
@@ -129,9 +130,9 @@ def detector_loss(
     box_loss = ((1 - quality) * target[foreground]).sum() / total
     loss = score_loss + box_weight * box_loss
     parts = {
-        "loss": float(loss.detach()),
-        "score_loss": float(score_loss.detach()),
-        "box_loss": float(box_loss.detach()),
-        "iou": float(iou.detach().mean()) if len(iou) else 0.0,
+        "loss": loss.detach(),
+        "score_loss": score_loss.detach(),
+        "box_loss": box_loss.detach(),
+        "iou": iou.detach().sum() / max(len(iou), 1),
     }
     return loss, parts

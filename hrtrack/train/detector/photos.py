@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Sequence
+import os
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,19 +97,15 @@ def build_store(
             data = read_coco_file(root / part.annotations, ("images", "annotations"))
             boxes = _boxes_by_photo(data)
             said, console = f"decoding {part.images}", Console(stderr=True, quiet=quiet)
+            paths = [root / part.images / photo["file_name"] for photo in data["images"]]
+            decoded = _decoded(paths, part.long_side)
             for photo in track(data["images"], said, console=console):
-                path = root / part.images / photo["file_name"]
-                image = cv2.imread(str(path))
-                if image is None:
+                path, (rgb, scale) = next(decoded)
+                if rgb is None:
                     unreadable.append(str(path))
                     if len(unreadable) > UNREADABLE_MOST:
                         raise DataError(f"too many unreadable photos, the first {unreadable[0]}")
                     continue
-                scale = min(1.0, part.long_side / max(image.shape[:2]))
-                if scale < 1:
-                    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
-                    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-                rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
                 pixels.write(rgb.tobytes())
                 rows = boxes[photo["id"]]
                 entries.append(
@@ -124,6 +122,35 @@ def build_store(
         raise DataError(f"no photo in {', '.join(part.annotations for part in sets)}")
     with whole(folder / "index.json") as index:
         index.write_text(json.dumps(entries))
+
+
+Decoded = tuple[NDArray[np.uint8] | None, float]
+"""A photo in RGB, None where it cannot be read, and how much it was scaled."""
+
+
+def _decoded(paths: Sequence[Path], long_side: int) -> Iterator[tuple[Path, Decoded]]:
+    """Photos in order, decoded by threads a few at a time ahead."""
+    ahead = 4 * (os.cpu_count() or 1)
+    with ThreadPoolExecutor() as threads:
+        waiting = deque((path, threads.submit(_read, path, long_side)) for path in paths[:ahead])
+        for path in [*paths[ahead:], *[None] * ahead]:
+            if not waiting:
+                return
+            done, photo = waiting.popleft()
+            if path is not None:
+                waiting.append((path, threads.submit(_read, path, long_side)))
+            yield done, photo.result()
+
+
+def _read(path: Path, long_side: int) -> Decoded:
+    image = cv2.imread(str(path))
+    if image is None:
+        return None, 1.0
+    scale = min(1.0, long_side / max(image.shape[:2]))
+    if scale < 1:
+        size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8), scale
 
 
 def _boxes_by_photo(data: dict[str, Any]) -> dict[int, list[list[float]]]:

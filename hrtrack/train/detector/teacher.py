@@ -60,11 +60,12 @@ class DeviceTeacher:
     """A YOLOX ONNX file computed by PyTorch, beside the student on a GPU."""
 
     def __init__(self, path: Path, device: torch.device) -> None:
-        self.network = OnnxNetwork(path, (*HEADS, *FEATURES)).to(device)
+        self._dtype = torch.float32 if device.type == "cpu" else torch.float16
+        self.network = OnnxNetwork(path, (*HEADS, *FEATURES)).to(device, self._dtype)
 
     def __call__(self, images_NHW3: Tensor) -> Answer:
         height, width = images_NHW3.shape[1:3]
-        pictures = images_NHW3.flip(-1).permute(0, 3, 1, 2).float().contiguous()
+        pictures = images_NHW3.flip(-1).permute(0, 3, 1, 2).to(self._dtype).contiguous()
         found = [tensor.float() for tensor in self.network(pictures)]
         heads, maps = found[: len(HEADS)], found[len(HEADS) :]
         raw = torch.cat([head.flatten(2) for head in heads], 2).transpose(1, 2)
