@@ -1,11 +1,12 @@
 """Packs a training's people for `gpu_train.py`; needs photos, but no GPU.
 
-    python scripts/gpu_pack.py CONFIG OUTPUT [--side 256] [--quality 85] [--format jpg] [KEY=VALUE ...]
+    python scripts/gpu_pack.py CONFIG OUTPUT [--side 256] [--quality 85] [--format jpg]
+        [KEY=VALUE ...]
 
 CONFIG is a name or file as for `hrtrack train`, KEY=VALUE changes it, so that labels cleaned by
 a first model go in with data.train.0.teacher=FILE.npz; the network of teacher.model=FILE.onnx is
 copied beside the packs. Writes OUTPUT/train_NN.npz and val_NN.npz, none above --megabytes, and
-plan.json, which holds the configuration and the joints. WebP needs about two thirds of JPEG's bytes.
+plan.json, which holds the configuration and the joints. WebP needs about half of JPEG's bytes.
 Squares of --side pixels reach 1.5 times as far as the network's crop (docs/gpu_training.md).
 """
 

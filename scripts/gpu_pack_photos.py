@@ -1,10 +1,12 @@
 """Packs a detector training's photos for a borrowed GPU; needs photos, but no GPU.
 
-    python scripts/gpu_pack_photos.py CONFIG OUTPUT [--side 320] [--quality 80] [--format jpg] [KEY=VALUE ...]
+    python scripts/gpu_pack_photos.py CONFIG OUTPUT [--side 320] [--quality 80] [--format jpg]
+        [KEY=VALUE ...]
 
 CONFIG is a name or file as for `hrtrack train`, KEY=VALUE changes it. Writes
 OUTPUT/part_NN.zip, none above --megabytes: photos of at most --side pixels as
-JPEG or WebP, their boxes, and the configuration (docs/gpu_training.md). Unpacked into one folder, there:
+JPEG or WebP, their boxes, and the configuration (docs/gpu_training.md). Unpacked into one folder,
+there:
 
     python -m hrtrack train FOLDER/config.yaml data.root=FOLDER [teacher.model=FOLDER/...]
 """

@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--pack", type=Path, help="copy what --lspe needs of its folder, and stop")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: rehearse")
     parser.add_argument("--budget", type=float, default=540.0, help="seconds")
+    parser.add_argument("--pace", type=float, default=1.0, help="share of the time for a figure")
     options = parser.parse_args()
     deadline += options.budget
     if options.pack is not None:
@@ -79,6 +80,7 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         session = Session(options.device, options.output, options.lspe, Path(folder), deadline)
+        session.pace = options.pace
         session.report |= {"machine": machine(), "command": " ".join(sys.argv)}
         try:
             prepare(session, options.model)

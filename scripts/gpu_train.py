@@ -35,6 +35,7 @@ from hrtrack.models.hrnet import HRNet, HRNetConfig, initialise
 from hrtrack.models.info import PoseInfo, from_metadata
 from hrtrack.models.network import PIXEL_MEAN, PIXEL_STD
 from hrtrack.train.data.people import People
+from hrtrack.train.graphed import GraphedStep
 from hrtrack.train.loader import Batch
 from hrtrack.train.optim import Ema, learning_rate, make_optimizer
 from hrtrack.train.packs import Labels, read_packs
@@ -114,9 +115,13 @@ class Training:
             self.teacher = DeviceTeacher(file, self.raw.config.joints, self.device)
             self.learner = Pupil(self.raw, self.teacher.channels).to(self.device)
         self.optimizer = make_optimizer(self.learner, config.fit)
+        mean, std = torch.tensor(PIXEL_MEAN), torch.tensor(PIXEL_STD)
+        self.pixels = (1 / (255 * std)).to(self.device), (-mean / std).to(self.device)
+        self.compute: Callable[[Batch], torch.Tensor] = self.gradients
         self.step = self.seen = 0
         if options.state is not None and options.state.is_file():
             self.restore(options.state)
+        self.first_step = self.step
         # A later part must not draw the crops of an earlier one again.
         repeats = labels.repeats
         self.first = round(1e4 * options.part[0]) * int(repeats.sum())
@@ -135,8 +140,6 @@ class Training:
     def run(self) -> None:
         """Trains until the time is up, looking at the clock every few steps."""
         options, fit = self.options, self.config.fit
-        mean, std = torch.tensor(PIXEL_MEAN), torch.tensor(PIXEL_STD)
-        pixels = (1 / (255 * std)).to(self.device), (-mean / std).to(self.device)
         source = self.people.batches(self.plan.parts(0, self.first + self.seen))
         done = self.progress()
         with Log(options.output / "log.csv", self.seen) as log:
@@ -147,7 +150,7 @@ class Training:
                 losses = []
                 for _ in range(LOOK_EVERY if self.device.type == "cuda" else 1):
                     rate = learning_rate(fit, self.step, place)
-                    losses.append(self.learn(next(source), rate, pixels))
+                    losses.append(self.learn(next(source), rate))
                 # Reading the losses waits for the device, which may not run far behind the clock.
                 if log.add(torch.stack(losses).tolist(), self.step, self.seen, place):
                     raise ModelError("the loss is no number any more; the last save is good")
@@ -166,26 +169,43 @@ class Training:
             return lambda: (self.step - first) / self.options.steps
         return lambda: min((passed() - begin) / max(end - begin, 1e-9), 1.0)
 
-    def learn(
-        self, batch: Batch, rate: float, pixels: tuple[torch.Tensor, torch.Tensor]
-    ) -> torch.Tensor:
+    def learn(self, batch: Batch, rate: float) -> torch.Tensor:
         """One step; the loss stays on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.teacher is not None:
-            features, told = self.teacher(batch.crops)
-            batch = dataclasses.replace(batch, features=features, told=told)
-        total, divisor = batch_loss(self.learner, batch, self.config, pixels)
-        loss = total / divisor.clamp(min=1e-6)
-        loss.backward()
-        if self.config.fit.clip:
-            torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.config.fit.clip)
+        if self.device.type == "cuda" and self.step == self.first_step:
+            self.compute = self.recorded(batch)
+        if self.compute == self.gradients:
+            self.optimizer.zero_grad(set_to_none=True)
+        loss = self.compute(batch)
         self.optimizer.step()
         self.step += 1
         self.seen += len(batch.crops)
         self.ema.update(self.raw, self.step)
+        return loss.clone()
+
+    def gradients(self, batch: Batch) -> torch.Tensor:
+        """Loss and clipped gradients of one batch."""
+        if self.teacher is not None:
+            features, told = self.teacher(batch.crops)
+            batch = dataclasses.replace(batch, features=features, told=told)
+        total, divisor = batch_loss(self.learner, batch, self.config, self.pixels)
+        loss = total / divisor.clamp(min=1e-6)
+        loss.backward()
+        if self.config.fit.clip:
+            torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.config.fit.clip)
         return loss.detach()
+
+    def recorded(self, batch: Batch) -> Callable[[Batch], torch.Tensor]:
+        """The same as one CUDA graph; as it is where the GPU will not."""
+        try:
+            step = GraphedStep(self.gradients, list(self.learner.parameters()), batch)
+        except (RuntimeError, HrtrackError) as error:
+            print(f"without a graph: {error}", flush=True)
+            self.optimizer.zero_grad(set_to_none=True)
+            return self.gradients
+        print(f"step recorded after {passed():.0f} s", flush=True)
+        return step
 
     def save(self) -> str:
         """Validates and writes the average (and the state); the PCKh, "" where there is none."""

@@ -2,8 +2,9 @@
 
     python -m scripts.opinion CONFIG MODEL FOLDER [KEY=VALUE ...]
 
-As `python -m hrtrack.train.clean`, but MODEL may be whatever `hrtrack --model` takes on a CPU, PP-TinyPose for
-instance. Writes FOLDER/teacher_N.npz for the Nth training set, for data.train.N.teacher.
+As `python -m hrtrack.train.clean`, but MODEL may be whatever `hrtrack --model` takes on a CPU,
+PP-TinyPose for instance. Writes FOLDER/teacher_N.npz for the Nth training set, for
+data.train.N.teacher.
 """
 
 from __future__ import annotations

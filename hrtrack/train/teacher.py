@@ -106,19 +106,26 @@ class DeviceTeacher:
         self.network = OnnxNetwork(path, (given[0], last_features(path, given[0]))).to(device)
         self._dtype = torch.float32 if device.type == "cpu" else torch.float16
         self.network.to(self._dtype)
+        # Kept on the device: a recorded step (`hrtrack.train.graphed`) may not fetch anything.
+        mean, std = torch.tensor(PIXEL_MEAN), torch.tensor(PIXEL_STD)
+        self._scale = (1 / (255 * std))[:, None, None].to(device)
+        self._offset = (-mean / std)[:, None, None].to(device)
+        self._sampling: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self.channels = int(self(torch.zeros(1, *self._hw, 3).to(device))[0].shape[1])
 
     def __call__(self, crops_NHW3: Tensor) -> tuple[Tensor, Tensor]:
         """Features (N, C, h, w) and heatmaps (N, K, h, w) of uint8 RGB crops, float32."""
-        device, shape = crops_NHW3.device, (crops_NHW3.shape[1], crops_NHW3.shape[2])
-        mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (PIXEL_MEAN, PIXEL_STD))
-        images = (crops_NHW3.permute(0, 3, 1, 2).float() / 255 - mean) / std
+        shape = crops_NHW3.shape[1], crops_NHW3.shape[2]
+        images = crops_NHW3.permute(0, 3, 1, 2).float() * self._scale + self._offset
         height, width = fitted_hw(shape, self._hw)
         images = F.interpolate(images, (height, width), mode="bilinear", align_corners=False)
         # Beyond the crop lies the mean colour, which is 0.
         images = F.pad(images, (0, self._hw[1] - width, 0, self._hw[0] - height))
         maps, features = self.network(images.to(self._dtype).contiguous())
-        down, along = (torch.from_numpy(m).to(device) for m in sampling(shape, self._hw))
+        if shape not in self._sampling:
+            down, along = (torch.from_numpy(m) for m in sampling(shape, self._hw))
+            self._sampling[shape] = down.to(crops_NHW3.device), along.to(crops_NHW3.device)
+        down, along = self._sampling[shape]
         features, maps = (down @ seen.float() @ along.T for seen in (features, maps))
         return features, maps
 
@@ -169,6 +176,7 @@ class Pupil(nn.Module):
         super().__init__()
         self.network = network
         self.guess = nn.Conv2d(network.config.width, channels, 1)
+        self._scaled = False
         # A student that has begun already is not to be led by random guesses.
         nn.init.zeros_(self.guess.weight)
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
@@ -195,10 +203,12 @@ class Pupil(nn.Module):
             config: weighs the two.
         """
         features = features.float()
-        if not self.deviation.any():
-            spread, mean = torch.std_mean(features, dim=(0, 2, 3))
-            self.mean.copy_(mean[:, None, None])
-            self.deviation.copy_(spread.clamp(min=1e-3)[:, None, None])
+        if not self._scaled:  # looking waits for the device, so it is done once
+            if not self.deviation.any():
+                spread, mean = torch.std_mean(features, dim=(0, 2, 3))
+                self.mean.copy_(mean[:, None, None])
+                self.deviation.copy_(spread.clamp(min=1e-3)[:, None, None])
+            self._scaled = True
         wanted = ((features - self.mean) / self.deviation).clamp(-6, 6)
         mimicry = F.mse_loss(guess.float(), wanted)
         total, divisor = cross_entropy(maps, *distributions(told))

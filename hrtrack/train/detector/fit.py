@@ -115,7 +115,6 @@ def train_detector(
     place = choose_device(device)
     if place.type == "cpu":
         keep_freed_memory()
-    torch.backends.cudnn.benchmark = True
     state = _fresh(config, init, place)
     last, final = output / "last.pt", output / "final.pt"
     for saved in (last, final):
