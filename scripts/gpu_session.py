@@ -87,7 +87,7 @@ def main() -> None:
         except HrtrackError as error:
             sys.exit(str(error))
         for name, needed, step in STEPS:
-            if not session.has(needed, name, "step"):
+            if not session.has(needed * options.pace, name, "step"):
                 continue
             began = time.monotonic()
             with session.attempt(name, "step"):

@@ -159,7 +159,8 @@ def resolve(
             "(hrtrack models lists all)"
         )
     if found is not None:
-        return fetch(found, cache_folder(), trust_unhashed=trust_unhashed)
+        folder = Path() if found.bundled else cache_folder()
+        return fetch(found, folder, trust_unhashed=trust_unhashed)
     if path.suffix in {".onnx", ".pth", ".pt", ".safetensors"} or len(path.parts) > 1:
         raise ModelError(f"no model file at {text}")
     close = difflib.get_close_matches(text, fitting, 3) or fitting[:3]
