@@ -28,31 +28,25 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hrtrack.errors import HrtrackError, ModelError
-from hrtrack.geometry import crop_boxes
 from hrtrack.models.checkpoints import load_weights, save_weights
-from hrtrack.models.graph import PoseGraph
 from hrtrack.models.hrnet import HRNet, HRNetConfig, initialise
-from hrtrack.models.info import PoseInfo, from_metadata
+from hrtrack.models.info import from_metadata
 from hrtrack.models.network import PIXEL_MEAN, PIXEL_STD
-from hrtrack.train.data.people import People
 from hrtrack.train.graphed import GraphedStep
 from hrtrack.train.loader import Batch
 from hrtrack.train.optim import Ema, learning_rate, make_optimizer
-from hrtrack.train.packs import Labels, read_packs
-from hrtrack.train.plan import Draw, Plan
-from hrtrack.train.precision import in_bf16
-from hrtrack.train.resident import Kept, Resident
+from hrtrack.train.packed_people import PackedPeople
+from hrtrack.train.packs import read_packs
+from hrtrack.train.plan import Plan
+from hrtrack.train.resident import Resident
 from hrtrack.train.step import batch_loss
 from hrtrack.train.teacher import DeviceTeacher, Pupil
-from hrtrack.train.validate import mean_oks, mean_pckh
 
 STARTED = time.monotonic()
 LOOK_EVERY = 20
 """Steps between two looks at clock and loss: each look waits for the device."""
 CLOSING_SECONDS = 20.0
 LOG_SECONDS = 10.0
-VAL_BATCH = 64
-Pixels = tuple[torch.Tensor, torch.Tensor]
 
 
 def main() -> None:
@@ -99,7 +93,7 @@ class Training:
         self.people = Resident(kept, described.skeleton, config)
         self.val = None
         if held_out := sorted(options.packs.glob("val_*.npz")):
-            self.val = Validator(*read_packs(held_out, self.device), described, config)
+            self.val = PackedPeople(*read_packs(held_out, self.device), described, config)
         torch.manual_seed(config.fit.seed)
         self.raw = HRNet(HRNetConfig(**dict(tupled(described.config)))).to(self.device)
         initialise(self.raw, config.model.init)
@@ -270,48 +264,6 @@ class Log:
     def say(self, text: str) -> None:
         """Prints it at once, for a command that may be cut off."""
         print(text, flush=True)
-
-
-class Validator:
-    """PCKh and mean OKS on packed people, cut as the network sees them and left unchanged."""
-
-    def __init__(self, kept: Kept, labels: Labels, described: PoseInfo, config: Any) -> None:
-        still = SimpleNamespace(**vars(config))
-        still.augment = SimpleNamespace(**dict.fromkeys(vars(config.augment), 0))
-        self.described = described
-        self.bf16 = in_bf16(config.fit.precision, kept.crops.device)
-        count, size = len(kept.crops), tuple(described.input_hw)
-        scale = size[1] / crop_boxes(labels.boxes, size[1] / size[0], config.input.padding)[:, 2]
-        draws = [Draw(row, row, size, described.sigma) for row in range(count)]
-        parts = [draws[i : i + VAL_BATCH] for i in range(0, count, VAL_BATCH)]
-        self.batches = list(Resident(kept, described.skeleton, still).batches(parts))
-        self.people = People(
-            skeleton=described.skeleton,
-            sources=(),
-            source=np.zeros(count, np.int32),
-            files=("",) * count,
-            ids=np.arange(count),
-            boxes=labels.boxes * scale[:, None].astype(np.float32),
-            areas=(labels.areas * scale**2).astype(np.float32),
-            keypoints=torch.cat([batch.points for batch in self.batches]).cpu().numpy(),
-            weights=labels.weights,
-            heads=(labels.heads * scale).astype(np.float32),
-            repeats=labels.repeats,
-        )
-
-    @torch.inference_mode()
-    def __call__(self, network: HRNet) -> tuple[float | None, float]:
-        """Of one network, without flip test."""
-        device = self.batches[0].crops.device
-        graph = PoseGraph(network, self.described).to(device)
-        found = []
-        for batch in self.batches:
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                found.append(graph(batch.crops)[0].float().cpu())
-        points = torch.cat(found).numpy().astype(np.float64)[..., :2]
-        people = self.people
-        oks = mean_oks(points, people, people.weights > 0, people.skeleton)
-        return mean_pckh(points, people), oks
 
 
 def weights_of(path: Path, network: HRNet) -> dict[str, torch.Tensor]:

@@ -71,6 +71,40 @@ def test_layers_give_what_onnx_runtime_gives(tmp_path: Path) -> None:
     assert {v.dtype for v in network.half().state_dict().values()} == {torch.float16}
 
 
+def test_a_graph_written_for_one_picture_takes_many(tmp_path: Path) -> None:
+    """Half of the channels, shuffled, at another size: shapes are computed or fixed in the file."""
+    ort = pytest.importorskip("onnxruntime")
+    numbers = {"one": [1], "zero": [0], "two": [2], "apart": [1, 2, 3, 24], "flat": [1, 6, 4, 6]}
+    numbers["sides"] = [1, 6, 7, 9]
+    initial = [numpy_helper.from_array(np.array(v, np.int64), k) for k, v in numbers.items()]
+    node = helper.make_node
+    nodes = [
+        node("Shape", ["x"], ["s"]),
+        node("Gather", ["s", "one"], ["channels"], axis=0),
+        node("Div", ["channels", "two"], ["half"]),
+        node("Slice", ["x", "zero", "half", "one"], ["cut"]),
+        node("Reshape", ["cut", "apart"], ["groups"]),
+        node("Transpose", ["groups"], ["turned"], perm=[0, 2, 1, 3]),
+        node("Reshape", ["turned", "flat"], ["shuffled"]),
+        node("Identity", ["shuffled"], ["same"]),
+        node("Resize", ["same", "", "", "sides"], ["y"], mode="linear",
+             coordinate_transformation_mode="align_corners"),
+    ]  # fmt: skip
+    graph = helper.make_graph(
+        nodes, "one",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 12, 4, 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        initial,
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, tmp_path / "net.onnx")
+    x = np.random.default_rng(1).normal(size=(3, 12, 4, 6)).astype(np.float32)
+    (found,) = OnnxNetwork(tmp_path / "net.onnx", ["y"])(torch.from_numpy(x))
+    session = ort.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    expected = np.concatenate([session.run(["y"], {"x": x[i : i + 1]})[0] for i in range(3)])
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+
+
 def test_only_what_is_wanted_must_be_known(tmp_path: Path) -> None:
     small_graph(tmp_path / "net.onnx", last="Erf")
     OnnxNetwork(tmp_path / "net.onnx", ["joined"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -199,6 +200,13 @@ def test_resolve(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     known = entry(server, f"net-{digits}_20200708.pth", BODY, digits)
     monkeypatch.setattr(zoo, "PUBLIC", (known,))
     assert zoo.resolve("some-model").read_bytes() == BODY
+
+
+def test_what_is_bundled_needs_nothing_for_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    assert zoo.resolve("person_fast", task="detector").parent == zoo.weights_folder()
+    with pytest.raises(ImportError):
+        zoo.resolve("yolox_nano", task="detector")
 
 
 def test_public_entries_are_told_apart_and_hashed() -> None:

@@ -178,6 +178,7 @@ def test_a_packed_validation_agrees_with_the_trainings_own(sticks: Path, tmp_pat
     from hrtrack.geometry import transform
     from hrtrack.models.info import PoseInfo
     from hrtrack.train.loop import train_pose
+    from hrtrack.train.packed_people import PackedPeople
     from hrtrack.train.validate import _crops, validate
 
     sys.path.insert(0, str(ROOT / "scripts"))
@@ -194,7 +195,7 @@ def test_a_packed_validation_agrees_with_the_trainings_own(sticks: Path, tmp_pat
     paths = write_packs(people, tmp_path, "val", side=160, padding=1.25, quality=95)
     given = gpu_train.namespace(config.model_dump(mode="json"))
     info = PoseInfo(people.skeleton, described.input_hw, described.sigma)
-    packed = gpu_train.Validator(*read_packs(paths, CPU), info, given)
+    packed = PackedPeople(*read_packs(paths, CPU), info, given)
     rows, crops, affines = next(_crops(people, described.input_hw, config.input.padding))
     seen = torch.cat([batch.crops for batch in packed.batches]).numpy()
     assert np.abs(seen.astype(float) - crops).mean() < 8
