@@ -29,6 +29,7 @@ from hrtrack.models.info import PoseInfo
 from hrtrack.train.data.sets import open_people
 from hrtrack.train.network import network_config
 from hrtrack.train.packs import write_packs
+from hrtrack.train.teacher import DeviceTeacher
 
 
 def main() -> None:
@@ -53,10 +54,17 @@ def pack(options: argparse.Namespace) -> None:
     """Writes everything."""
     config = load_config(options.config, options.overrides)
     options.output.mkdir(parents=True, exist_ok=True)
+    for old in (*options.output.glob("train_*.npz"), *options.output.glob("val_*.npz")):
+        old.unlink()  # the training reads whatever packs there are
     if config.teacher is not None:
-        if not Path(config.teacher.model).is_file():
-            raise ConfigError(f"teacher.model: no file {config.teacher.model}")
-        shutil.copyfile(config.teacher.model, options.output / "teacher.onnx")
+        file, copy = Path(config.teacher.model), options.output / "teacher.onnx"
+        if not file.is_file():
+            raise ConfigError(f"teacher.model: no file {file}")
+        # What does not serve is to fail here and not there.
+        joints = len(open_people(config.data, config.data.train[:1]).skeleton)
+        DeviceTeacher(file, joints, torch.device("cpu"))
+        if not (copy.exists() and copy.samefile(file)):
+            shutil.copyfile(file, copy)
         config = config.model_copy(
             update={"teacher": config.teacher.model_copy(update={"model": "teacher.onnx"})}
         )

@@ -15,6 +15,7 @@ import argparse
 import csv
 import dataclasses
 import json
+import pickle
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -124,12 +125,16 @@ class Training:
 
     def restore(self, path: Path) -> None:
         """Everything that an earlier call on the same machine left."""
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.learner.load_state_dict(state["learner"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for name, value in state["average"].items():
-            self.ema.state[name].copy_(value)
-        self.step, self.seen = state["step"], state["seen"]
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            self.learner.load_state_dict(state["learner"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            for name, value in state["average"].items():
+                self.ema.state[name].copy_(value)
+            self.step, self.seen = state["step"], state["seen"]
+        except (KeyError, RuntimeError, ValueError, OSError, pickle.UnpicklingError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"cannot go on from {path} with these packs: {reason}") from None
 
     def run(self) -> None:
         """Trains until the time is up, looking at the clock every few steps."""

@@ -19,7 +19,7 @@ from rich.progress import track
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hrtrack.configs.schema import load_config
-from hrtrack.errors import HrtrackError
+from hrtrack.errors import DataError, HrtrackError, ModelError
 from hrtrack.geometry import crop_affines, crop_boxes, invert, transform
 from hrtrack.tracker.infer import open_network
 from hrtrack.train.clean import clean, load_opinion, save_opinion
@@ -50,9 +50,19 @@ def write_opinions(name: str, model: str, folder: Path, overrides: list[str]) ->
         windows = crop_boxes(people.boxes, width / height, config.input.padding)
         affines = crop_affines(windows, network.input_hw)
         found = np.zeros((len(people), len(people.skeleton), 3))
+        if network.info.skeleton.joints != people.skeleton.joints:
+            raise ModelError(f"{model} predicts other joints than {spec.annotations} has")
         for begin in track(range(0, len(people), BATCH), spec.annotations):
-            rows = np.arange(begin, min(begin + BATCH, len(people)))
-            crops = [cv2.warpAffine(people.photo(r), affines[r], (width, height)) for r in rows]
+            rows, crops = [], []
+            for row in range(begin, min(begin + BATCH, len(people))):
+                try:
+                    photo = people.photo(row)
+                except DataError:
+                    continue  # nobody's opinion: score 0
+                rows.append(row)
+                crops.append(cv2.warpAffine(photo, affines[row], (width, height)))
+            if not rows:
+                continue
             seen = np.asarray(network(np.stack(crops))["keypoints"], np.float64)
             seen[..., :2] = transform(seen[..., :2], invert(affines[rows]))
             found[rows] = seen

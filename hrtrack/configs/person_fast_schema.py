@@ -22,7 +22,7 @@ class ModelSection(_Section):
     """The fields of `hrtrack.models.detector.DetectorConfig`, and the input of the export."""
 
     widths: tuple[int, int, int, int, int] = (16, 32, 64, 128, 256)
-    blocks: tuple[int, int, int, int] = (1, 2, 3, 2)
+    blocks: tuple[int, int, int, int] = (1, 2, 4, 3)
     pyramid: int = Field(64, ge=16, multiple_of=16)
     size: Sides = (320, 512)
 

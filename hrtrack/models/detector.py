@@ -34,7 +34,7 @@ class DetectorConfig:
     """Channels at strides 2, 4, 8, 16, 32; residual blocks at strides 4 to 32; pyramid width."""
 
     widths: tuple[int, int, int, int, int] = (16, 32, 64, 128, 256)
-    blocks: tuple[int, int, int, int] = (1, 2, 3, 2)
+    blocks: tuple[int, int, int, int] = (1, 2, 4, 3)
     pyramid: int = 64
 
 
@@ -212,6 +212,12 @@ def load_detector(path: Path, detector: PersonDetector | None = None) -> PersonD
     weights, config = _onnx_weights(path) if path.suffix == ".onnx" else _checkpoint_weights(path)
     detector = PersonDetector(config) if detector is None else detector
     if config is not None:
+        own = detector.config.blocks
+        if any(here < there for here, there in zip(own, config.blocks, strict=True)):
+            raise ModelError(
+                f"{path} does not fit this person detector: it has {list(config.blocks)} blocks, "
+                f"more than {list(own)} (model.blocks)"
+            )
         weights = _further_blocks(detector, config.blocks) | weights
     wanted = detector.state_dict()
     wrong = [

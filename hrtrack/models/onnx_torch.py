@@ -35,7 +35,8 @@ class OnnxNetwork(nn.Module):
         super().__init__()
         graph = read_onnx(path).graph
         self.outputs = tuple(outputs)
-        self.source = next(i.name for i in graph.input)
+        stored = {item.name for item in graph.initializer}
+        self.source = next(i.name for i in graph.input if i.name not in stored)
         self.layers: list[tuple[str, list[str], str, Attributes]] = []
         self._buffers_by_name: dict[str, str] = {}
         self._settings: dict[str, Tensor] = {}
@@ -125,6 +126,8 @@ def last_features(path: Path, output: str) -> str:
     made = {name: node for node in read_onnx(path).graph.node for name in node.output}
     while output in made:
         node = made[output]
+        if not node.input:
+            break
         output = node.input[0]
         if node.op_type == "Conv":
             return str(output)
@@ -164,7 +167,8 @@ def _pool(inputs: list[Any], said: Attributes) -> Tensor:
 
 
 def _enlarge(inputs: list[Any], said: Attributes) -> Tensor:
-    scales = inputs[2].tolist() if len(inputs) > 2 and inputs[2] is not None else []
+    inputs = [*inputs, None, None, None]
+    scales = inputs[2].tolist() if inputs[2] is not None else []
     if (
         said.get("mode") == b"linear"
         and said.get("coordinate_transformation_mode") == b"align_corners"
@@ -177,7 +181,7 @@ def _enlarge(inputs: list[Any], said: Attributes) -> Tensor:
         and said.get("coordinate_transformation_mode") == b"asymmetric"
         and said.get("nearest_mode") == b"floor"
     )
-    if plain and len(inputs) > 3 and inputs[3] is not None:
+    if plain and inputs[3] is not None:
         sides, now = inputs[3].tolist()[2:], inputs[0].shape[2:]
         scales = [1, 1, *(side / length for side, length in zip(sides, now, strict=True))]
     if not plain or scales[:2] != [1, 1] or any(scale % 1 for scale in scales):
@@ -209,20 +213,36 @@ def _divide(inputs: list[Any], said: Attributes) -> Tensor:
     return torch.div(inputs[0], inputs[1], rounding_mode="trunc" if whole else None)
 
 
+def _shape(inputs: list[Any], said: Attributes) -> Tensor:
+    if said.get("start", 0) or "end" in said:
+        raise _strange("asks for a part of a shape")
+    return torch.tensor(inputs[0].shape)
+
+
+def _gather(inputs: list[Any], said: Attributes) -> Tensor:
+    numbers, places = inputs
+    if numbers.ndim != 1 or numbers.is_floating_point() or places.ndim > 1:
+        raise _strange("gathers anything but sides of a shape")
+    picked: Tensor = numbers[places]
+    return picked
+
+
 LAYERS: dict[str, Callable[[list[Any], Attributes], Tensor]] = {
     "Add": lambda inputs, said: inputs[0] + inputs[1],
     "Concat": lambda inputs, said: torch.cat(inputs, said["axis"]),
     "Conv": _convolve,
     "Div": _divide,
-    "Gather": lambda inputs, said: inputs[0].index_select(said.get("axis", 0), inputs[1]),
+    "Gather": _gather,
     "Identity": lambda inputs, said: inputs[0],
     "MaxPool": _pool,
     "Mul": lambda inputs, said: inputs[0] * inputs[1],
     "Relu": lambda inputs, said: inputs[0].relu(),
     "Reshape": _reshape,
     "Resize": _enlarge,
-    "Shape": lambda inputs, said: torch.tensor(inputs[0].shape),
+    "Shape": _shape,
     "Sigmoid": lambda inputs, said: inputs[0].sigmoid(),
     "Slice": _slice,
-    "Transpose": lambda inputs, said: inputs[0].permute(said["perm"]),
+    "Transpose": lambda inputs, said: inputs[0].permute(
+        said.get("perm") or tuple(range(inputs[0].ndim))[::-1]
+    ),
 }

@@ -310,6 +310,9 @@ def test_further_blocks_begin_as_nothing(tmp_path: Path) -> None:
     assert larger.stages[2][3].expand[1].weight.grad.abs().max() > 0
     with pytest.raises(ModelError, match="does not fit this person detector"):
         load_detector(tmp_path / "small.pt", PersonDetector(DetectorConfig(pyramid=32)))
+    fewer = PersonDetector(DetectorConfig((16, 16, 32, 32, 32), (1, 1, 1, 0), 32))
+    with pytest.raises(ModelError, match=r"has \[1, 1, 1, 1\] blocks, more than \[1, 1, 1, 0\]"):
+        load_detector(tmp_path / "small.pt", fewer)
 
 
 def test_configuration_errors_name_the_key(tmp_path: Path) -> None:

@@ -274,7 +274,7 @@ class _Log:
         self._since = time.monotonic()
 
     def add(self, step: int, done: float, images: int, parts: dict[str, Tensor]) -> None:
-        """Takes note of a step; the device is waited for only where a row is written."""
+        """Takes note of a step, without waiting for the device unless a row is written."""
         for key, value in parts.items():
             self._sums[key] = self._sums[key] + value if key in self._sums else value
         self._count += 1

@@ -119,6 +119,7 @@ class Pupil(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self._scaled = False
         self.levels = nn.ModuleList(nn.Linear(width, CHANNELS) for _ in STRIDES)
         self.register_buffer("mean", torch.zeros(len(STRIDES), CHANNELS))
         self.register_buffer("deviation", torch.zeros(len(STRIDES), CHANNELS))
@@ -130,10 +131,12 @@ class Pupil(nn.Module):
         """
         cells = [level.shape[2] * level.shape[3] for level in pyramid]
         wanted = features_NPC.split(cells, 1)
-        if not self.deviation.any():
-            for i, level in enumerate(wanted):
-                self.mean[i] = level.float().mean((0, 1))
-                self.deviation[i] = level.float().std((0, 1)).clamp(min=1e-3)
+        if not self._scaled:  # looking waits for the device, so it is done once
+            if not self.deviation.any():
+                for i, level in enumerate(wanted):
+                    self.mean[i] = level.float().mean((0, 1))
+                    self.deviation[i] = level.float().std((0, 1)).clamp(min=1e-3)
+            self._scaled = True
         total = torch.zeros(())
         for i, (own, want) in enumerate(zip(pyramid, wanted, strict=True)):
             guess = self.levels[i](own.flatten(2).transpose(1, 2)).float()
