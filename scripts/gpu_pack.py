@@ -28,7 +28,7 @@ from hrtrack.errors import ConfigError, HrtrackError
 from hrtrack.models.info import PoseInfo
 from hrtrack.train.data.sets import open_people
 from hrtrack.train.network import network_config
-from hrtrack.train.packs import write_packs
+from hrtrack.train.packs import QUALITY, write_packs
 from hrtrack.train.teacher import DeviceTeacher
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--quality", type=int, default=85)
-    parser.add_argument("--format", choices=("jpg", "webp"), default="jpg")
+    parser.add_argument("--format", choices=QUALITY, default="jpg")
     parser.add_argument("--megabytes", type=float, default=30.0)
     options = parser.parse_intermixed_args()
     torch.set_num_threads(1)
@@ -56,24 +56,22 @@ def pack(options: argparse.Namespace) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     for old in (*options.output.glob("train_*.npz"), *options.output.glob("val_*.npz")):
         old.unlink()  # the training reads whatever packs there are
-    if config.teacher is not None:
-        file, copy = Path(config.teacher.model), options.output / "teacher.onnx"
-        if not file.is_file():
-            raise ConfigError(f"teacher.model: no file {file}")
+    sets = {"train": config.data.train, "val": (config.data.val,) if config.data.val else ()}
+    file = None if config.teacher is None else Path(config.teacher.model)
+    if file is not None and not file.is_file():
+        raise ConfigError(f"teacher.model: no file {file}")
+    opened = {name: open_people(config.data, chosen) for name, chosen in sets.items() if chosen}
+    if config.teacher is not None and file is not None:
         # What does not serve is to fail here and not there.
-        joints = len(open_people(config.data, config.data.train[:1]).skeleton)
-        DeviceTeacher(file, joints, torch.device("cpu"))
+        DeviceTeacher(file, len(opened["train"].skeleton), torch.device("cpu"))
+        copy = options.output / "teacher.onnx"
         if not (copy.exists() and copy.samefile(file)):
             shutil.copyfile(file, copy)
         config = config.model_copy(
-            update={"teacher": config.teacher.model_copy(update={"model": "teacher.onnx"})}
+            update={"teacher": config.teacher.model_copy(update={"model": copy.name})}
         )
-    sets = {"train": list(config.data.train), "val": [config.data.val] if config.data.val else []}
-    for name, chosen in sets.items():
-        if not chosen:
-            continue
+    for name, people in opened.items():
         began = time.monotonic()
-        people = open_people(config.data, chosen)
         written = write_packs(
             people,
             options.output,

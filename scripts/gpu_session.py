@@ -79,15 +79,16 @@ def main() -> None:
         sys.exit("no CUDA device that this PyTorch can use")
     options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        session = Session(options.device, options.output, options.lspe, Path(folder), deadline)
-        session.pace = options.pace
+        session = Session(
+            options.device, options.output, options.lspe, Path(folder), deadline, options.pace
+        )
         session.report |= {"machine": machine(), "command": " ".join(sys.argv)}
         try:
             prepare(session, options.model)
         except HrtrackError as error:
             sys.exit(str(error))
         for name, needed, step in STEPS:
-            if not session.has(needed * options.pace, name, "step"):
+            if not session.has(needed, name, "step"):
                 continue
             began = time.monotonic()
             with session.attempt(name, "step"):

@@ -30,9 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hrtrack.errors import HrtrackError, ModelError
 from hrtrack.models.checkpoints import load_weights, save_weights
+from hrtrack.models.graph import pixel_scale
 from hrtrack.models.hrnet import HRNet, HRNetConfig, initialise
 from hrtrack.models.info import from_metadata
-from hrtrack.models.network import PIXEL_MEAN, PIXEL_STD
 from hrtrack.train.graphed import GraphedStep
 from hrtrack.train.loader import Batch
 from hrtrack.train.optim import Ema, learning_rate, make_optimizer
@@ -110,13 +110,12 @@ class Training:
             self.teacher = DeviceTeacher(file, self.raw.config.joints, self.device)
             self.learner = Pupil(self.raw, self.teacher.channels).to(self.device)
         self.optimizer = make_optimizer(self.learner, config.fit)
-        mean, std = torch.tensor(PIXEL_MEAN), torch.tensor(PIXEL_STD)
-        self.pixels = (1 / (255 * std)).to(self.device), (-mean / std).to(self.device)
-        self.compute: Callable[[Batch], torch.Tensor] = self.gradients
+        scale, offset = pixel_scale()
+        self.pixels = scale.to(self.device), offset.to(self.device)
+        self.compute: Callable[[Batch], torch.Tensor] | None = None
         self.step = self.seen = 0
         if options.state is not None and options.state.is_file():
             self.restore(options.state)
-        self.first_step = self.step
         # A later part must not draw the crops of an earlier one again.
         repeats = labels.repeats
         self.first = round(1e4 * options.part[0]) * int(repeats.sum())
@@ -172,10 +171,8 @@ class Training:
         """One step; the loss stays on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        if self.device.type == "cuda" and self.step == self.first_step:
-            self.compute = self.recorded(batch)
-        if self.compute == self.gradients:
-            self.optimizer.zero_grad(set_to_none=True)
+        if self.compute is None:
+            self.compute = self.recorded(batch) if self.device.type == "cuda" else self.gradients
         loss = self.compute(batch)
         self.optimizer.step()
         self.step += 1
@@ -185,6 +182,7 @@ class Training:
 
     def gradients(self, batch: Batch) -> torch.Tensor:
         """Loss and clipped gradients of one batch."""
+        self.optimizer.zero_grad(set_to_none=True)
         if self.teacher is not None:
             features, told = self.teacher(batch.crops)
             batch = dataclasses.replace(batch, features=features, told=told)
@@ -201,7 +199,6 @@ class Training:
             step = GraphedStep(self.gradients, list(self.learner.parameters()), batch)
         except (RuntimeError, HrtrackError) as error:
             print(f"without a graph: {error}", flush=True)
-            self.optimizer.zero_grad(set_to_none=True)
             return self.gradients
         print(f"step recorded after {passed():.0f} s", flush=True)
         return step

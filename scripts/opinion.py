@@ -12,20 +12,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
-from rich.progress import track
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hrtrack.configs.schema import load_config
-from hrtrack.errors import DataError, HrtrackError, ModelError
-from hrtrack.geometry import crop_affines, crop_boxes, invert, transform
+from hrtrack.errors import HrtrackError, ModelError
+from hrtrack.geometry import invert, transform
 from hrtrack.tracker.infer import open_network
 from hrtrack.train.clean import clean, load_opinion, save_opinion
 from hrtrack.train.data.sets import open_people
-
-BATCH = 16
+from hrtrack.train.predict import progress
+from hrtrack.train.validate import upright_crops
 
 
 def main() -> None:
@@ -43,29 +41,22 @@ def write_opinions(name: str, model: str, folder: Path, overrides: list[str]) ->
     """One file a training set."""
     config = load_config(name, overrides)
     network = open_network(model, backend="openvino")
-    height, width = network.input_hw
     folder.mkdir(parents=True, exist_ok=True)
     for number, spec in enumerate(config.data.train):
         people = open_people(config.data, [spec.model_copy(update={"teacher": None})])
-        windows = crop_boxes(people.boxes, width / height, config.input.padding)
-        affines = crop_affines(windows, network.input_hw)
-        found = np.zeros((len(people), len(people.skeleton), 3))
         if network.info.skeleton.joints != people.skeleton.joints:
             raise ModelError(f"{model} predicts other joints than {spec.annotations} has")
-        for begin in track(range(0, len(people), BATCH), spec.annotations):
-            rows, crops = [], []
-            for row in range(begin, min(begin + BATCH, len(people))):
-                try:
-                    photo = people.photo(row)
-                except DataError:
-                    continue  # nobody's opinion: score 0
-                rows.append(row)
-                crops.append(cv2.warpAffine(photo, affines[row], (width, height)))
-            if not rows:
-                continue
-            seen = np.asarray(network(np.stack(crops))["keypoints"], np.float64)
-            seen[..., :2] = transform(seen[..., :2], invert(affines[rows]))
-            found[rows] = seen
+        # Whoever's photo cannot be read has no opinion: score 0.
+        found = np.zeros((len(people), len(people.skeleton), 3))
+        with progress(quiet=False) as bar:
+            task = bar.add_task(spec.annotations, total=len(people))
+            for rows, crops, affines in upright_crops(
+                people, network.input_hw, config.input.padding
+            ):
+                seen = np.asarray(network(crops)["keypoints"], np.float64)
+                seen[..., :2] = transform(seen[..., :2], invert(affines))
+                found[rows] = seen
+                bar.advance(task, len(rows))
         path = folder / f"teacher_{number}.npz"
         save_opinion(people, found, path)
         print(f"{path}: {clean(people, load_opinion(people, path))[1]}")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ModelError
-from .onnx_torch import read_onnx
+from .onnx_torch import read_onnx, shape_of
 
 STRIDES = (8, 16, 32)
 CONFIG_KEY = "detector_config"
@@ -249,7 +249,7 @@ def _further_blocks(detector: PersonDetector, blocks: tuple[int, ...]) -> dict[s
 
 def onnx_input_hw(path: Path) -> tuple[int, int]:
     """Height and width of the pictures that an exported detector takes; ModelError otherwise."""
-    shape = [side.dim_value for side in read_onnx(path).graph.input[0].type.tensor_type.shape.dim]
+    shape = shape_of(read_onnx(path).graph.input[0])
     if len(shape) != 4 or shape[3] != 3:
         raise ModelError(f"{path} takes {shape}; expected uint8 pictures 1 x H x W x 3")
     return shape[1], shape[2]

@@ -81,6 +81,12 @@ class Dark(nn.Module):
         return (logs * self.derivatives).sum(dim=3)
 
 
+def pixel_scale() -> tuple[Tensor, Tensor]:
+    """Factor and summand (3,) that turn RGB of 0-255 into a pose network's numbers."""
+    mean, std = torch.tensor(PIXEL_MEAN), torch.tensor(PIXEL_STD)
+    return 1 / (255 * std), -mean / std
+
+
 class PoseGraph(nn.Module):
     """Crops (N, H, W, 3) uint8 RGB -> keypoints (N, K, 3) and heatmaps (N, K, H/4, W/4).
 
@@ -99,9 +105,9 @@ class PoseGraph(nn.Module):
             self.network.half()
         self.sigma = described.sigma
         self.dark = Dark(described.sigma, described.unbiased)
-        mean, std = torch.tensor(PIXEL_MEAN), torch.tensor(PIXEL_STD)
-        self.register_buffer("scale", 1 / (255 * std), persistent=False)
-        self.register_buffer("offset", -mean / std, persistent=False)
+        scale, offset = pixel_scale()
+        self.register_buffer("scale", scale, persistent=False)
+        self.register_buffer("offset", offset, persistent=False)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         images = (crops.float() * self.scale + self.offset).permute(0, 3, 1, 2)

@@ -35,8 +35,7 @@ class OnnxNetwork(nn.Module):
         super().__init__()
         graph = read_onnx(path).graph
         self.outputs = tuple(outputs)
-        stored = {item.name for item in graph.initializer}
-        self.source = next(i.name for i in graph.input if i.name not in stored)
+        self.source = graph_ends(graph)[0].name
         self.layers: list[tuple[str, list[str], str, Attributes]] = []
         self._buffers_by_name: dict[str, str] = {}
         self._settings: dict[str, Tensor] = {}
@@ -112,18 +111,20 @@ def read_onnx(path: Path) -> Any:
         raise ModelError(f"{path} cannot be read as an ONNX model: {error}") from None
 
 
-def onnx_ends(path: Path) -> tuple[tuple[str, list[int]], tuple[str, list[int]]]:
-    """Name and shape of an ONNX graph's first input and first output; open sides are 0."""
-    graph = read_onnx(path).graph
+def graph_ends(graph: Any) -> tuple[Any, Any]:
+    """An ONNX graph's first input, which is none of its weights, and its first output."""
     kept = {item.name for item in graph.initializer}
-    ends = next(i for i in graph.input if i.name not in kept), graph.output[0]
-    named = [(e.name, [d.dim_value for d in e.type.tensor_type.shape.dim]) for e in ends]
-    return named[0], named[1]
+    return next(i for i in graph.input if i.name not in kept), graph.output[0]
 
 
-def last_features(path: Path, output: str) -> str:
+def shape_of(end: Any) -> list[int]:
+    """Sides of a graph's input or output; open ones are 0."""
+    return [side.dim_value for side in end.type.tensor_type.shape.dim]
+
+
+def last_features(graph: Any, output: str, path: Path) -> str:
     """The tensor that the last convolution before ``output`` reads; ModelError without one."""
-    made = {name: node for node in read_onnx(path).graph.node for name in node.output}
+    made = {name: node for node in graph.node for name in node.output}
     while output in made:
         node = made[output]
         if not node.input:

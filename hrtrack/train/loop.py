@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from ..configs.schema import TrainConfig
 from ..errors import DataError, UsageError
+from ..models.graph import pixel_scale
 from ..models.hrnet import HRNet
 from ..models.info import PoseInfo
-from ..models.network import PIXEL_MEAN, PIXEL_STD
 from ..models.ranges import FEWEST
 from ..writable import make_folder
 from .data.people import People
@@ -136,8 +136,8 @@ class _Run:
         learning = self.raw if self.pupil is None else self.pupil.to(members.device)
         self.network = members.wrap(learning, sync_norm=config.fit.sync_norm)
         self.optimizer = make_optimizer(learning, config.fit)
-        mean, std = torch.tensor(PIXEL_MEAN), torch.tensor(PIXEL_STD)
-        self.pixels = (1 / (255 * std)).to(members.device), (-mean / std).to(members.device)
+        scale, offset = pixel_scale()
+        self.pixels = scale.to(members.device), offset.to(members.device)
         self.step = self.seen = self.unreadable = 0
         self.best, self.elapsed = -1.0, 0.0
 

@@ -88,17 +88,17 @@ class Ema:
         self.decay = decay
         self.state: State = {k: v.detach().clone() for k, v in network.state_dict().items()}
 
-    @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         """Moves the average towards the network after its ``step``-th step (from 1 on)."""
         decay = min(self.decay, (1 + step) / (10 + step)) if self.decay else 0.0
-        now = network.state_dict()
-        floats = [name for name, value in now.items() if value.is_floating_point()]
-        torch._foreach_lerp_(
-            [self.state[name] for name in floats], [now[name] for name in floats], 1 - decay
-        )
-        counts = sorted(now.keys() - set(floats))
-        if counts:
-            torch._foreach_copy_(
-                [self.state[name] for name in counts], [now[name] for name in counts]
-            )
+        move_average(self.state, network.state_dict(), decay)
+
+
+@torch.no_grad()
+def move_average(average: State, now: State, decay: float) -> None:
+    """Moves an average's tensors towards ``now`` in place; counters are copied."""
+    floats = [name for name, value in now.items() if value.is_floating_point()]
+    torch._foreach_lerp_([average[n] for n in floats], [now[n] for n in floats], 1 - decay)
+    counts = sorted(now.keys() - set(floats))
+    if counts:
+        torch._foreach_copy_([average[n] for n in counts], [now[n] for n in counts])

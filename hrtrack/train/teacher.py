@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ModelError
+from ..models.graph import pixel_scale
 from ..models.hrnet import HRNet
 from ..models.letterbox import fill_input, fitted_hw
 from ..models.network import PIXEL_MEAN, PIXEL_STD
-from ..models.onnx_torch import OnnxNetwork, last_features, onnx_ends
+from ..models.onnx_torch import OnnxNetwork, graph_ends, last_features, read_onnx, shape_of
 from ..models.runtime import openvino_core, port_shape
 from .loss import cross_entropy
 from .targets import STRIDE
@@ -101,15 +102,15 @@ class DeviceTeacher:
     """
 
     def __init__(self, path: Path, joints: int, device: torch.device) -> None:
-        taken, given = onnx_ends(path)
-        self._hw = _input_of(path, taken[1], given[1], joints)
-        self.network = OnnxNetwork(path, (given[0], last_features(path, given[0]))).to(device)
+        graph = read_onnx(path).graph
+        taken, given = graph_ends(graph)
+        self._hw = _input_of(path, shape_of(taken), shape_of(given), joints)
+        features = last_features(graph, given.name, path)
+        self.network = OnnxNetwork(path, (given.name, features)).to(device)
         self._dtype = torch.float32 if device.type == "cpu" else torch.float16
         self.network.to(self._dtype)
         # Kept on the device: a recorded step (`hrtrack.train.graphed`) may not fetch anything.
-        mean, std = torch.tensor(PIXEL_MEAN), torch.tensor(PIXEL_STD)
-        self._scale = (1 / (255 * std))[:, None, None].to(device)
-        self._offset = (-mean / std)[:, None, None].to(device)
+        self._scale, self._offset = (v[:, None, None].to(device) for v in pixel_scale())
         self._sampling: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self.channels = int(self(torch.zeros(1, *self._hw, 3).to(device))[0].shape[1])
 

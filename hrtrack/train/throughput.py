@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from ..configs.schema import TrainConfig
-from ..models.network import PIXEL_MEAN, PIXEL_STD
+from ..models.graph import pixel_scale
 from .data.sets import open_people
 from .loader import Batch, batches
 from .network import new_network
@@ -72,8 +72,8 @@ def measure_throughput(
         pupil = pupil_of(network, config)
         learning = network if pupil is None else pupil.to(place)
         optimizer = make_optimizer(learning, config.fit)
-        mean, std = torch.tensor(PIXEL_MEAN).to(place), torch.tensor(PIXEL_STD).to(place)
-        pixels = 1 / (255 * std), -mean / std
+        scale, offset = pixel_scale()
+        pixels = scale.to(place), offset.to(place)
         resident = Resident.of(people, config, place) if config.data.resident else None
 
         def source() -> Iterator[Batch]:

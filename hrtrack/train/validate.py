@@ -66,7 +66,9 @@ def predict(
     found = np.full((len(people), len(people.skeleton), 3), np.inf)
     first: tuple[NDArray[np.uint8], Floats, Floats] | None = None
     bf16 = in_bf16(config.fit.precision, device)
-    for rows, crops_NHW3, affines in _crops(people, described.input_hw, config.input.padding):
+    for rows, crops_NHW3, affines in upright_crops(
+        people, described.input_hw, config.input.padding
+    ):
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             keypoints, _ = graph(torch.from_numpy(crops_NHW3).to(device))
         predicted = keypoints.float().cpu().numpy().astype(np.float64)
@@ -92,7 +94,7 @@ def validate(
     )
 
 
-def _crops(
+def upright_crops(
     people: People, size: tuple[int, int], padding: float
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8], Floats]]:
     """Rows, upright crops and their maps from the photo; unreadable photos are left out."""

@@ -25,7 +25,7 @@ def engine(session: Session, package: Package, seconds: float) -> None:
         return
     session.put(package, "version", version)
     for name in session.models:
-        if session.has(seconds * session.pace, package, name):
+        if session.has(seconds, package, name):
             with session.attempt(package, name):
                 _engine(session, package, name)
 

@@ -58,9 +58,9 @@ class Session:
         part.replace(self.output / "gpu.json")
 
     def has(self, seconds: float, step: str, what: str) -> bool:
-        """Whether so much of the budget is left; if not, the report says what was left out."""
+        """Whether so much of the budget is left at this pace; if not, the report says so."""
         left = self.deadline - time.monotonic()
-        if left < seconds and self.cuda:
+        if left < seconds * self.pace and self.cuda:
             self.put(step, f"{what} {LEFT_OUT}", f"{left:.0f} s of the budget remained")
             return False
         return True

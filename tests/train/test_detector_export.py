@@ -37,7 +37,8 @@ def test_checkpoint_onnx_and_network_agree(tmp_path: Path) -> None:
                 value.add_(torch.rand_like(value) * 0.1)
     path = tmp_path / "own.onnx"
     export_detector(detector, (96, 160), path, {"name": "own", "task": "detector"})
-    assert path.stat().st_size < 5.0e6
+    # 8 bits and a scale for most of them, float16 for the rest.
+    assert path.stat().st_size < 1.4 * sum(value.numel() for value in detector.parameters())
     read = load_detector(path)
     for name, value in detector.state_dict().items():
         step = float(value.abs().max()) / 127 if value.numel() > 100_000 else 1e-3

@@ -179,7 +179,7 @@ def test_a_packed_validation_agrees_with_the_trainings_own(sticks: Path, tmp_pat
     from hrtrack.models.info import PoseInfo
     from hrtrack.train.loop import train_pose
     from hrtrack.train.packed_people import PackedPeople
-    from hrtrack.train.validate import _crops, validate
+    from hrtrack.train.validate import upright_crops, validate
 
     sys.path.insert(0, str(ROOT / "scripts"))
     try:
@@ -196,7 +196,7 @@ def test_a_packed_validation_agrees_with_the_trainings_own(sticks: Path, tmp_pat
     given = gpu_train.namespace(config.model_dump(mode="json"))
     info = PoseInfo(people.skeleton, described.input_hw, described.sigma)
     packed = PackedPeople(*read_packs(paths, CPU), info, given)
-    rows, crops, affines = next(_crops(people, described.input_hw, config.input.padding))
+    rows, crops, affines = next(upright_crops(people, described.input_hw, config.input.padding))
     seen = torch.cat([batch.crops for batch in packed.batches]).numpy()
     assert np.abs(seen.astype(float) - crops).mean() < 8
     np.testing.assert_allclose(

@@ -32,7 +32,7 @@ from ...models.detector import (
 )
 from ...writable import make_folder, whole
 from ..memory import keep_freed_memory
-from ..optim import optimizer_of
+from ..optim import move_average, optimizer_of
 from ..parallel import choose_device
 from ..precision import in_bf16
 from ..workers import worker_context
@@ -250,17 +250,9 @@ def _step(
     torch.nn.utils.clip_grad_norm_(state.net.parameters(), fit.clip, error_if_nonfinite=True)
     state.optimizer.step()
     state.step += 1
-    _follow(state, min(fit.ema, (state.step + 1) / (state.step + EMA_WARMUP)))
+    decay = min(fit.ema, (state.step + 1) / (state.step + EMA_WARMUP))
+    move_average(state.mean.state_dict(), state.net.state_dict(), decay)
     return parts
-
-
-@torch.no_grad()
-def _follow(state: _State, decay: float) -> None:
-    now, mean = state.net.state_dict(), state.mean.state_dict()
-    floats = [name for name, value in mean.items() if value.dtype.is_floating_point]
-    torch._foreach_lerp_([mean[n] for n in floats], [now[n] for n in floats], 1 - decay)
-    for name in mean.keys() - set(floats):
-        mean[name].copy_(now[name])
 
 
 class _Log:

@@ -6,7 +6,7 @@ import json
 import os
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,9 +98,10 @@ def build_store(
             boxes = _boxes_by_photo(data)
             said, console = f"decoding {part.images}", Console(stderr=True, quiet=quiet)
             paths = [root / part.images / photo["file_name"] for photo in data["images"]]
-            decoded = _decoded(paths, part.long_side)
-            for photo in track(data["images"], said, console=console):
-                path, (rgb, scale) = next(decoded)
+            decoded = zip(data["images"], _decoded(paths, part.long_side), strict=True)
+            for photo, (path, (rgb, scale)) in track(
+                decoded, said, total=len(paths), console=console
+            ):
                 if rgb is None:
                     unreadable.append(str(path))
                     if len(unreadable) > UNREADABLE_MOST:
@@ -132,14 +133,14 @@ def _decoded(paths: Sequence[Path], long_side: int) -> Iterator[tuple[Path, Deco
     """Photos in order, decoded by threads a few at a time ahead."""
     ahead = 4 * (os.cpu_count() or 1)
     with ThreadPoolExecutor() as threads:
-        waiting = deque((path, threads.submit(_read, path, long_side)) for path in paths[:ahead])
-        for path in [*paths[ahead:], *[None] * ahead]:
-            if not waiting:
-                return
-            done, photo = waiting.popleft()
-            if path is not None:
-                waiting.append((path, threads.submit(_read, path, long_side)))
-            yield done, photo.result()
+        waiting: deque[tuple[Path, Future[Decoded]]] = deque()
+        for path in paths:
+            waiting.append((path, threads.submit(_read, path, long_side)))
+            if len(waiting) > ahead:
+                first, photo = waiting.popleft()
+                yield first, photo.result()
+        for first, photo in waiting:
+            yield first, photo.result()
 
 
 def _read(path: Path, long_side: int) -> Decoded:
