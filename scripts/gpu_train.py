@@ -34,7 +34,7 @@ from hrtrack.models.graph import pixel_scale
 from hrtrack.models.hrnet import HRNet, HRNetConfig, initialise
 from hrtrack.models.info import from_metadata
 from hrtrack.train.graphed import GraphedStep
-from hrtrack.train.loader import Batch
+from hrtrack.train.loader import TENSORS, Batch
 from hrtrack.train.optim import Ema, learning_rate, make_optimizer
 from hrtrack.train.packed_people import PackedPeople
 from hrtrack.train.packs import read_packs
@@ -195,13 +195,21 @@ class Training:
 
     def recorded(self, batch: Batch) -> Callable[[Batch], torch.Tensor]:
         """The same as one CUDA graph; as it is where the GPU will not."""
+
+        def step(*tensors: torch.Tensor) -> dict[str, torch.Tensor]:
+            same = dataclasses.replace(batch, **dict(zip(TENSORS, tensors, strict=True)))
+            return {"loss": self.gradients(same)}
+
+        def inputs(batch: Batch) -> list[torch.Tensor]:
+            return [getattr(batch, name) for name in TENSORS]
+
         try:
-            step = GraphedStep(self.gradients, list(self.learner.parameters()), batch)
+            graph = GraphedStep(step, list(self.learner.parameters()), inputs(batch))
         except (RuntimeError, HrtrackError) as error:
             print(f"without a graph: {error}", flush=True)
             return self.gradients
         print(f"step recorded after {passed():.0f} s", flush=True)
-        return step
+        return lambda batch: graph(*inputs(batch))["loss"]
 
     def save(self) -> str:
         """Validates and writes the average (and the state); the PCKh, "" where there is none."""

@@ -106,7 +106,9 @@ class FitSection(_Section):
     """The training ends after ``minutes`` of clock time or after ``steps``, whichever is given.
 
     With ``steps`` a resumed run equals an uninterrupted one; with ``minutes`` the schedule
-    follows the clock.
+    follows the clock. ``canvases`` are painted by the ``workers`` or on the ``device``; ``auto`` is
+    the device if it is a GPU with memory for all photos. There a step is one CUDA ``graph`` a size
+    of canvas.
     """
 
     minutes: float | None = Field(None, gt=0)
@@ -120,6 +122,8 @@ class FitSection(_Section):
     ema: float = Field(0.999, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     workers: int = Field(1, ge=0)
+    canvases: Literal["auto", "workers", "device"] = "auto"
+    graph: bool = True
     seed: int = 0
     save_minutes: float = Field(3.0, ge=0)
     log_steps: int = Field(50, ge=1)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
-from .loader import TENSORS, Batch
 
 WARM = 3
 """Steps before the recording, in which libraries choose their kernels."""
@@ -25,24 +24,32 @@ share; kernels that add in another order each time are allowed for."""
 
 
 class GraphedStep:
-    """Computes ``step`` for batches like the first; the parameters' gradients are then there.
+    """Computes ``step`` for inputs like the first; the parameters' gradients are then there.
 
-    Gradients stay where they are from step to step: never set them to None.
+    Several recordings of the same parameters may take turns: each has gradients of its own, which a
+    call gives to the parameters.
 
     Args:
-        step: loss and gradients of a batch whose gradients are None before; it may draw no random
-            numbers on the host and never wait for the device.
+        step: gradients and, by name, what else is of interest, ``loss`` among it; the gradients
+            are None before. It draws no random numbers on the host and never waits for the
+            device.
         parameters: whose gradients it sets.
-        batch: one of those to come, on a CUDA device.
+        inputs: tensors of the sizes of those to come, on a CUDA device.
+        pool: memory that recordings share (`torch.cuda.graph_pool_handle`).
 
     Raises:
         ModelError: the recording computes something else than ``step``.
     """
 
     def __init__(
-        self, step: Callable[[Batch], Tensor], parameters: Sequence[nn.Parameter], batch: Batch
+        self,
+        step: Callable[..., dict[str, Tensor]],
+        parameters: Sequence[nn.Parameter],
+        inputs: Sequence[Tensor],
+        pool: Any = None,
     ) -> None:
-        self._static = replace(batch, **{name: getattr(batch, name).clone() for name in TENSORS})
+        self._inputs = [tensor.clone() for tensor in inputs]
+        self._parameters = parameters
         # What autocast keeps would be freed outside of the graph.
         caches = torch.is_autocast_cache_enabled()
         torch.set_autocast_cache_enabled(False)
@@ -52,30 +59,33 @@ class GraphedStep:
             with torch.cuda.stream(side):
                 for _ in range(WARM):
                     _forget(parameters)
-                    expected = step(self._static)
+                    expected = step(*self._inputs)["loss"]
             torch.cuda.current_stream().wait_stream(side)
             wanted = [p.grad for p in parameters if p.grad is not None]
             _forget(parameters)
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-                self._loss = step(self._static)
+            with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
+                self._found = step(*self._inputs)
         finally:
             torch.set_autocast_cache_enabled(caches)
+        self._gradients = [p.grad for p in parameters]
         self._graph.replay()
-        told, found = float(expected), float(self._loss)
+        told, found = float(expected), float(self._found["loss"])
         if not abs(found - told) <= AGREES * abs(told):
             raise ModelError(f"a recorded step gives a loss of {found}, not {told}")
-        given = [p.grad for p in parameters if p.grad is not None]
+        given = [gradient for gradient in self._gradients if gradient is not None]
         off = _norm(torch._foreach_sub(given, wanted)) if len(given) == len(wanted) else math.inf
         if not float(off) <= ALIKE * float(_norm(wanted)):
             raise ModelError("a recorded step gives other gradients")
 
-    def __call__(self, batch: Batch) -> Tensor:
-        """The loss, which the next call overwrites."""
-        for name in TENSORS:
-            getattr(self._static, name).copy_(getattr(batch, name), non_blocking=True)
+    def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
+        """What ``step`` gives, in tensors that the next call overwrites."""
+        for kept, given in zip(self._inputs, inputs, strict=True):
+            kept.copy_(given, non_blocking=True)
         self._graph.replay()
-        return self._loss
+        for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
+            parameter.grad = gradient
+        return self._found
 
 
 def _forget(parameters: Sequence[nn.Parameter]) -> None:

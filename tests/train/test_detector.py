@@ -27,8 +27,10 @@ from hrtrack.models.detector import (  # noqa: E402
 )
 from hrtrack.train.detector import batches as batches_module  # noqa: E402
 from hrtrack.train.detector import fit as fit_module  # noqa: E402
-from hrtrack.train.detector.canvas import draw_batch, place  # noqa: E402
+from hrtrack.train.detector.canvas import draw_batch  # noqa: E402
 from hrtrack.train.detector.fit import train_detector  # noqa: E402
+from hrtrack.train.detector.log import Log  # noqa: E402
+from hrtrack.train.detector.paint import lay  # noqa: E402
 from hrtrack.train.detector.photos import (  # noqa: E402
     IGNORE,
     PERSON,
@@ -37,6 +39,9 @@ from hrtrack.train.detector.photos import (  # noqa: E402
     build_store,
 )
 from hrtrack.train.detector.predict import as_function  # noqa: E402
+from hrtrack.train.detector.sketch import place  # noqa: E402
+from hrtrack.train.detector.state import fresh  # noqa: E402
+from hrtrack.train.detector.step import Step  # noqa: E402
 from hrtrack.train.detector.teacher import DeviceTeacher, Teacher  # noqa: E402
 from hrtrack.train.metrics.detection import evaluate_detectors, load_people  # noqa: E402
 
@@ -91,18 +96,20 @@ def test_a_placed_photo_takes_its_box_along() -> None:
             image,
             np.array([[x0, y0, x0 + 16, y0 + 20]], np.float32),
             np.array([PERSON], np.int8),
+            0,
         )
         canvas = np.full((128, 160, 3), 7, np.uint8)
         zoom = rng.uniform(0.6, 2.0, 2)
-        boxes, kinds = place(
-            canvas, (10, 5, 140, 120), photo, (zoom[0], zoom[1]), (rng.random(), rng.random()),
-            bool(rng.integers(2)), cv2.INTER_NEAREST,
+        layer, boxes, kinds = place(
+            (10, 5, 140, 120), photo, (zoom[0], zoom[1]), (rng.random(), rng.random()),
+            bool(rng.integers(2)), False,
         )  # fmt: skip
+        lay(canvas, image, layer)
         assert (canvas[:5] == 7).all()
         assert (canvas[:, :10] == 7).all()
         assert (canvas[120:] == 7).all()
         assert (canvas[:, 140:] == 7).all()
-        rows, columns = np.nonzero(canvas[..., 0] == 255)
+        rows, columns = np.nonzero(canvas[..., 0] > 127)
         if not len(boxes) or kinds[0] == IGNORE:
             continue
         seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
@@ -142,9 +149,12 @@ def test_weak_teacher_boxes_and_crowds_are_ignored(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_training_finds_the_ellipses(tmp_path: Path) -> None:
+@pytest.mark.parametrize("canvases", ["workers", "device"])
+def test_training_finds_the_ellipses(tmp_path: Path, canvases: str) -> None:
     make_set(tmp_path / "set", 48)
-    settings = config(tmp_path / "set", steps=80, lr=5e-3, precision="fp32", log_steps=20)
+    settings = config(
+        tmp_path / "set", steps=80, lr=5e-3, precision="fp32", log_steps=20, canvases=canvases
+    )
     mean = train_detector(settings, tmp_path / "out", quiet=True)
     data = load_people(tmp_path / "set/people.json")
     detect = as_function(mean, (64, 96))
@@ -177,7 +187,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
             raise Kill
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit_module._Log, "add", add)
+        patch.setattr(Log, "add", add)
         with pytest.raises(Kill):
             train_detector(settings, tmp_path / "cut", quiet=True)
     resumed = train_detector(settings, tmp_path / "cut", quiet=True)
@@ -186,11 +196,12 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert not (tmp_path / "cut/last.pt").exists()
 
 
-def test_worker_processes_draw_the_same_batches(tmp_path: Path) -> None:
+@pytest.mark.parametrize("canvases", ["workers", "device"])
+def test_worker_processes_draw_the_same_batches(tmp_path: Path, canvases: str) -> None:
     make_set(tmp_path / "set", 8)
     trained = [
         train_detector(
-            config(tmp_path / "set", steps=2, precision="fp32", workers=workers),
+            config(tmp_path / "set", steps=2, precision="fp32", workers=workers, canvases=canvases),
             tmp_path / f"out{workers}",
             quiet=True,
         ).state_dict()
@@ -245,6 +256,46 @@ def test_a_teacher_is_followed(
         assert one.shape == other.shape
         assert one.dtype == other.dtype
         assert (one.float() - other.float()).abs().max() < off
+
+
+@pytest.mark.shared
+def test_a_step_that_is_to_be_recorded_never_asks_the_device(tmp_path: Path, shared: Path) -> None:
+    from rich.console import Console
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    base = config(tmp_path, steps=1, precision="fp32").model_dump()
+    settings = DetectorTrainConfig.model_validate(
+        {**base, "teacher": {"model": str(shared / "peers/yolox_nano.onnx")}}
+    )
+    cpu = torch.device("cpu")
+    state = fresh(settings, None, cpu)
+    teacher = DeviceTeacher(Path(settings.teacher.model), cpu)
+    dice = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (3, 64, 96, 3), dtype=torch.uint8, generator=dice)
+    boxes = torch.tensor([[10.0, 5, 40, 60], [0, 0, 0, 0]]).expand(3, -1, -1)
+    batch = images, boxes, torch.tensor([[1, 0]] * 3)
+    step = Step(settings, state, cpu, teacher, True, Console(quiet=True))
+    found = step._plain(batch, taught=True)  # as the steps before a recording
+    # Tensors without content: asking one for its value, or for how many there are, is an error.
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        parts = step._plain([fake.from_tensor(tensor) for tensor in batch], taught=True)
+        with pytest.raises(Exception, match=r"aten\.nonzero|aten\._local_scalar_dense"):
+            parts["loss"].nonzero()
+    assert parts.keys() == found.keys()
+    for name in ("loss", "box_loss", "mimicry", "teacher_scores"):
+        assert float(found[name]) > 0
+
+
+@pytest.mark.gpu
+def test_a_recorded_training_on_a_gpu_is_as_a_plain_one(tmp_path: Path) -> None:
+    make_set(tmp_path / "set", 8)
+    logs = []
+    for graph in (False, True):
+        settings = config(tmp_path / "set", steps=24, precision="fp32", log_steps=8, graph=graph)
+        train_detector(settings, tmp_path / str(graph), device="cuda", quiet=True)
+        logs.append(list(csv.DictReader((tmp_path / str(graph) / "log.csv").open())))
+    for plain, recorded in zip(*logs, strict=True):
+        assert float(recorded["loss"]) == pytest.approx(float(plain["loss"]), rel=0.1)
 
 
 @pytest.mark.gpu

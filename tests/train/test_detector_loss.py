@@ -20,7 +20,8 @@ def test_giou_by_hand() -> None:
     torch.testing.assert_close(value, torch.tensor([1 / 3, -1 / 3]))
 
 
-def test_assignment_gives_each_person_the_best_cells() -> None:
+@pytest.mark.parametrize("dense", [False, True])
+def test_assignment_gives_each_person_the_best_cells(dense: bool) -> None:
     centres, strides = cell_centres(64, 96)
     people = torch.tensor([[[8.0, 8, 40, 56], [60, 10, 64, 14], [0, 0, 0, 0]]])
     valid = torch.tensor([[True, True, False]])
@@ -29,7 +30,7 @@ def test_assignment_gives_each_person_the_best_cells() -> None:
     exact = 3 * 12 + 2
     boxes[0, exact] = people[0, 0]
     scores = torch.full((1, len(centres)), 0.1)
-    owner, target = assign(scores, boxes, people, valid, centres, strides, AssignConfig())
+    owner, target = assign(scores, boxes, people, valid, centres, AssignConfig(), dense=dense)
     assert owner[0, exact] == 0
     assert target[0, exact] == pytest.approx(1.0)
     assert (owner == 2).sum() == 0
@@ -40,8 +41,25 @@ def test_assignment_gives_each_person_the_best_cells() -> None:
     assert (target[owner == -1] == 0).all()
 
 
+def test_dense_assignment_gives_the_same() -> None:
+    torch.manual_seed(0)
+    centres, _ = cell_centres(64, 96)
+    low = torch.rand(3, 12, 2) * torch.tensor([70.0, 40.0])
+    people = torch.cat([low, low + 4 + 30 * torch.rand(3, 12, 2)], 2)
+    valid = torch.rand(3, 12) < 0.8
+    boxes = boxes_from_sides(centres, 2 + 20 * torch.rand(3, len(centres), 4))
+    scores = torch.rand(3, len(centres))
+    both = [
+        assign(scores, boxes, people, valid, centres, AssignConfig(), dense=dense)
+        for dense in (False, True)
+    ]
+    assert len(both[0][0].unique()) > 8
+    for one, other in zip(*both, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_cells_in_ignored_regions_may_fire() -> None:
-    centres, strides = cell_centres(64, 96)
+    centres, _ = cell_centres(64, 96)
     sides = torch.full((1, len(centres), 4), 8.0)
     region = torch.tensor([[[0.0, 0, 48, 64]]])
     quiet = torch.full((1, len(centres)), -8.0)
@@ -49,7 +67,7 @@ def test_cells_in_ignored_regions_may_fire() -> None:
 
     def loss(logits: torch.Tensor, kind: int) -> float:
         kinds = torch.tensor([[kind]])
-        args = (sides, region, kinds, centres, strides, AssignConfig())
+        args = (sides, region, kinds, centres, AssignConfig())
         return float(detector_loss(logits, *args)[1]["score_loss"])
 
     assert loss(firing, -1) == pytest.approx(loss(quiet, -1), rel=0.6)

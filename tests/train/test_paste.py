@@ -8,11 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 pytest.importorskip("torch")
 
 from hrtrack.configs.person_fast_schema import CanvasSection, SetSection
-from hrtrack.train.detector.canvas import draw_canvas
+from hrtrack.train.detector.canvas import draw_sketch
+from hrtrack.train.detector.paint import lay
 from hrtrack.train.detector.paste import paste_people
 from hrtrack.train.detector.photos import (
     IGNORE,
@@ -39,13 +41,23 @@ def store(tmp_path: Path, request: pytest.FixtureRequest) -> PhotoStore:
     return PhotoStore(tmp_path / "cache", 0.5, [1.0])
 
 
+def pasted(
+    store: PhotoStore, seed: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int8]]:
+    """A grey canvas after people were pasted into it, with the boxes and kinds."""
+    canvas = np.full((240, 320, 3), 60, np.uint8)
+    layers, boxes, kinds = paste_people(
+        (240, 320), PEOPLE, np.array([PERSON], np.int8), store, np.random.default_rng(seed)
+    )
+    for layer in layers:
+        lay(canvas, store[layer.photo].image, layer)
+    return canvas, boxes, kinds
+
+
 def test_a_pasted_person_is_where_its_box_says(store: PhotoStore) -> None:
     checked = 0
     for seed in range(40):
-        canvas = np.full((240, 320, 3), 60, np.uint8)
-        boxes, kinds = paste_people(
-            canvas, PEOPLE, np.array([PERSON], np.int8), store, np.random.default_rng(seed)
-        )
+        canvas, boxes, kinds = pasted(store, seed)
         assert len(boxes) == len(kinds)
         assert (boxes[:, :2] >= 0).all()
         assert (boxes[:, 2:] <= [320, 240]).all()
@@ -63,10 +75,7 @@ def test_a_pasted_person_is_where_its_box_says(store: PhotoStore) -> None:
 def test_who_is_covered_is_ignored(store: PhotoStore) -> None:
     covered, free = 0, 0
     for seed in range(60):
-        canvas = np.full((240, 320, 3), 60, np.uint8)
-        boxes, kinds = paste_people(
-            canvas, PEOPLE, np.array([PERSON], np.int8), store, np.random.default_rng(seed)
-        )
+        canvas, boxes, kinds = pasted(store, seed)
         x0, y0, x1, y1 = PEOPLE[0].astype(int)
         hidden = float((canvas[y0:y1, x0:x1, 0] > 200).mean())
         if kinds[0] == IGNORE:
@@ -82,7 +91,9 @@ def test_who_is_covered_is_ignored(store: PhotoStore) -> None:
 def test_only_canvases_that_ask_for_it(store: PhotoStore) -> None:
     counts = {
         share: [
-            len(draw_canvas(store, CanvasSection(size=(224, 224), mosaic=0, paste=share), rng)[1])
+            len(
+                draw_sketch(store, CanvasSection(size=(224, 224), mosaic=0, paste=share), rng).boxes
+            )
             for rng in map(np.random.default_rng, range(30))
         ]
         for share in (0.0, 1.0)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ...configs.person_fast_schema import DetectorTrainConfig
+from ...configs.person_fast_schema import CanvasSection, DetectorTrainConfig
 from ..workers import begin_worker, worker_context
-from .canvas import Batch, draw_batch
+from .canvas import BOXES_MOST, draw_batch, draw_sketches, pad_boxes
+from .paint_device import Sketches, as_numbers
 from .photos import PhotoStore
-from .teacher import Answer, Teacher
+from .teacher import Teacher
 
-Tensors = tuple[Tensor, Tensor, Tensor]
+Drawn = tuple[Any, ...]
+"""Images (N, H, W, 3) or `Sketches` of them, boxes, kinds, and the answer of a teacher asked."""
 PREFETCH = 4
 CALIBRATION = 2**31
 """No training gets to the steps from here on."""
@@ -30,12 +33,14 @@ def batches(
     done: Any,
     *,
     teach: bool = True,
+    paint: bool = True,
     pin: bool = False,
-) -> DataLoader[tuple[Tensors, Answer | None]]:
-    """Batches from number ``first`` on: images, boxes and kinds, and the teacher's answer.
+) -> DataLoader[Drawn]:
+    """Batches from number ``first`` on.
 
-    ``teach``: the teacher, if there is one, answers in the workers; ``pin``: into memory from
-    which a GPU fetches by itself.
+    ``teach``: the teacher, if there is one, answers in the workers; ``paint``: they paint the
+    canvases, too, instead of sketching them for a `DevicePainter`; ``pin``: into memory from which
+    a GPU fetches by itself.
 
     Each is a function of the seed and its number, given the stage; ``done`` is the shared share
     of the training behind us (a ``Value`` of `worker_context`), which picks the stage of a
@@ -43,7 +48,7 @@ def batches(
     """
     workers = config.fit.workers
     return DataLoader(
-        _Canvases(store, config, done, teach=teach),
+        _Canvases(store, config, done, teach, paint),
         batch_size=None,
         sampler=_From(first),
         num_workers=workers,
@@ -70,23 +75,40 @@ def calibration_pictures(
         )
 
 
-class _Canvases(Dataset[tuple[Tensors, Answer | None]]):
+class _Canvases(Dataset[Drawn]):
     def __init__(
-        self, store: PhotoStore, config: DetectorTrainConfig, done: Any, teach: bool
+        self,
+        store: PhotoStore,
+        config: DetectorTrainConfig,
+        done: Any,
+        teach: bool,
+        paint: bool,
     ) -> None:
-        self.store, self.config, self.done = store, config, done
+        self.store, self.config, self.done, self.paint = store, config, done, paint
         self.until, self.teacher = 0.0, None
         if teach and config.teacher is not None:
             self.until, self.teacher = config.teacher.until, Teacher(Path(config.teacher.model))
 
-    def __getitem__(self, step: int) -> tuple[Tensors, Answer | None]:
+    def __getitem__(self, step: int) -> Drawn:
         fit = self.config.fit
         done = step / fit.steps if fit.steps is not None else self.done.value
         stage = [stage for stage in self.config.stages if stage.begin <= done][-1]
-        batch = draw_batch(self.store, stage.canvases, fit.batch, (fit.seed, step))
+        seed = fit.seed, step
+        if not self.paint:
+            return self._sketched(stage.canvases, seed)
+        images, *told = draw_batch(self.store, stage.canvases, fit.batch, seed)
+        drawn = tuple(torch.from_numpy(part) for part in (images, *told))
         if self.teacher is None or done >= self.until:
-            return _as_tensors(batch), None
-        return _as_tensors(batch), self.teacher(batch[0])
+            return drawn
+        return *drawn, *self.teacher(images)
+
+    def _sketched(self, canvases: Sequence[CanvasSection], seed: tuple[int, int]) -> Drawn:
+        """The same canvases, unpainted, with room for as many boxes in every batch."""
+        dice = np.random.default_rng(seed)
+        sketches = draw_sketches(self.store, canvases, self.config.fit.batch, dice)
+        numbers: Sketches = as_numbers(sketches, int(dice.integers(2**31)))
+        told = (torch.from_numpy(part) for part in pad_boxes(sketches, BOXES_MOST))
+        return numbers, *told
 
 
 class _From(Sampler[int]):
@@ -95,8 +117,3 @@ class _From(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return itertools.count(self.first)
-
-
-def _as_tensors(drawn: Batch) -> Tensors:
-    images, boxes, kinds = (torch.from_numpy(part) for part in drawn)
-    return images, boxes, kinds

@@ -7,12 +7,16 @@ already score and localise it best, and each such cell's score target is the qua
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...models.detector import boxes_from_sides
+from ...models.detector import STRIDES, boxes_from_sides, cell_centres
+
+REACH = 0.75 * STRIDES[0]
+"""People narrower than a cell would hold no centre: they reach at least so far, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,13 @@ class AssignConfig:
     cells: int = 10
     score_power: float = 0.5
     iou_power: float = 6.0
+
+
+@lru_cache(maxsize=64)
+def cells_on(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`cell_centres` on a device, where they stay."""
+    centres, strides = cell_centres(height, width)
+    return centres.to(device), strides.to(device)
 
 
 def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,25 +62,33 @@ def assign(
     people_NG4: Tensor,
     valid_NG: Tensor,
     centres_P2: Tensor,
-    strides_P: Tensor,
     config: AssignConfig,
+    *,
+    dense: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Person index (N, P; -1 = background) and score target (N, P) of every cell."""
+    """Person index (N, P; -1 = background) and score target (N, P) of every cell.
+
+    ``dense`` measures every cell for every person, without asking the device how many are
+    candidates; otherwise only those few are. The result is the same.
+    """
     middle = (people_NG4[..., :2] + people_NG4[..., 2:]) / 2
-    half = (people_NG4[..., 2:] - people_NG4[..., :2]) / 2
-    # People narrower than a cell would hold no centre: their reach is at least one stride of 8.
-    reach = half.clamp(min=float(strides_P.min()) * 0.75)
+    reach = ((people_NG4[..., 2:] - people_NG4[..., :2]) / 2).clamp(min=REACH)
     candidate_NGP = _within(centres_P2, middle - reach, middle + reach) & valid_NG[..., None]
 
-    # Few cells are candidates, so only theirs are measured.
-    picture, person, cell = candidate_NGP.nonzero(as_tuple=True)
-    iou, _ = giou(boxes_NP4[picture, cell], people_NG4[picture, person])
-    iou = iou.clamp(min=0)
-    fit = scores_NP[picture, cell].pow(config.score_power) * iou.pow(config.iou_power)
-    iou_NGP = torch.zeros_like(candidate_NGP, dtype=iou.dtype)
-    iou_NGP[picture, person, cell] = iou
-    measure = torch.zeros_like(iou_NGP)
-    measure[picture, person, cell] = fit + 1e-12
+    def fit(scores: Tensor, iou: Tensor) -> Tensor:
+        return scores.pow(config.score_power) * iou.pow(config.iou_power) + 1e-12
+
+    if dense:
+        iou, _ = giou(boxes_NP4[:, None], people_NG4[:, :, None])
+        iou_NGP = torch.where(candidate_NGP, iou.clamp(min=0), 0.0)
+        measure = torch.where(candidate_NGP, fit(scores_NP[:, None], iou_NGP), 0.0)
+    else:
+        picture, person, cell = candidate_NGP.nonzero(as_tuple=True)
+        iou, _ = giou(boxes_NP4[picture, cell], people_NG4[picture, person])
+        iou_NGP = torch.zeros_like(candidate_NGP, dtype=iou.dtype)
+        iou_NGP[picture, person, cell] = iou = iou.clamp(min=0)
+        measure = torch.zeros_like(iou_NGP)
+        measure[picture, person, cell] = fit(scores_NP[picture, cell], iou)
 
     top = measure.topk(min(config.cells, measure.shape[-1]), dim=-1)
     chosen = torch.zeros_like(candidate_NGP).scatter_(-1, top.indices, top.values > 0)
@@ -94,15 +113,16 @@ def detector_loss(
     boxes_NG4: Tensor,
     kinds_NG: Tensor,
     centres_P2: Tensor,
-    strides_P: Tensor,
     config: AssignConfig,
     box_weight: float = 2.5,
+    *,
+    dense: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Quality cross-entropy of the scores plus GIoU of the boxes.
 
     ``kinds_NG``: 1 a person, -1 a region to ignore, 0 padding. Background cells inside an ignored
-    region are not punished for firing. Returns the loss and its parts for the log,
-    which stay on the device: reading them waits for it.
+    region are not punished for firing. ``dense`` is that of `assign`. Returns the loss and its
+    parts for the log, which stay on the device: reading them waits for it.
     """
     predicted = boxes_from_sides(centres_P2, sides_NP4)
     people = kinds_NG == 1
@@ -112,8 +132,8 @@ def detector_loss(
         boxes_NG4,
         people,
         centres_P2,
-        strides_P,
         config,
+        dense=dense,
     )
     foreground = owner >= 0
 
@@ -126,13 +146,13 @@ def detector_loss(
     score_loss = (score_loss * counted).sum() / total
 
     matched = boxes_NG4.gather(1, owner.clamp(min=0)[..., None].expand(-1, -1, 4))
-    iou, quality = giou(predicted[foreground], matched[foreground])
-    box_loss = ((1 - quality) * target[foreground]).sum() / total
+    iou, quality = giou(predicted, matched)
+    box_loss = ((1 - quality) * target).sum() / total  # the background's target is 0
     loss = score_loss + box_weight * box_loss
     parts = {
         "loss": loss.detach(),
         "score_loss": score_loss.detach(),
         "box_loss": box_loss.detach(),
-        "iou": iou.detach().sum() / max(len(iou), 1),
+        "iou": (iou.detach() * foreground).sum() / foreground.sum().clamp(min=1),
     }
     return loss, parts

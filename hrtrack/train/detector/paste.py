@@ -6,11 +6,11 @@ Photos of one person teach nothing of two who overlap (Ghiasi et al., "Simple Co
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .photos import IGNORE, PERSON, PhotoStore
+from .photos import IGNORE, PERSON, Photo, PhotoStore
+from .sketch import Corners, Layer
 
 MOST = 4
 TRIES = 6
@@ -20,42 +20,43 @@ ENLARGE_MOST = 1.6
 MARGIN = 0.03
 COVERED_MOST = 0.6
 """People of whom more than this share is behind someone pasted are ignored."""
-FADE = 6.0
-"""How sharply a pasted box fades towards its corners."""
 
 
 def paste_people(
-    canvas: NDArray[np.uint8],
+    canvas_hw: tuple[int, int],
     boxes: NDArray[np.float32],
     kinds: NDArray[np.int8],
     store: PhotoStore,
     rng: np.random.Generator,
-) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """Pastes one to four people into ``canvas`` (H, W, 3); all boxes (B, 4) and kinds."""
+) -> tuple[list[Layer], NDArray[np.float32], NDArray[np.int8]]:
+    """Up to `MOST` people for a canvas; their layers, and all boxes (B, 4) and kinds."""
+    layers: list[Layer] = []
     for _ in range(rng.integers(1, MOST + 1)):
         found = _cut_person(store, rng)
         if found is None:
             continue
-        cut, body = found
-        if rng.random() < 0.5:
-            cut, body = cut[:, ::-1], np.array([1 - body[2], body[1], 1 - body[0], body[3]])
-        place = _place(cut.shape[:2], canvas.shape[:2], boxes[kinds == PERSON], rng)
+        photo, cut, body = found
+        mirrored = bool(rng.random() < 0.5)
+        if mirrored:
+            body = np.array([1 - body[2], body[1], 1 - body[0], body[3]])
+        place = _place((cut[3] - cut[1], cut[2] - cut[0]), canvas_hw, boxes[kinds == PERSON], rng)
         if place is None:
             continue
-        _blend(canvas, cut, place)
-        own = _within(place, body, canvas.shape[:2])
+        x0, y0, x1, y1 = place.astype(int).tolist()
+        layers.append(Layer(photo.index, cut, (x0, y0, x1, y1), mirrored, smooth=True, faded=True))
+        own = _within(place, body, canvas_hw)
         kinds = np.where(_covered(boxes, own) > COVERED_MOST, IGNORE, kinds)
         boxes = np.concatenate([boxes, own[None]])
         kinds = np.append(kinds, np.int8(PERSON)).astype(np.int8)
-    return boxes, kinds
+    return layers, boxes, kinds
 
 
 def _cut_person(
     store: PhotoStore, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.float64]] | None:
-    """Somebody out of a photo drawn by weight, with a margin where the photo has one.
+) -> tuple[Photo, Corners, NDArray[np.float64]] | None:
+    """Somebody in a photo drawn by weight, with a margin where the photo has one.
 
-    Returns the pixels (h, w, 3) and the person's box in shares of their sides.
+    Returns the photo, the corners of the cut, and the person's box in shares of its sides.
     """
     for _ in range(TRIES):
         photo = store.draw(rng)
@@ -67,11 +68,11 @@ def _cut_person(
         pad = MARGIN * size[one]
         low = np.maximum(photo.boxes[one, :2] - pad, 0).astype(int)
         high = (photo.boxes[one, 2:] + pad).astype(int)
-        cut = photo.image[low[1] : high[1], low[0] : high[0]]
-        if min(cut.shape[:2]) >= 16:
-            sides = np.array(cut.shape[1::-1], np.float64)
+        sides = np.minimum(high, photo.image.shape[1::-1]) - low
+        if sides.min() >= 16:
             body = (photo.boxes[one].reshape(2, 2) - low) / sides
-            return cut, body.clip(0, 1).reshape(4)
+            (x0, y0), (x1, y1) = low.tolist(), (low + sides).tolist()
+            return photo, (x0, y0, x1, y1), body.clip(0, 1).reshape(4)
     return None
 
 
@@ -101,22 +102,6 @@ def _place(
     if seen_w < 8 or seen_h < 12 or seen_w * seen_h < least:
         return None
     return place
-
-
-def _blend(canvas: NDArray[np.uint8], cut: NDArray[np.uint8], place: NDArray[np.float32]) -> None:
-    """Lays the cut over the canvas, faded towards its corners."""
-    x0, y0, x1, y1 = place.astype(int)
-    wide, tall = x1 - x0, y1 - y0
-    small = cv2.resize(cut, (wide, tall), interpolation=cv2.INTER_AREA)
-    x = np.linspace(-1, 1, wide, dtype=np.float32) ** 4
-    y = np.linspace(-1, 1, tall, dtype=np.float32) ** 4
-    share = ((1.15 - x - y[:, None]) * FADE).clip(0, 1)[..., None]
-    h, w = canvas.shape[:2]
-    cx0, cy0, cx1, cy1 = max(x0, 0), max(y0, 0), min(x1, w), min(y1, h)
-    seen = slice(cy0 - y0, cy1 - y0), slice(cx0 - x0, cx1 - x0)
-    under = canvas[cy0:cy1, cx0:cx1]
-    mixed = share[seen] * small[seen] + (1 - share[seen]) * under
-    canvas[cy0:cy1, cx0:cx1] = mixed.astype(np.uint8)
 
 
 def _within(

@@ -28,11 +28,16 @@ UNREADABLE_MOST = 20
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One decoded photo: boxes (B, 4) xyxy in its pixels, kinds (B,) PERSON or IGNORE."""
+    """One decoded photo: boxes (B, 4) xyxy in its pixels, kinds (B,) PERSON or IGNORE.
+
+    ``image`` (H, W, 3) is read from the disk where it is looked at; ``index`` is its place in the
+    store.
+    """
 
     image: NDArray[np.uint8]
     boxes: NDArray[np.float32]
     kinds: NDArray[np.int8]
+    index: int
 
 
 class PhotoStore:
@@ -67,7 +72,7 @@ class PhotoStore:
         flat = self.pixels[entry["offset"] : entry["offset"] + height * width * 3]
         rows = np.asarray(entry["boxes"], np.float32).reshape(-1, 5)
         kinds = np.where(rows[:, 4] >= self.trust, PERSON, IGNORE)
-        return Photo(flat.reshape(height, width, 3), rows[:, :4], kinds.astype(np.int8))
+        return Photo(flat.reshape(height, width, 3), rows[:, :4], kinds.astype(np.int8), index)
 
     def draw(self, rng: np.random.Generator) -> Photo:
         """A photo by weight."""

@@ -19,10 +19,10 @@ from torch.nn import functional as F
 
 from ...configs.person_fast_schema import TeacherSection
 from ...errors import ModelError
-from ...models.detector import STRIDES, boxes_from_sides, cell_centres
+from ...models.detector import STRIDES, boxes_from_sides
 from ...models.onnx_torch import OnnxNetwork
 from ...models.runtime import openvino_core
-from .loss import giou
+from .loss import cells_on, giou
 
 FEATURES = tuple(
     f"/head/{part}/act/Mul_output_0"
@@ -43,7 +43,7 @@ def answer_of(raw_NPA: Tensor, maps: Sequence[Tensor], canvas_hw: tuple[int, int
     """A YOLOX network's answer from what it gives for every cell and from its `FEATURES`."""
     flat = [m.flatten(2).transpose(1, 2) for m in maps]
     levels = [torch.cat(flat[2 * i : 2 * i + 2], 2) for i in range(len(STRIDES))]
-    centres, strides = (part.to(raw_NPA.device) for part in cell_centres(*canvas_hw))
+    centres, strides = cells_on(*canvas_hw, raw_NPA.device)
     strides = strides[:, None]
     middle = raw_NPA[..., :2] * strides + centres - strides / 2
     half = raw_NPA[..., 2:4].exp() * strides / 2
@@ -156,9 +156,7 @@ def answer_loss(
     """Cross-entropy against the teacher's scores, and GIoU against its boxes where it is sure."""
     total = scores_NP.sum().clamp(min=1.0)
     score_loss = F.binary_cross_entropy_with_logits(logits_NP, scores_NP, reduction="sum") / total
-    sure = scores_NP > config.sure
-    weights = scores_NP[sure]
-    predicted = boxes_from_sides(centres_P2, sides_NP4)[sure]
-    _, quality = giou(predicted, boxes_NP4[sure])
+    weights = torch.where(scores_NP > config.sure, scores_NP, 0.0)
+    _, quality = giou(boxes_from_sides(centres_P2, sides_NP4), boxes_NP4)
     box_loss = ((1 - quality) * weights).sum() / weights.sum().clamp(min=1.0)
     return score_loss, box_loss

@@ -1,0 +1,54 @@
+"""What a detector training writes down."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from pathlib import Path
+
+from torch import Tensor
+
+from ...errors import ModelError
+
+
+class Log:
+    """Means over ``every`` steps as rows of a CSV file that a resumed run continues."""
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every = path, every
+        self.loss = ""
+        self._sums: dict[str, Tensor] = {}
+        self._count = self._images = 0
+        self._since = time.monotonic()
+
+    def add(self, step: int, done: float, images: int, parts: dict[str, Tensor]) -> None:
+        """Takes note of a step, without waiting for the device unless a row is written."""
+        for key, value in parts.items():
+            self._sums[key] = self._sums[key] + value if key in self._sums else value
+        self._count += 1
+        self._images += images
+        if self._count < self.every:
+            return
+        check(parts)
+        now = time.monotonic()
+        row = {
+            "step": step,
+            "done": round(done, 5),
+            "images_per_second": round(self._images / (now - self._since), 1),
+            **{key: round(float(value) / self._count, 4) for key, value in self._sums.items()},
+        }
+        self.loss = f"loss {row['loss']:.2f}"
+        new = not self.path.is_file()
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        self._sums, self._count, self._images, self._since = {}, 0, 0, now
+
+
+def check(parts: dict[str, Tensor]) -> None:
+    """Waits for a step's loss; ModelError where it is no number any more."""
+    if not math.isfinite(float(parts["loss"])):
+        raise ModelError("the loss is no number any more: try a lower fit.lr")
