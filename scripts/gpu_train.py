@@ -33,8 +33,8 @@ from hrtrack.models.checkpoints import load_weights, save_weights
 from hrtrack.models.graph import pixel_scale
 from hrtrack.models.hrnet import HRNet, HRNetConfig, initialise
 from hrtrack.models.info import from_metadata
-from hrtrack.train.graphed import GraphedStep
-from hrtrack.train.loader import TENSORS, Batch
+from hrtrack.train.graphed import Recordings
+from hrtrack.train.loader import Batch
 from hrtrack.train.optim import Ema, learning_rate, make_optimizer
 from hrtrack.train.packed_people import PackedPeople
 from hrtrack.train.packs import read_packs
@@ -112,7 +112,7 @@ class Training:
         self.optimizer = make_optimizer(self.learner, config.fit)
         scale, offset = pixel_scale()
         self.pixels = scale.to(self.device), offset.to(self.device)
-        self.compute: Callable[[Batch], torch.Tensor] | None = None
+        self.compute = self.recorded() if self.device.type == "cuda" else self.gradients
         self.step = self.seen = 0
         if options.state is not None and options.state.is_file():
             self.restore(options.state)
@@ -171,14 +171,12 @@ class Training:
         """One step; the loss stays on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        if self.compute is None:
-            self.compute = self.recorded(batch) if self.device.type == "cuda" else self.gradients
         loss = self.compute(batch)
         self.optimizer.step()
         self.step += 1
         self.seen += len(batch.crops)
         self.ema.update(self.raw, self.step)
-        return loss.clone()
+        return loss
 
     def gradients(self, batch: Batch) -> torch.Tensor:
         """Loss and clipped gradients of one batch."""
@@ -193,23 +191,17 @@ class Training:
             torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.config.fit.clip)
         return loss.detach()
 
-    def recorded(self, batch: Batch) -> Callable[[Batch], torch.Tensor]:
+    def recorded(self) -> Callable[[Batch], torch.Tensor]:
         """The same as one CUDA graph; as it is where the GPU will not."""
+        recordings = Recordings(list(self.learner.parameters()), Log.say)
 
-        def step(*tensors: torch.Tensor) -> dict[str, torch.Tensor]:
-            same = dataclasses.replace(batch, **dict(zip(TENSORS, tensors, strict=True)))
-            return {"loss": self.gradients(same)}
+        def compute(batch: Batch) -> torch.Tensor:
+            def step(*tensors: torch.Tensor) -> dict[str, torch.Tensor]:
+                return {"loss": self.gradients(batch.with_tensors(tensors))}
 
-        def inputs(batch: Batch) -> list[torch.Tensor]:
-            return [getattr(batch, name) for name in TENSORS]
+            return recordings(step, batch.tensors())["loss"]
 
-        try:
-            graph = GraphedStep(step, list(self.learner.parameters()), inputs(batch))
-        except (RuntimeError, HrtrackError) as error:
-            print(f"without a graph: {error}", flush=True)
-            return self.gradients
-        print(f"step recorded after {passed():.0f} s", flush=True)
-        return lambda batch: graph(*inputs(batch))["loss"]
+        return compute
 
     def save(self) -> str:
         """Validates and writes the average (and the state); the PCKh, "" where there is none."""
@@ -271,7 +263,8 @@ class Log:
         self.say(f"{now:.0f} s: step {step}, loss {loss:.4f}, {speed:.0f} images/s")
         self.losses, self.began, self.seen = [], now, seen
 
-    def say(self, text: str) -> None:
+    @staticmethod
+    def say(text: str) -> None:
         """Prints it at once, for a command that may be cut off."""
         print(text, flush=True)
 

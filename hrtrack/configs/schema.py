@@ -148,7 +148,8 @@ class FitSection(_Section):
     schedule follows the clock. ``milestones`` are shares of the training. ``optimizer``: ``muon``
     (`hrtrack.train.muon`) takes AdamW's learning rates, rather lower than higher.
     ``precision``: ``auto`` is ``bf16`` where the device is quicker at it
-    (`hrtrack.train.precision`).
+    (`hrtrack.train.precision`). ``graph``: on one GPU, with ``data.resident`` and no
+    ``accumulate``, a step is one CUDA graph.
     """
 
     epochs: int = Field(210, ge=1)
@@ -167,6 +168,7 @@ class FitSection(_Section):
     ema: float = Field(0.0, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     sync_norm: bool = True
+    graph: bool = True
     seed: int = 0
     save_minutes: float = Field(5.0, ge=0)
     val_every: int = Field(1, ge=1)

@@ -88,6 +88,46 @@ class GraphedStep:
         return self._found
 
 
+class Recordings:
+    """Steps of one training, recorded for every size of input when it first comes.
+
+    Where the GPU will not, ``say`` gets a line and steps are computed as they are from then on.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], say: Callable[[str], object]) -> None:
+        self.wanted = True
+        self._parameters, self._say = parameters, say
+        self._graphs: dict[tuple[Any, ...], GraphedStep] = {}
+        self._pool: Any = None
+
+    def __call__(
+        self, step: Callable[..., dict[str, Tensor]], inputs: Sequence[Tensor], kind: Any = None
+    ) -> dict[str, Tensor]:
+        """What ``step``, a `GraphedStep`'s, gives for ``inputs``.
+
+        ``kind``: what else its computation depends on.
+        """
+        key = (kind, *(tensor.shape for tensor in inputs))
+        if self.wanted and key not in self._graphs:
+            self._record(step, inputs, key)
+        if not self.wanted:
+            _forget(self._parameters)
+            return step(*inputs)
+        # The next replay overwrites what this one gives.
+        return {name: value.clone() for name, value in self._graphs[key](*inputs).items()}
+
+    def _record(
+        self, step: Callable[..., dict[str, Tensor]], inputs: Sequence[Tensor], key: tuple[Any, ...]
+    ) -> None:
+        try:
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            self._graphs[key] = GraphedStep(step, self._parameters, inputs, self._pool)
+        except (RuntimeError, ModelError) as error:
+            self._say(f"training without a CUDA graph: {str(error).splitlines()[0]}")
+            self.wanted = False
+            self._graphs.clear()
+
+
 def _forget(parameters: Sequence[nn.Parameter]) -> None:
     for parameter in parameters:
         parameter.grad = None

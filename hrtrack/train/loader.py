@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -48,14 +48,22 @@ class Batch:
     features: Tensor = NOTHING  # (N, C, h, w) of a teacher
     told: Tensor = NOTHING  # (N, K, h, w) its heatmaps
 
+    def tensors(self) -> list[Tensor]:
+        """What travels to a device, in the order of `TENSORS`."""
+        return [getattr(self, name) for name in TENSORS]
+
+    def with_tensors(self, tensors: Iterable[Tensor]) -> Batch:
+        """The same batch with others in place of its `tensors`."""
+        named: dict[str, Any] = dict(zip(TENSORS, tensors, strict=True))
+        return replace(self, **named)
+
     def to(self, device: torch.device) -> Batch:
         """The same on another device, copied without waiting where that is possible."""
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in TENSORS}
-        return replace(self, **moved)
+        return self.with_tensors(t.to(device, non_blocking=True) for t in self.tensors())
 
     def pin_memory(self) -> Batch:
         """For the loader's pinning thread."""
-        return replace(self, **{name: getattr(self, name).pin_memory() for name in TENSORS})
+        return self.with_tensors(tensor.pin_memory() for tensor in self.tensors())
 
 
 Floats = NDArray[np.floating]

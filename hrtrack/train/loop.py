@@ -7,7 +7,6 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -22,6 +21,7 @@ from ..models.ranges import FEWEST
 from ..writable import make_folder
 from .data.people import People
 from .data.sets import open_people
+from .gradients import Gradients
 from .loader import Batch, batches, sample_crops
 from .logs import Logs
 from .meter import Meter
@@ -43,7 +43,7 @@ from .state import (
     save_state,
     warn_of_changes,
 )
-from .step import batch_loss, require_sound
+from .step import require_sound
 from .teacher import pupil_of
 from .validate import validate
 
@@ -137,7 +137,8 @@ class _Run:
         self.network = members.wrap(learning, sync_norm=config.fit.sync_norm)
         self.optimizer = make_optimizer(learning, config.fit)
         scale, offset = pixel_scale()
-        self.pixels = scale.to(members.device), offset.to(members.device)
+        pixels = scale.to(members.device), offset.to(members.device)
+        self.gradients = Gradients(self.network, config, pixels, members.world)
         self.step = self.seen = self.unreadable = 0
         self.best, self.elapsed = -1.0, 0.0
 
@@ -233,10 +234,7 @@ class _Run:
             self._name_unreadable(batch)
             batch = batch.to(device)
             last = part == fit.accumulate - 1
-            with _unsynced(self.network, not last):
-                total, divisor = batch_loss(self.network, batch, self.config, self.pixels)
-                total.backward()
-            totals += torch.stack([total.detach(), divisor.detach()])
+            totals += torch.stack(self.gradients(batch, last=last))
             people += len(batch.crops)
         totals = self.team.total(totals)
         # DDP averages gradients over processes; the loss is a mean over the whole batch.
@@ -292,10 +290,3 @@ class _Run:
 def _notes(config: TrainConfig, init: str | Path | None) -> dict[str, str]:
     begun = {} if init is None else {"init": Path(init).name}
     return {"training": config.name, **begun, **provenance(config.fit.seed)}
-
-
-def _unsynced(network: nn.Module, wanted: bool) -> AbstractContextManager[None]:
-    """Holds back DDP's exchange of gradients while a batch is not complete."""
-    if wanted and isinstance(network, nn.parallel.DistributedDataParallel):
-        return network.no_sync()
-    return nullcontext()

@@ -12,13 +12,14 @@ import torch
 from ..configs.schema import TrainConfig
 from ..models.graph import pixel_scale
 from .data.sets import open_people
+from .gradients import Gradients
 from .loader import Batch, batches
 from .network import new_network
 from .optim import make_optimizer
 from .parallel import team
 from .plan import Plan
 from .resident import Resident
-from .step import batch_loss, require_sound
+from .step import require_sound
 from .teacher import pupil_of
 
 
@@ -73,7 +74,7 @@ def measure_throughput(
         learning = network if pupil is None else pupil.to(place)
         optimizer = make_optimizer(learning, config.fit)
         scale, offset = pixel_scale()
-        pixels = scale.to(place), offset.to(place)
+        gradients = Gradients(learning, config, (scale.to(place), offset.to(place)))
         resident = Resident.of(people, config, place) if config.data.resident else None
 
         def source() -> Iterator[Batch]:
@@ -84,8 +85,9 @@ def measure_throughput(
 
         def learn(batch: Batch) -> None:
             optimizer.zero_grad(set_to_none=True)
-            total, divisor = batch_loss(learning, batch.to(place), config, pixels)
-            (total / divisor.clamp(min=1e-6)).backward()
+            _, divisor = gradients(batch.to(place))
+            found = [p.grad for p in learning.parameters() if p.grad is not None]
+            torch._foreach_mul_(found, 1 / divisor.clamp(min=1e-6))
             optimizer.step()
 
         one = next(source())

@@ -260,7 +260,6 @@ def test_a_teacher_is_followed(
 
 @pytest.mark.shared
 def test_a_step_that_is_to_be_recorded_never_asks_the_device(tmp_path: Path, shared: Path) -> None:
-    from rich.console import Console
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     base = config(tmp_path, steps=1, precision="fp32").model_dump()
@@ -274,11 +273,11 @@ def test_a_step_that_is_to_be_recorded_never_asks_the_device(tmp_path: Path, sha
     images = torch.randint(0, 256, (3, 64, 96, 3), dtype=torch.uint8, generator=dice)
     boxes = torch.tensor([[10.0, 5, 40, 60], [0, 0, 0, 0]]).expand(3, -1, -1)
     batch = images, boxes, torch.tensor([[1, 0]] * 3)
-    step = Step(settings, state, cpu, teacher, True, Console(quiet=True))
-    found = step._plain(batch, taught=True)  # as the steps before a recording
+    step = Step(settings, state, cpu, teacher, True, print)
+    found = step._gradients(True, *batch)  # as the steps before a recording
     # Tensors without content: asking one for its value, or for how many there are, is an error.
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:
-        parts = step._plain([fake.from_tensor(tensor) for tensor in batch], taught=True)
+        parts = step._gradients(True, *(fake.from_tensor(tensor) for tensor in batch))
         with pytest.raises(Exception, match=r"aten\.nonzero|aten\._local_scalar_dense"):
             parts["loss"].nonzero()
     assert parts.keys() == found.keys()

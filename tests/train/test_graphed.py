@@ -9,14 +9,10 @@ import torch
 
 from hrtrack.errors import ModelError
 from hrtrack.models.hrnet import HRNet, HRNetConfig, initialise
-from hrtrack.train.graphed import GraphedStep
+from hrtrack.train.graphed import GraphedStep, Recordings
 from hrtrack.train.loader import Batch
 from hrtrack.train.step import batch_loss
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU"),
-]
 JOINTS = 5
 
 
@@ -52,6 +48,7 @@ def network_and_step():
     return network, step
 
 
+@pytest.mark.gpu
 def test_a_recorded_step_learns_as_a_plain_one() -> None:
     losses = []
     for recorded in (False, True):
@@ -70,6 +67,7 @@ def test_a_recorded_step_learns_as_a_plain_one() -> None:
     assert losses[1][-2] < losses[1][0]
 
 
+@pytest.mark.gpu
 def test_two_recordings_take_turns() -> None:
     network, step = network_and_step()
     parameters = list(network.parameters())
@@ -84,6 +82,7 @@ def test_two_recordings_take_turns() -> None:
     assert (found[1] - found[0]).norm() > 0.05 * found[0].norm()
 
 
+@pytest.mark.gpu
 def test_what_cannot_be_recorded_is_told() -> None:
     network, step = network_and_step()
     calls = 0
@@ -96,3 +95,23 @@ def test_what_cannot_be_recorded_is_told() -> None:
 
     with pytest.raises(ModelError, match="a recorded step gives a loss"):
         GraphedStep(other, list(network.parameters()), inputs(0))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU would record it")
+def test_where_nothing_is_recorded_a_line_says_so_and_steps_are_computed() -> None:
+    said: list[str] = []
+    weight = torch.nn.Parameter(torch.tensor([2.0, 3.0]))
+    recordings = Recordings([weight], said.append)
+
+    def step(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        loss = (weight * x).sum()
+        loss.backward()
+        return {"loss": loss.detach()}
+
+    for x in (torch.tensor([1.0, 4.0]), torch.tensor([5.0, 6.0])):
+        assert float(recordings(step, [x])["loss"]) == pytest.approx(
+            float((weight.detach() * x).sum())
+        )
+        torch.testing.assert_close(weight.grad, x)  # not those of both
+    (line,) = said
+    assert line.startswith("training without a CUDA graph: ")

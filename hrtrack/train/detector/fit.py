@@ -77,7 +77,7 @@ def train_detector(
         teacher = DeviceTeacher(Path(config.teacher.model), place)
     console = Console(stderr=True, quiet=quiet)
     recorded = on_gpu and painter is not None and fit.graph
-    step = Step(config, state, place, teacher, recorded, console)
+    step = Step(config, state, place, teacher, recorded, console.print)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     log = Log(output / "log.csv", fit.log_steps)
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from ...configs.person_fast_schema import DetectorTrainConfig
-from ...errors import ModelError
-from ..graphed import GraphedStep
+from ..graphed import Recordings
 from ..precision import in_bf16
 from .loss import AssignConfig, cells_on, detector_loss
 from .state import State
@@ -24,8 +23,8 @@ class Step:
 
     Args:
         teacher: answers beside the student; where there is none, a batch may bring its answer.
-        recorded: every size of canvas is one CUDA graph. Where the GPU will not, a line says so
-            and the training goes on without.
+        recorded: every size of canvas is one CUDA graph; where the GPU will not, ``say`` gets a
+            line and the training goes on without.
     """
 
     def __init__(
@@ -35,51 +34,24 @@ class Step:
         device: torch.device,
         teacher: DeviceTeacher | None,
         recorded: bool,
-        console: Console,
+        say: Callable[[str], object],
     ) -> None:
-        self.config, self.state, self.device = config, state, device
-        self.teacher, self.recorded, self.console = teacher, recorded, console
+        self.config, self.state, self.device, self.teacher = config, state, device, teacher
         modules = (state.net, state.pupil)
         self.parameters = [p for module in modules for p in module.parameters()]
         self.bf16 = in_bf16(config.fit.precision, device)
         weights = config.loss
         self._assign = AssignConfig(weights.cells, weights.score_power, weights.iou_power)
-        self._dense = recorded or device.type == "cuda"
-        self._graphs: dict[tuple[Any, ...], GraphedStep] = {}
-        self._pool: Any = None
+        self._run = Recordings(self.parameters, say)
+        self._run.wanted = recorded
+        self._still = recorded or device.type == "cuda"
 
     def __call__(self, batch: Sequence[Tensor], taught: bool) -> dict[str, Tensor]:
         """Parts of the loss, on the device, for images, boxes, kinds and, maybe, an answer.
 
         ``taught``: the teacher is still listened to.
         """
-        if not self.recorded:
-            return self._plain(batch, taught)
-        key = (taught, *(tensor.shape for tensor in batch))
-        if key not in self._graphs:
-            try:
-                self._graphs[key] = self._record(batch, taught)
-            except (RuntimeError, ModelError) as error:
-                reason = str(error).splitlines()[0]
-                self.console.print(f"training without a CUDA graph: {reason}", highlight=False)
-                self.recorded = False
-                self._graphs.clear()
-                return self._plain(batch, taught)
-        # The next step overwrites what a recording gives.
-        return {name: part.clone() for name, part in self._graphs[key](*batch).items()}
-
-    def _plain(self, batch: Sequence[Tensor], taught: bool) -> dict[str, Tensor]:
-        for parameter in self.parameters:
-            parameter.grad = None
-        return self._gradients(taught, *batch)
-
-    def _record(self, batch: Sequence[Tensor], taught: bool) -> GraphedStep:
-        self._pool = self._pool or torch.cuda.graph_pool_handle()
-
-        def step(*tensors: Tensor) -> dict[str, Tensor]:
-            return self._gradients(taught, *tensors)
-
-        return GraphedStep(step, self.parameters, batch, self._pool)
+        return self._run(partial(self._gradients, taught), batch, taught)
 
     def _gradients(
         self, taught: bool, images: Tensor, boxes: Tensor, kinds: Tensor, *answer: Tensor
@@ -100,7 +72,7 @@ class Step:
                 mimicry = state.pupil.loss(pyramid, answer[0])
         weight = config.loss.box_weight
         loss, parts = detector_loss(
-            logits, sides, boxes, kinds, centres, self._assign, weight, dense=self._dense
+            logits, sides, boxes, kinds, centres, self._assign, weight, dense=self._still
         )
         parts.update(mimicry=mimicry.detach(), teacher_scores=nothing, teacher_boxes=nothing)
         if answer and config.teacher is not None:
@@ -110,6 +82,6 @@ class Step:
             parts.update(teacher_scores=scores.detach(), teacher_boxes=places.detach())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(
-            state.net.parameters(), config.fit.clip, error_if_nonfinite=not self.recorded
+            state.net.parameters(), config.fit.clip, error_if_nonfinite=not self._still
         )
         return parts
