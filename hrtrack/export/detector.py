@@ -54,6 +54,8 @@ def export_detector(
     if any(side % 32 for side in input_hw):
         raise ModelError(f"detector input {input_hw}: both sides must be multiples of 32")
     graph = DetectorGraph(detector.cpu(), *input_hw).eval()
+    # Of a whole in evaluation equal parameters would be stored once, under one name.
+    graph.training = True
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

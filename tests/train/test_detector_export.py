@@ -30,11 +30,6 @@ def test_checkpoint_onnx_and_network_agree(tmp_path: Path) -> None:
     for head in detector.heads:
         torch.nn.init.normal_(head.score.weight, std=0.5)
         torch.nn.init.constant_(head.score.bias, 0.0)
-    with torch.no_grad():
-        # Fresh norms are equal, and the exporter stores equal parameters once.
-        for value in (*detector.parameters(), *detector.buffers()):
-            if value.ndim == 1:
-                value.add_(torch.rand_like(value) * 0.1)
     path = tmp_path / "own.onnx"
     export_detector(detector, (96, 160), path, {"name": "own", "task": "detector"})
     # 8 bits and a scale for most of them, float16 for the rest.
