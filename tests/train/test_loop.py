@@ -72,7 +72,7 @@ def test_killed_and_resumed_equals_uninterrupted(sticks: Path, tmp_path: Path) -
         command = [sys.executable, "-c", PROGRAM, str(folder), str(sticks), how, *settings]
         return subprocess.Popen(command, env=ENVIRONMENT)
 
-    assert start(tmp_path / "whole", "fresh").wait(timeout=300) == 0
+    uninterrupted = start(tmp_path / "whole", "fresh")
     killed = start(tmp_path / "killed", "fresh")
     log = tmp_path / "killed" / "train.csv"
     deadline = time.monotonic() + 200
@@ -84,6 +84,7 @@ def test_killed_and_resumed_equals_uninterrupted(sticks: Path, tmp_path: Path) -
     killed.wait(timeout=60)
     assert not (tmp_path / "killed" / "weights.safetensors").exists()
     assert start(tmp_path / "killed", "resume").wait(timeout=300) == 0
+    assert uninterrupted.wait(timeout=300) == 0
     whole, said = load_weights(tmp_path / "whole" / "weights.safetensors")
     again, also = load_weights(tmp_path / "killed" / "weights.safetensors")
     assert also[eightbit.KEY] == said[eightbit.KEY]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,10 @@ def test_the_last_stage_is_measured_whatever_ends_the_training(sticks: Path) -> 
     assert (report.size, report.batch) == ((64, 32), 2)
 
 
-def test_on_the_command_line(sticks: Path, tmp_path: Path) -> None:
+def test_on_the_command_line(sticks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = partial(measure_throughput, seconds=0.1)
+    monkeypatch.setattr("hrtrack.train.throughput.measure_throughput", quick)
+
     def run(*words: str) -> tuple[int, str]:
         result = CliRunner().invoke(hrtrack, ["train", *words])
         return result.exit_code, result.output + repr(result.exception)

@@ -54,8 +54,6 @@ def evaluate_files(truth: Path, results: Path) -> dict[str, float | int]:
     order = sorted(wanted.frames)
     if not order:
         raise DataError(f"{truth} labels no frame")
-    if max(order) >= FRAMES_MOST:
-        raise DataError(f"{truth} counts frames to {max(order) + 1}; no clip has so many")
     mine = [wanted.frames[index] for index in order]
     nobody = _frame([], [], len(given.joints))
     theirs = [given.frames.get(index, nobody) for index in order]
@@ -81,12 +79,16 @@ def evaluate_files(truth: Path, results: Path) -> dict[str, float | int]:
 
 def read_truth(path: Path) -> Clip:
     """The labels of one clip, PoseTrack JSON or MOT text by the file's suffix."""
-    if path.suffix.lower() == ".json":
-        return _read_posetrack(path)
-    read = _read_mot(path, truth=True)
+    is_json = path.suffix.lower() == ".json"
+    read = _read_posetrack(path) if is_json else _read_mot(path, truth=True)
+    last = max(read.frames, default=-1) + 1
+    if last > FRAMES_MOST:
+        raise DataError(f"{path} counts frames to {last}; no clip has so many")
+    if is_json:
+        return read
     # A frame in which MOT text names nobody is a labelled frame, too.
-    last = min(max(read.frames, default=-1) + 1, FRAMES_MOST + 1)
-    return Clip({i: read.frames.get(i) or _frame([], [], 0) for i in range(last)})
+    nobody = _frame([], [], 0)
+    return Clip({index: read.frames.get(index, nobody) for index in range(last)})
 
 
 def read_results(path: Path) -> Clip:
