@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from hrtrack.cli import run
 from hrtrack.tracker.detect import open_detector
 from hrtrack.train.metrics.detection import evaluate_detectors, load_people, table
 
@@ -34,4 +35,4 @@ def main(annotations: Path, images: Path, threads: int, detectors: tuple[str, ..
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "detectors")

@@ -193,7 +193,7 @@ class Training:
 
     def recorded(self) -> Callable[[Batch], torch.Tensor]:
         """The same as one CUDA graph; as it is where the GPU will not."""
-        recordings = Recordings(list(self.learner.parameters()), Log.say)
+        recordings = Recordings([self.learner], Log.say)
 
         def compute(batch: Batch) -> torch.Tensor:
             def step(*tensors: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -19,6 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from hrtrack.cli import run
 from hrtrack.errors import DataError
 from hrtrack.geometry import iou
 from hrtrack.tracker.detect import open_detector
@@ -84,4 +85,4 @@ def redraw(people: list[dict], found_N4: np.ndarray, least: float) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "refine_boxes")

@@ -13,6 +13,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from hrtrack.cli import run
 from hrtrack.poses import Poses
 from hrtrack.skeleton import ACTION13
 from hrtrack.tracker.smooth import STRENGTHS, OneEuroOptions, Smoother
@@ -139,4 +140,4 @@ def _plot_smooth(
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "smoothing_bench")

@@ -15,22 +15,27 @@ MISSING_LIBRARY = ("libGL", "libgthread", "libglib", "libX11", "libSM", "libxcb"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line of this package."""
+    run(hrtrack, "hrtrack", arguments)
+
+
+def run(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> None:
     """Runs a command and turns every foreseen fault into one line and an exit code."""
     try:
-        code = hrtrack.main(args=arguments, prog_name="hrtrack", standalone_mode=False)
+        code = command.main(args=arguments, prog_name=name, standalone_mode=False)
     except click.exceptions.Abort:
         code = INTERRUPTED
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = error.exit_code
     except click.ClickException as error:
-        click.echo(f"hrtrack: {' '.join(error.format_message().split())}", err=True)
+        click.echo(f"{name}: {' '.join(error.format_message().split())}", err=True)
         code = error.exit_code
     except HrtrackError as error:
-        click.echo(f"hrtrack: {one_line(error)}", err=True)
+        click.echo(f"{name}: {one_line(error)}", err=True)
         code = error.exit_code
     except ImportError as error:
-        click.echo(f"hrtrack: {_import_advice(error)}", err=True)
+        click.echo(f"{name}: {_import_advice(error)}", err=True)
         code = 1
     except KeyboardInterrupt:
         code = INTERRUPTED

@@ -42,7 +42,7 @@ class Gradients:
         fit, on_gpu = config.fit, pixels[0].is_cuda
         alone = on_gpu and world == 1 and fit.accumulate == 1
         recorded = alone and config.data.resident and fit.graph
-        self._recordings = Recordings(list(network.parameters()), LOG.warning) if recorded else None
+        self._recordings = Recordings([network], LOG.warning) if recorded else None
 
     def __call__(self, batch: Batch, *, last: bool = True) -> tuple[Tensor, Tensor]:
         """Of a batch on the network's device.

@@ -21,7 +21,7 @@ def squared_error(maps: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tenso
         Sum and divisor; divisor is N times K, whatever the weights.
     """
     error = ((maps.float() - targets) ** 2).mean(dim=(2, 3)) * weights**2
-    return 0.5 * error.sum(), error.new_tensor(float(weights.numel()))
+    return 0.5 * error.sum(), error.new_full((), float(weights.numel()))
 
 
 def cross_entropy(maps: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,7 @@ from hrtrack.geometry import iou  # noqa: E402
 from hrtrack.models.detector import (  # noqa: E402
     DetectorConfig,
     PersonDetector,
+    cell_centres,
     config_text,
     load_detector,
 )
@@ -30,6 +31,7 @@ from hrtrack.train.detector import fit as fit_module  # noqa: E402
 from hrtrack.train.detector.canvas import draw_batch  # noqa: E402
 from hrtrack.train.detector.fit import train_detector  # noqa: E402
 from hrtrack.train.detector.log import Log  # noqa: E402
+from hrtrack.train.detector.loss import detector_loss  # noqa: E402
 from hrtrack.train.detector.paint import lay  # noqa: E402
 from hrtrack.train.detector.photos import (  # noqa: E402
     IGNORE,
@@ -44,6 +46,8 @@ from hrtrack.train.detector.state import fresh  # noqa: E402
 from hrtrack.train.detector.step import Step  # noqa: E402
 from hrtrack.train.detector.teacher import DeviceTeacher, Teacher  # noqa: E402
 from hrtrack.train.metrics.detection import evaluate_detectors, load_people  # noqa: E402
+
+from .asked import Asked, count_replays  # noqa: E402
 
 SMALL = {"widths": [16, 16, 32, 32, 32], "blocks": [1, 1, 1, 1], "pyramid": 32, "size": [64, 96]}
 
@@ -155,7 +159,7 @@ def test_training_finds_the_ellipses(tmp_path: Path, canvases: str) -> None:
     settings = config(
         tmp_path / "set", steps=80, lr=5e-3, precision="fp32", log_steps=20, canvases=canvases
     )
-    mean = train_detector(settings, tmp_path / "out", quiet=True)
+    mean = train_detector(settings, tmp_path / "out", device="cpu", quiet=True)
     data = load_people(tmp_path / "set/people.json")
     detect = as_function(mean, (64, 96))
     result = evaluate_detectors({"tiny": detect}, data, tmp_path / "set")["tiny"]
@@ -177,7 +181,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
 ) -> None:
     make_set(tmp_path / "set", 8)
     settings = config(tmp_path / "set", steps=6, precision="fp32", save_minutes=0)
-    whole = train_detector(settings, tmp_path / "whole", quiet=True)
+    whole = train_detector(settings, tmp_path / "whole", device="cpu", quiet=True)
 
     class Kill(Exception):
         pass
@@ -189,8 +193,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     with monkeypatch.context() as patch:
         patch.setattr(Log, "add", add)
         with pytest.raises(Kill):
-            train_detector(settings, tmp_path / "cut", quiet=True)
-    resumed = train_detector(settings, tmp_path / "cut", quiet=True)
+            train_detector(settings, tmp_path / "cut", device="cpu", quiet=True)
+    resumed = train_detector(settings, tmp_path / "cut", device="cpu", quiet=True)
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0, msg=name)
     assert not (tmp_path / "cut/last.pt").exists()
@@ -203,6 +207,7 @@ def test_worker_processes_draw_the_same_batches(tmp_path: Path, canvases: str) -
         train_detector(
             config(tmp_path / "set", steps=2, precision="fp32", workers=workers, canvases=canvases),
             tmp_path / f"out{workers}",
+            device="cpu",
             quiet=True,
         ).state_dict()
         for workers in (0, 1)
@@ -230,11 +235,11 @@ def test_a_teacher_is_followed(
     base = config(tmp_path / "set", steps=24, precision="fp32", log_steps=8, lr=4e-3)
     teacher = {"model": str(shared / "peers/yolox_nano.onnx"), "until": 0.99}
     settings = DetectorTrainConfig.model_validate({**base.model_dump(), "teacher": teacher})
-    train_detector(settings, tmp_path / "out", quiet=True)
+    train_detector(settings, tmp_path / "out", device="cpu", quiet=True)
     # In the loader's process, and beside the student as on a GPU.
     monkeypatch.setattr(fit_module, "teaches_beside", lambda device: True)
     monkeypatch.setattr(batches_module, "Teacher", None)
-    train_detector(settings, tmp_path / "beside", quiet=True)
+    train_detector(settings, tmp_path / "beside", device="cpu", quiet=True)
     logs = [list(csv.DictReader((tmp_path / run / "log.csv").open())) for run in ("out", "beside")]
     for rows in logs:
         assert float(rows[-1]["mimicry"]) < 0.9 * float(rows[0]["mimicry"])
@@ -258,41 +263,66 @@ def test_a_teacher_is_followed(
         assert (one.float() - other.float()).abs().max() < off
 
 
-@pytest.mark.shared
-def test_a_step_that_is_to_be_recorded_never_asks_the_device(tmp_path: Path, shared: Path) -> None:
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    base = config(tmp_path, steps=1, precision="fp32").model_dump()
-    settings = DetectorTrainConfig.model_validate(
-        {**base, "teacher": {"model": str(shared / "peers/yolox_nano.onnx")}}
-    )
-    cpu = torch.device("cpu")
-    state = fresh(settings, None, cpu)
-    teacher = DeviceTeacher(Path(settings.teacher.model), cpu)
+@pytest.mark.parametrize("taught", [False, pytest.param(True, marks=pytest.mark.shared)])
+def test_a_step_that_is_to_be_recorded_never_waits(
+    tmp_path: Path, request: pytest.FixtureRequest, taught: bool
+) -> None:
+    settings, teacher, cpu = config(tmp_path, steps=1, precision="fp32"), None, torch.device("cpu")
+    if taught:
+        model = request.getfixturevalue("shared") / "peers/yolox_nano.onnx"
+        told = {**settings.model_dump(), "teacher": {"model": str(model)}}
+        settings = DetectorTrainConfig.model_validate(told)
+        teacher = DeviceTeacher(model, cpu)
     dice = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (3, 64, 96, 3), dtype=torch.uint8, generator=dice)
     boxes = torch.tensor([[10.0, 5, 40, 60], [0, 0, 0, 0]]).expand(3, -1, -1)
     batch = images, boxes, torch.tensor([[1, 0]] * 3)
-    step = Step(settings, state, cpu, teacher, True, print)
-    found = step._gradients(True, *batch)  # as the steps before a recording
-    # Tensors without content: asking one for its value, or for how many there are, is an error.
-    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
-        parts = step._gradients(True, *(fake.from_tensor(tensor) for tensor in batch))
-        with pytest.raises(Exception, match=r"aten\.nonzero|aten\._local_scalar_dense"):
-            parts["loss"].nonzero()
-    assert parts.keys() == found.keys()
-    for name in ("loss", "box_loss", "mimicry", "teacher_scores"):
+    step = Step(settings, fresh(settings, None, cpu), cpu, teacher, True, print)
+    step._gradients(taught, *batch)  # as the steps before a recording
+    with Asked() as asked:
+        found = step._gradients(taught, *batch)
+    assert asked.waits == []
+    for name in ("loss", "box_loss", "gradient", *(["mimicry", "teacher_scores"] * taught)):
         assert float(found[name]) > 0
+    with Asked() as asked:
+        detector_loss(*step.state.net(images), *batch[1:], cell_centres(64, 96)[0], step._assign)
+    assert "nonzero" in asked.waits[0]  # what a step on a CPU may do
+
+
+def test_a_loss_that_is_no_number_is_told_and_never_saved(tmp_path: Path) -> None:
+    make_set(tmp_path / "set", 4)
+    settings = config(tmp_path / "set", steps=6, precision="fp32", lr=1e30, save_minutes=0)
+    with pytest.raises(ModelError, match="no number any more"):
+        train_detector(settings, tmp_path / "out", device="cpu", quiet=True)
+    assert not (tmp_path / "out/final.pt").exists()
+    net = torch.load(tmp_path / "out/last.pt", weights_only=True)["net"]
+    assert all(value.isfinite().all() for value in net.values())
+
+
+def test_a_finished_training_is_read_back_without_its_photos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_set(tmp_path / "set", 4)
+    settings = config(tmp_path / "set", steps=2, precision="fp32")
+    first = train_detector(settings, tmp_path / "out", device="cpu", quiet=True).state_dict()
+    monkeypatch.setattr(fit_module, "batches", None)
+    again = train_detector(settings, tmp_path / "out", device="cpu", quiet=True).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
 
 
 @pytest.mark.gpu
-def test_a_recorded_training_on_a_gpu_is_as_a_plain_one(tmp_path: Path) -> None:
+def test_a_recorded_training_on_a_gpu_is_as_a_plain_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replays = count_replays(monkeypatch)
     make_set(tmp_path / "set", 8)
     logs = []
     for graph in (False, True):
+        assert not replays
         settings = config(tmp_path / "set", steps=24, precision="fp32", log_steps=8, graph=graph)
         train_detector(settings, tmp_path / str(graph), device="cuda", quiet=True)
         logs.append(list(csv.DictReader((tmp_path / str(graph) / "log.csv").open())))
+    assert len(replays) == 24
     for plain, recorded in zip(*logs, strict=True):
         assert float(recorded["loss"]) == pytest.approx(float(plain["loss"]), rel=0.1)
 

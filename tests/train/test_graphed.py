@@ -13,6 +13,8 @@ from hrtrack.train.graphed import GraphedStep, Recordings
 from hrtrack.train.loader import Batch
 from hrtrack.train.step import batch_loss
 
+from .asked import Asked
+
 JOINTS = 5
 
 
@@ -55,7 +57,7 @@ def test_a_recorded_step_learns_as_a_plain_one() -> None:
         network, step = network_and_step()
         parameters = list(network.parameters())
         optimizer = torch.optim.SGD(parameters, lr=0.05)
-        run = GraphedStep(step, parameters, inputs(0)) if recorded else step
+        run = GraphedStep(step, [network], inputs(0)) if recorded else step
         found = []
         for seed in range(6):
             if not recorded:
@@ -68,12 +70,23 @@ def test_a_recorded_step_learns_as_a_plain_one() -> None:
 
 
 @pytest.mark.gpu
+def test_a_recording_leaves_the_norms_as_they_were() -> None:
+    network, step = network_and_step()
+    before = {name: value.clone() for name, value in network.named_buffers()}
+    run = GraphedStep(step, [network], inputs(0))
+    for name, value in network.named_buffers():
+        torch.testing.assert_close(value, before[name], msg=name)
+    run(*inputs(1))
+    assert not torch.equal(network.bn1.running_mean, before["bn1.running_mean"])
+
+
+@pytest.mark.gpu
 def test_two_recordings_take_turns() -> None:
     network, step = network_and_step()
     parameters = list(network.parameters())
     pool = torch.cuda.graph_pool_handle()
     both = [inputs(seed) for seed in (0, 1)]
-    runs = [GraphedStep(step, parameters, one, pool) for one in both]
+    runs = [GraphedStep(step, [network], one, pool) for one in both]
     found = []
     for turn in (0, 1, 0):
         runs[turn](*both[turn])
@@ -94,14 +107,27 @@ def test_what_cannot_be_recorded_is_told() -> None:
         return step(crops, points, 1.5 * calls)
 
     with pytest.raises(ModelError, match="a recorded step gives a loss"):
-        GraphedStep(other, list(network.parameters()), inputs(0))
+        GraphedStep(other, [network], inputs(0))
+
+    def asking(crops: torch.Tensor, points: torch.Tensor) -> dict[str, torch.Tensor]:
+        found = step(crops, points)
+        assert float(found["loss"]) > 0
+        return found
+
+    said: list[str] = []
+    recordings = Recordings([network], said.append)
+    for seed in (0, 1):  # goes on without
+        assert float(recordings(asking, inputs(seed))["loss"]) > 0
+    assert len(said) == 1
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU would record it")
 def test_where_nothing_is_recorded_a_line_says_so_and_steps_are_computed() -> None:
     said: list[str] = []
-    weight = torch.nn.Parameter(torch.tensor([2.0, 3.0]))
-    recordings = Recordings([weight], said.append)
+    layer = torch.nn.Linear(2, 1, bias=False)
+    weight = layer.weight
+    recordings = Recordings([layer], said.append)
 
     def step(x: torch.Tensor) -> dict[str, torch.Tensor]:
         loss = (weight * x).sum()
@@ -112,6 +138,24 @@ def test_where_nothing_is_recorded_a_line_says_so_and_steps_are_computed() -> No
         assert float(recordings(step, [x])["loss"]) == pytest.approx(
             float((weight.detach() * x).sum())
         )
-        torch.testing.assert_close(weight.grad, x)  # not those of both
+        torch.testing.assert_close(weight.grad[0], x)  # not those of both
     (line,) = said
     assert line.startswith("training without a CUDA graph: ")
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "unbiased", "distribution"])
+def test_a_pose_s_step_never_waits(kind: str) -> None:
+    network = HRNet(HRNetConfig(JOINTS, 8, (1, 1, 1), 1))
+    config = SimpleNamespace(
+        fit=SimpleNamespace(precision="fp32"), target=SimpleNamespace(kind=kind), teacher=None
+    )
+    known = torch.ones(2, JOINTS)
+    crops = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    points = 64 * torch.rand(2, JOINTS, 2)
+    batch = Batch(crops, points, known, known == 0, sigma=1.5, unreadable=())
+    pixels = torch.full((3,), 1 / 255), torch.zeros(3)
+    with Asked() as asked:
+        total, divisor = batch_loss(network, batch, config, pixels)
+        total.backward()
+    assert asked.waits == []
+    assert float(total.detach() / divisor) > 0

@@ -23,6 +23,8 @@ from hrtrack.models import eightbit
 from hrtrack.models.checkpoints import load_hrnet, load_weights
 from hrtrack.train.loop import train_pose
 
+from .asked import count_replays
+
 ROOT = str(Path(__file__).resolve().parents[2])
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ROOT}
 PROGRAM = """
@@ -266,6 +268,20 @@ def test_resident_training_learns(sticks: Path, tmp_path: Path) -> None:
     train_pose(config, tmp_path, device="cpu", quiet=True, log_every=5)
     losses = [float(row["loss"]) for row in _rows(tmp_path / "train.csv")]
     assert losses[-1] < losses[0] - 0.3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["gaussian", "unbiased", "distribution"])
+def test_a_resident_training_on_a_gpu_is_recorded(
+    sticks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    replays = count_replays(monkeypatch)
+    heatmaps = "softmax" if kind == "distribution" else "linear"
+    settings = [f"target.kind={kind}", f"model.heatmaps={heatmaps}", "data.resident=true"]
+    words = [f"data.root={sticks}", *settings, "fit.steps=6", "fit.val_every=100"]
+    config = load_config("tiny", words)
+    train_pose(config, tmp_path, device="cuda", quiet=True)
+    assert len(replays) == 6
 
 
 @pytest.mark.gpu

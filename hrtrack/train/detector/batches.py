@@ -1,4 +1,4 @@
-"""Batches of canvases, drawn and, on a CPU, shown to the teacher in worker processes."""
+"""Batches of canvases: sketched, and on a CPU painted and shown to the teacher, in workers."""
 
 from __future__ import annotations
 

@@ -46,7 +46,8 @@ def train_detector(
     Raises:
         BackendError: a device was asked for that is not there.
         DataError: annotations or photos cannot be read.
-        ModelError: ``init`` or the checkpoint to resume does not fit.
+        ModelError: ``init`` or the checkpoint to resume does not fit, or the loss is no number
+            any more.
     """
     fit = config.fit
     make_folder(output)
@@ -65,6 +66,25 @@ def train_detector(
             state.load(saved)
             break
 
+    if _share_done(fit, state) < 1:
+        _learn(config, state, store, place, output, quiet=quiet)
+    state.save(final)
+    save_weights(state.mean, output / "weights.pt")
+    last.unlink(missing_ok=True)
+    return state.mean
+
+
+def _learn(
+    config: DetectorTrainConfig,
+    state: State,
+    store: PhotoStore,
+    place: torch.device,
+    output: Path,
+    *,
+    quiet: bool,
+) -> None:
+    """Steps to the end of the training, saved to last.pt on the way."""
+    fit = config.fit
     done = worker_context().Value("d", 0.0)
     on_gpu = place.type == "cuda"
     painter = DevicePainter(store, place) if _paints_there(fit, store, place) else None
@@ -79,7 +99,7 @@ def train_detector(
     recorded = on_gpu and painter is not None and fit.graph
     step = Step(config, state, place, teacher, recorded, console.print)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    log = Log(output / "log.csv", fit.log_steps)
+    log, parts = Log(output / "log.csv", fit.log_steps), {}
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task(config.name, total=1.0)
         started, kept, before = time.monotonic(), time.monotonic(), state.seconds
@@ -94,6 +114,8 @@ def train_detector(
                 group["lr"] = learning_rate(fit, state.step, done.value)
             taught = config.teacher is not None and done.value < config.teacher.until
             parts = step(batch, taught)
+            if not on_gpu:  # which need not be waited for
+                check(parts)
             state.optimizer.step()
             state.follow(fit.ema)
             log.add(state.step, done.value, len(boxes), parts)
@@ -101,13 +123,11 @@ def train_detector(
             progress.update(task, completed=done.value, description=shown)
             if time.monotonic() - kept > fit.save_minutes * 60:
                 check(parts)
-                state.save(last)
+                state.save(output / "last.pt")
                 kept = time.monotonic()
         progress.update(task, completed=1.0)
-    state.save(final)
-    save_weights(state.mean, output / "weights.pt")
-    last.unlink(missing_ok=True)
-    return state.mean
+    if parts:
+        check(parts)
 
 
 def _paints_there(fit: FitSection, store: PhotoStore, device: torch.device) -> bool:

@@ -49,6 +49,6 @@ class Log:
 
 
 def check(parts: dict[str, Tensor]) -> None:
-    """Waits for a step's loss; ModelError where it is no number any more."""
-    if not math.isfinite(float(parts["loss"])):
+    """Waits for a step's loss and gradient; ModelError where they are no numbers any more."""
+    if not all(math.isfinite(float(parts[name])) for name in ("loss", "gradient")):
         raise ModelError("the loss is no number any more: try a lower fit.lr")

@@ -35,13 +35,18 @@ def cells_on(height: int, width: int, device: torch.device) -> tuple[Tensor, Ten
     return centres.to(device), strides.to(device)
 
 
-def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU and generalised IoU (Rezatofighi et al., CVPR 2019) of broadcastable xyxy boxes."""
+def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU and union of broadcastable xyxy boxes."""
     low = torch.maximum(a[..., :2], b[..., :2])
     high = torch.minimum(a[..., 2:], b[..., 2:])
     inter = (high - low).clamp(min=0).prod(-1)
     union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - inter
-    iou = inter / union.clamp(min=1e-6)
+    return inter / union.clamp(min=1e-6), union
+
+
+def giou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU and generalised IoU (Rezatofighi et al., CVPR 2019) of broadcastable xyxy boxes."""
+    iou, union = _overlap(a, b)
     hull_low = torch.minimum(a[..., :2], b[..., :2])
     hull_high = torch.maximum(a[..., 2:], b[..., 2:])
     hull = (hull_high - hull_low).prod(-1).clamp(min=1e-6)
@@ -79,12 +84,12 @@ def assign(
         return scores.pow(config.score_power) * iou.pow(config.iou_power) + 1e-12
 
     if dense:
-        iou, _ = giou(boxes_NP4[:, None], people_NG4[:, :, None])
+        iou, _ = _overlap(boxes_NP4[:, None], people_NG4[:, :, None])
         iou_NGP = torch.where(candidate_NGP, iou.clamp(min=0), 0.0)
         measure = torch.where(candidate_NGP, fit(scores_NP[:, None], iou_NGP), 0.0)
     else:
         picture, person, cell = candidate_NGP.nonzero(as_tuple=True)
-        iou, _ = giou(boxes_NP4[picture, cell], people_NG4[picture, person])
+        iou, _ = _overlap(boxes_NP4[picture, cell], people_NG4[picture, person])
         iou_NGP = torch.zeros_like(candidate_NGP, dtype=iou.dtype)
         iou_NGP[picture, person, cell] = iou = iou.clamp(min=0)
         measure = torch.zeros_like(iou_NGP)

@@ -101,6 +101,7 @@ class DevicePainter:
 
     def __init__(self, store: PhotoStore, device: torch.device) -> None:
         self.device = device
+        self._gray = torch.tensor(GRAY, device=device)
         sizes = np.array([(entry["height"], entry["width"]) for entry in store.entries])
         halved = [-(-sizes // 2**level) for level in range(LEVELS)]
         counts = np.stack([size.prod(1) for size in halved], 1)
@@ -206,7 +207,7 @@ class DevicePainter:
         """Canvases (N, H, W, 3), recoloured by rows of `Sketches.colours`."""
         said = self._on(colours)[:, :, None, None]
         saturation, gamma, shift = (said[:, i, :, :, None] for i in (0, 1, 5))
-        gray = (images * images.new_tensor(GRAY)).sum(-1, keepdim=True)
+        gray = (images * self._gray).sum(-1, keepdim=True)
         images = torch.lerp(gray, images, saturation).round().clamp(0, 255)
         images = (images / 255) ** gamma * 255
         gains = said[:, 2:5].permute(0, 2, 3, 1)

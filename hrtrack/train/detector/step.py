@@ -37,17 +37,17 @@ class Step:
         say: Callable[[str], object],
     ) -> None:
         self.config, self.state, self.device, self.teacher = config, state, device, teacher
-        modules = (state.net, state.pupil)
-        self.parameters = [p for module in modules for p in module.parameters()]
         self.bf16 = in_bf16(config.fit.precision, device)
         weights = config.loss
         self._assign = AssignConfig(weights.cells, weights.score_power, weights.iou_power)
-        self._run = Recordings(self.parameters, say)
+        self._run = Recordings([state.net, state.pupil], say)
         self._run.wanted = recorded
         self._still = recorded or device.type == "cuda"
 
     def __call__(self, batch: Sequence[Tensor], taught: bool) -> dict[str, Tensor]:
-        """Parts of the loss, on the device, for images, boxes, kinds and, maybe, an answer.
+        """Parts of the loss and the gradient's norm, on the device.
+
+        ``batch``: images, boxes, kinds and, maybe, a teacher's answer.
 
         ``taught``: the teacher is still listened to.
         """
@@ -81,7 +81,6 @@ class Step:
             loss = loss + told.features * mimicry + told.scores * scores + told.boxes * places
             parts.update(teacher_scores=scores.detach(), teacher_boxes=places.detach())
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(
-            state.net.parameters(), config.fit.clip, error_if_nonfinite=not self._still
-        )
+        norm = torch.nn.utils.clip_grad_norm_(state.net.parameters(), config.fit.clip)
+        parts["gradient"] = norm.detach()
         return parts

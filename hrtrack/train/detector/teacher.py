@@ -156,7 +156,11 @@ def answer_loss(
     """Cross-entropy against the teacher's scores, and GIoU against its boxes where it is sure."""
     total = scores_NP.sum().clamp(min=1.0)
     score_loss = F.binary_cross_entropy_with_logits(logits_NP, scores_NP, reduction="sum") / total
-    weights = torch.where(scores_NP > config.sure, scores_NP, 0.0)
-    _, quality = giou(boxes_from_sides(centres_P2, sides_NP4), boxes_NP4)
+    sure = scores_NP > config.sure
+    weights = torch.where(sure, scores_NP, 0.0)
+    predicted = boxes_from_sides(centres_P2, sides_NP4)
+    # Whatever a teacher says of a cell that it is not sure of, infinity among it, is left out.
+    wanted = torch.where(sure[..., None], boxes_NP4, predicted.detach())
+    _, quality = giou(predicted, wanted)
     box_loss = ((1 - quality) * weights).sum() / weights.sum().clamp(min=1.0)
     return score_loss, box_loss
