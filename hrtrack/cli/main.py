@@ -102,7 +102,7 @@ class Reconnect(click.ParamType):
     default="cpu",
     show_default=True,
     type=click.Choice(["cpu", "cuda"]),
-    help="What decodes video files; cuda is not yet proven on a GPU.",
+    help="What decodes video files; cuda spares the CPU, but was slower on an H200.",
 )
 @option(
     SOURCE,
