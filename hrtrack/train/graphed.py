@@ -116,11 +116,14 @@ class GraphedStep:
 class Recordings:
     """Steps of one training, recorded for every size of input when it first comes.
 
-    Where the GPU will not, ``say`` gets a line and steps are computed as they are from then on.
+    Where the GPU will not, ``say`` gets a line and steps are computed as they are from then on;
+    where recordings are not ``wanted``, from the beginning.
     """
 
-    def __init__(self, modules: Sequence[nn.Module], say: Callable[[str], object]) -> None:
-        self.wanted = True
+    def __init__(
+        self, modules: Sequence[nn.Module], say: Callable[[str], object], *, wanted: bool = True
+    ) -> None:
+        self.wanted = wanted
         self._modules, self._say = modules, say
         self._parameters = [p for module in modules for p in module.parameters()]
         self._graphs: dict[tuple[Any, ...], GraphedStep] = {}

@@ -18,7 +18,7 @@ def paint(sketch: Sketch, store: PhotoStore, rng: np.random.Generator) -> NDArra
     """The canvas (H, W, 3); ``rng`` draws the noise."""
     canvas = np.full((*sketch.size, 3), FILL, np.uint8)
     for layer in sketch.layers:
-        lay(canvas, store[layer.photo].image, layer)
+        lay(canvas, store.image(layer.photo), layer)
     return recolour(canvas, sketch.colours, rng)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -212,16 +213,11 @@ class DevicePainter:
         images = (images / 255) ** gamma * 255
         gains = said[:, 2:5].permute(0, 2, 3, 1)
         images = ((images - FILL) * gains + FILL + shift).clamp(0, 255)
-        for column, change in ((6, _blurred), (7, None)):
+        for column, change in ((6, _blurred), (7, partial(_noisy, dice=dice))):
             there = (colours[:, column] > 0).nonzero()[:, 0]
-            if not len(there):
-                continue
-            at, strength = self._on(there), self._on(colours[there, column])
-            if change is not None:
+            if len(there):
+                at, strength = self._on(there), self._on(colours[there, column])
                 images[at] = change(images[at], strength)
-            else:
-                noise = torch.randn(images[at].shape, generator=dice, device=self.device)
-                images[at] += noise * strength[:, None, None, None]
         return images
 
 
@@ -254,6 +250,12 @@ def _out(length: int, low: Tensor, high: Tensor) -> Tensor:
     place = torch.arange(length, device=low.device, dtype=torch.float32)
     reach = (high - low - 1).clamp(min=1)[:, None]
     return (2 * (place - low[:, None]) / reach - 1) ** 4
+
+
+def _noisy(images: Tensor, deviation: Tensor, dice: torch.Generator) -> Tensor:
+    """Images (M, H, W, 3), each with noise of its own ``deviation`` (M,) in grey values."""
+    noise = torch.randn(images.shape, generator=dice, device=images.device)
+    return images + noise * deviation[:, None, None, None]
 
 
 def _blurred(images: Tensor, deviation: Tensor) -> Tensor:

@@ -67,12 +67,16 @@ class PhotoStore:
         return len(self.entries)
 
     def __getitem__(self, index: int) -> Photo:
+        rows = np.asarray(self.entries[index]["boxes"], np.float32).reshape(-1, 5)
+        kinds = np.where(rows[:, 4] >= self.trust, PERSON, IGNORE)
+        return Photo(self.image(index), rows[:, :4], kinds.astype(np.int8), index)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """A photo's pixels (H, W, 3) alone."""
         entry = self.entries[index]
         height, width = entry["height"], entry["width"]
         flat = self.pixels[entry["offset"] : entry["offset"] + height * width * 3]
-        rows = np.asarray(entry["boxes"], np.float32).reshape(-1, 5)
-        kinds = np.where(rows[:, 4] >= self.trust, PERSON, IGNORE)
-        return Photo(flat.reshape(height, width, 3), rows[:, :4], kinds.astype(np.int8), index)
+        return flat.reshape(height, width, 3)
 
     def draw(self, rng: np.random.Generator) -> Photo:
         """A photo by weight."""

@@ -40,8 +40,7 @@ class Step:
         self.bf16 = in_bf16(config.fit.precision, device)
         weights = config.loss
         self._assign = AssignConfig(weights.cells, weights.score_power, weights.iou_power)
-        self._run = Recordings([state.net, state.pupil], say)
-        self._run.wanted = recorded
+        self._run = Recordings([state.net, state.pupil], say, wanted=recorded)
         self._still = recorded or device.type == "cuda"
 
     def __call__(self, batch: Sequence[Tensor], taught: bool) -> dict[str, Tensor]:
