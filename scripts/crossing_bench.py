@@ -74,7 +74,7 @@ def ours(options: AssociationOptions) -> Callable[[], Follow]:
 
     def start() -> Follow:
         tracks = Tracks(ACTION13, options)
-        return lambda poses: tracks.update(poses, True)
+        return lambda poses: tracks.update(poses)
 
     return start
 

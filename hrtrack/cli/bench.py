@@ -173,11 +173,14 @@ def _tiled(
     every = settings["detect_every"]
     with _tracker(settings["model"], settings) as tracker:
         boxes = measure.record_box(poses)
-        tiled = measure.TiledPeople(
+        tiled = measure.TiledProposer(
             tracker.detector, boxes, number, 5 if every == "auto" else int(every)
         )
         report = measure.bench_pipeline(
-            f"{number} people", replace(tracker.pipeline(), people=tiled), tracker.skeleton, frames
+            f"{number} people",
+            replace(tracker.pipeline(), proposer=tiled),
+            tracker.skeleton,
+            frames,
         )
     _table(f"{number} people", report)
     return report, []

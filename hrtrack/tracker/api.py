@@ -15,7 +15,7 @@ from ..poses import Poses
 from ..skeleton import Skeleton
 from .associate import Tracks
 from .associate_options import AssociationOptions
-from .boxes import People
+from .boxes import BoxProposer
 from .detect import open_detector
 from .draw import DrawOptions, draw
 from .estimate import open_estimator
@@ -139,9 +139,11 @@ class Tracker:
 
     def pipeline(self, *, live: bool = False, keep_heatmaps: bool = False) -> Pipeline:
         """A fresh pipeline, without tracks, over the loaded networks."""
+        tracks = Tracks(self.skeleton, AssociationOptions(min_score=self._min_score))
         return Pipeline(
-            people=People(
+            proposer=BoxProposer(
                 self.detector,
+                tracks,
                 every=self._detect_every,
                 max_people=self._max_people,
                 background=live,
@@ -153,7 +155,7 @@ class Tracker:
                 keep_heatmaps=keep_heatmaps,
                 upload=getattr(self.detector, "upload", None),
             ),
-            tracks=Tracks(self.skeleton, AssociationOptions(min_score=self._min_score)),
+            tracks=tracks,
             smoother=Smoother(self.skeleton, self._smooth),
             tagger=self._new_tagger() if self._new_tagger else None,
             stopwatch=self.stopwatch,

@@ -15,8 +15,9 @@ from .assign import match
 from .associate_options import AssociationOptions
 from .duplicates import unique
 from .extent import reaches
+from .held import Drawn, body_boxes
 from .likeness import certainty, similarities
-from .state import Live, State
+from .state import Live, Proposals, Sighting, State
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -39,8 +40,7 @@ class Tracks:
         """Counts how often a track weakened or was lost; a change asks for the detector."""
         self._sigmas = np.array(skeleton.sigmas) * self.options.pose_spread
         self._true_sigmas = np.array(skeleton.sigmas)
-        self.reach = reaches(skeleton)
-        """How far the person reaches beyond each joint (K,); see `extent`."""
+        self._reach = reaches(skeleton)
         self._joints = len(skeleton)
         self._time = float("-inf")
         self._first = True
@@ -59,16 +59,15 @@ class Tracks:
     def live(self, time: float) -> Live:
         """The people seen in the newest frame, carried forward to ``time`` seconds."""
         state = self._state[self._state.seen >= self._time]
-        seconds = float(np.clip(time - self._time, 0.0, 1.0)) if len(state.ids) else 0.0
-        moved = kalman.predict(state.motion, seconds, self.options.acceleration, STEADY)
+        moved = self._ahead(state, time)
         shift = moved.position[:, :2] - state.motion.position[:, :2]
         return Live(
             state.keys,
             state.ids,
             kalman.to_corners(moved.position),
             moved.velocity[:, :2],
-            shift,
-            state.rows,
+            state.bodies + np.tile(shift, 2),
+            state.box_scores,
         )
 
     def lost(self, time: float) -> Floats:
@@ -79,23 +78,59 @@ class Tracks:
         moved = kalman.predict(state.motion, seconds, options.acceleration, options.damping)
         return kalman.to_corners(moved.position)
 
-    def update(self, poses: Poses, detected: bool) -> Poses:
+    def sighting(self) -> Sighting:
+        """Who was where in the newest frame."""
+        state = self._state[self._state.seen >= self._time]
+        certain = state.scores >= self.options.joint_score
+        return Sighting(state.keys, state.bodies, state.keypoints, certain, self.lost(self._time))
+
+    def redraw(self, then: Sighting, rows: NDArray[np.intp], boxes: Floats, time: float) -> Floats:
+        """Enters what the detector drew in an earlier frame around people who are in view still.
+
+        Args:
+            then: who was where in that frame.
+            rows: the people (N,) among these.
+            boxes: what the detector drew around them (N, 4).
+            time: seconds to which the boxes are carried.
+
+        Returns:
+            The boxes (N, 4), moved and scaled as the joints have moved and spread since.
+        """
+        state = self._state
+        mine = state.rows_of(then.keys[rows])
+        least = self.options.joint_score
+        keypoints, scores = state.keypoints[mine], state.scores[mine]
+        drawn = Drawn(boxes, then.keypoints[rows], then.certain[rows])
+        state.drawn_boxes[mine], state.drawn_keypoints[mine] = drawn.boxes, drawn.keypoints
+        state.drawn_certain[mine] = drawn.certain
+        shift = kalman.to_centres(state.bodies[mine]) - kalman.to_centres(then.bodies[rows])
+        certain = scores >= least
+        carried = drawn.carried(keypoints, certain, boxes + np.tile(shift[:, :2], 2))
+        state.bodies[mine] = body_boxes(keypoints, scores, carried, self._reach, least)
+        shift = self._ahead(state, time).position - state.motion.position
+        return carried + np.tile(shift[mine, :2], 2)
+
+    def update(self, poses: Poses, proposals: Proposals | None = None) -> Poses:
         """Gives the people of the next frame their IDs.
 
         Args:
-            poses: the frame's people as estimated, whatever their ``ids``.
-            detected: whether the detector looked at this frame.
+            poses: the frame's people as estimated, one for each proposal, whatever their ``ids``.
+            proposals: the boxes in which the poses were found. None where the detector drew all of
+                them in this very frame.
 
         Returns:
             The confirmed people: duplicates merged, weak and unconfirmed ones left out.
         """
         options = self.options
+        if proposals is None:
+            proposals = Proposals.drawn(poses.boxes, poses.person_scores)
         if poses.time < self._time - REWOUND:
             self._state = self._empty()
             self._time = poses.time
         now = max(poses.time, self._time)
         seconds = now - self._time if len(self._state.ids) else 0.0
         previous, self._time = self._time, now
+        poses, bodies, drawn = self._refined(poses, proposals)
         self._forget(previous)
         good = np.flatnonzero(poses.person_scores >= options.low_score)
         poses = _picked(poses, good)
@@ -111,7 +146,7 @@ class Tracks:
         missing = in_view & (state.ids > 0)
         missing[rows] = False
         self.alarms += int(missing.sum())
-        self._correct(rows, _picked(poses, columns), sure, detected)
+        self._correct(rows, _picked(poses, columns), sure, proposals.detected)
         new = poses.person_scores >= options.min_score
         new[columns] = False
         if new.any() and len(columns):
@@ -125,13 +160,41 @@ class Tracks:
         self._first = self._first and len(poses) == 0
 
         shown = np.flatnonzero(owners >= 0)
-        owners = owners[shown]
-        state.rows[owners] = given[shown]
+        owners, source = owners[shown], given[shown]
+        state.box_scores[owners] = proposals.scores[source]
+        state.bodies[owners] = bodies[source]
+        state.drawn_boxes[owners] = drawn.boxes[source]
+        state.drawn_keypoints[owners] = drawn.keypoints[source]
+        state.drawn_certain[owners] = drawn.certain[source]
         ids = state.ids[owners]
         self._state = state
         self._forget(now)
         result = replace(_picked(poses, shown), ids=ids)
         return result if (ids > 0).all() else result[ids > 0]
+
+    def _refined(self, poses: Poses, proposals: Proposals) -> tuple[Poses, Floats, Drawn]:
+        """The poses with boxes that fit them, these boxes (N, 4), and what the detector drew.
+
+        A box that the detector did not draw was but a guess from the motion before; the pose in
+        it tells where the person is. Without that the motion would be measured by its own guess.
+        """
+        state, least = self._state, self.options.joint_score
+        certain = poses.scores >= least
+        rows = state.rows_of(proposals.track_keys)
+        rows[proposals.from_detector] = -1
+        drawn = Drawn(state.drawn_boxes, state.drawn_keypoints, state.drawn_certain)
+        drawn = drawn.renewed(poses, rows, certain)
+        carried = drawn.carried(poses.keypoints, certain, poses.boxes)
+        bodies = body_boxes(poses.keypoints, poses.scores, carried, self._reach, least)
+        if not proposals.from_detector.all():
+            boxes = np.where(proposals.from_detector[:, None], poses.boxes, bodies)
+            poses = replace(poses, boxes=boxes.astype(np.float32))
+        return poses, bodies, drawn
+
+    def _ahead(self, state: State, time: float) -> kalman.Motion:
+        """Where people in view will be at ``time`` seconds."""
+        seconds = float(np.clip(time - self._time, 0.0, 1.0)) if len(state.ids) else 0.0
+        return kalman.predict(state.motion, seconds, self.options.acceleration, STEADY)
 
     def _empty(self) -> State:
         return self._started(Poses.empty(0, 0.0, self._joints))
@@ -242,7 +305,11 @@ class Tracks:
             np.full(count, self._time),
             np.full(count, self._time),
             np.ones(count, np.int64),
-            np.zeros(count, np.int64),
+            np.zeros(count),
+            np.zeros((count, 4)),
+            np.zeros((count, 4)),
+            np.zeros((count, self._joints, 2)),
+            np.zeros((count, self._joints), bool),
         )
 
     def _confirm(self, state: State) -> None:

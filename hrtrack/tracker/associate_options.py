@@ -48,3 +48,5 @@ class AssociationOptions:
     """Two poses of one frame more alike than this are one person."""
     weak_share: float = 0.5
     """A track whose joint score falls below this share of its mean asks for the detector."""
+    joint_score: float = 0.3
+    """Joints below it do not shape a person's box."""

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from ..errors import SourceError
 from ..poses import Poses
 from ..skeleton import Skeleton
-from .associate import Tracks
 from .draw import DrawOptions, draw
 from .frame import Frame
 from .loop import Picture, Pipeline
 from .sinks.group import Sinks, open_sinks
 from .sinks.targets import Target
 from .source import Source, open_source
+from .state import Proposals
 from .stopwatch import Stopwatch
 
 STAGES = ("decode", "detect", "crop", "infer", "associate", "act", "draw", "encode")
@@ -200,8 +200,8 @@ def _video(source: Source, skeleton: Skeleton, path: Path, watch: Stopwatch) -> 
     return open_sinks([target], source=source, skeleton=skeleton, stopwatch=watch)
 
 
-class TiledPeople:
-    """Stands in for `People`: runs the detector, and gives one recorded box N times."""
+class TiledProposer:
+    """Stands in for `BoxProposer`: runs the detector, and gives one recorded box N times."""
 
     def __init__(
         self,
@@ -216,9 +216,7 @@ class TiledPeople:
         self._every = every
         self._calls = 0
 
-    def boxes(
-        self, frame: Frame, tracks: Tracks
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], bool]:
+    def propose(self, frame: Frame) -> Proposals:
         """N copies of the recorded box, laid out in a row across the frame."""
         detected = self._calls % self._every == 0
         if detected:
@@ -229,11 +227,10 @@ class TiledPeople:
         shifts = np.linspace(0, room, self._count, dtype=np.float32) - box[0]
         boxes = np.tile(box, (self._count, 1)).astype(np.float32)
         boxes[:, [0, 2]] += shifts[:, None]
-        return boxes, np.ones(self._count, np.float32), detected
+        return replace(Proposals.drawn(boxes, np.ones(self._count)), detected=detected)
 
-    def settle(self, poses: Poses, tracks: Tracks) -> Poses:
-        """The boxes stay as they were recorded."""
-        return poses
+    def finish(self) -> None:
+        """Nothing is measured."""
 
     def close(self) -> None:
         """There is no thread to end."""

@@ -1,4 +1,4 @@
-"""Where to look for people in a frame: the detector now and then, last keypoints in between."""
+"""Where to look for people in a frame: the detector now and then, the last poses in between."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..geometry import iou
-from ..poses import Poses
 from .assign import match
 from .associate import Tracks
+from .displacement import displaced
 from .frame import Frame
-from .held import Drawn, body_boxes
 from .pace import Pace
-from .state import Live
+from .state import NOBODY, Floats, Live, Proposals, Sighting
 
-Floats = NDArray[np.float64]
 Found = tuple[NDArray[np.floating], NDArray[np.floating]]
 Detector = Callable[[NDArray[np.uint8]], Found]
 
@@ -39,181 +37,206 @@ class BoxOptions:
     """Share of the detection in the box of a person who was also followed."""
     missed: float = 0.7
     """Factor on a person's box score each time that the detector does not find the person."""
-    joint_score: float = 0.3
-    """Joints below it do not shape the followed box."""
     visible: float = 0.25
     """Someone of whom less than this share is in the picture has left."""
 
 
+class Executor(Protocol):
+    """Runs the detector beside the loop: a thread, or a rehearsal of one with a clock of its own."""
+
+    def submit(self, work: Callable[..., Any], /, *args: Any) -> Future[Any]: ...
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None: ...
+
+
 @dataclass(slots=True)
 class _Pending:
-    """A detection under way on the worker thread, and where people were when it began."""
+    """A detection under way: its picture, and who was where in it once that is known."""
 
     future: Future[tuple[Found, float]]
-    live: Live
+    image: NDArray[np.uint8]
+    time: float
+    then: Sighting | None = None
 
 
-class People:
-    """Gives the boxes in which the pose network is to look.
+class BoxProposer:
+    """Proposes the boxes in which the pose network is to look.
 
     Args:
         detector: takes (H, W, 3) uint8 RGB and gives boxes (N, 4) in pixels and scores (N,).
+        tracks: the people who are followed.
         every: look with the detector every so many frames; ``auto`` lets `Pace` choose.
         max_people: at most so many boxes; people who are followed come first, then scores.
-        background: run the detector on a thread of its own beside the pose network. Its
-            boxes arrive a frame or more later and are carried forward by the motion of the
-            people they belong to. Results then depend on timing, so files do without.
+        background: a live source. The detector may run beside the loop, so that no frame waits
+            for it; `Pace` chooses by measured times. Its boxes then arrive a frame or more later
+            and are matched in the frame that they were made from. Results depend on timing, so
+            files do without.
         options: thresholds.
+        executor: what runs the detector beside the loop; a thread by default.
+        clock: seconds that pass, for `Pace`.
     """
 
     def __init__(
         self,
         detector: Detector,
+        tracks: Tracks,
         *,
         every: int | Literal["auto"] = "auto",
         max_people: int | None = None,
         background: bool = False,
         options: BoxOptions | None = None,
+        executor: Executor | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.options = options or BoxOptions()
-        self.pace = Pace(every, measured=background)
+        self.pace = Pace(every, measured=background, clock=clock)
         self._detector = detector
+        self._tracks = tracks
         self._max_people = max_people
-        self._worker = ThreadPoolExecutor(1, "detector") if background else None
+        self._clock = clock
+        self._worker = (executor or ThreadPoolExecutor(1, "detector")) if background else None
         self._pending: _Pending | None = None
-        # Of the boxes given last: their scores, whether the detector drew them, and the rows that
-        # they came from; then what the poses in them say of where they ought to be.
-        self._scores, self._fresh = np.zeros(0), np.zeros(0, bool)
-        self._origin = np.zeros(0, np.intp)
-        self._drawn = Drawn.empty(0)
-        self._bodies = np.zeros((0, 4))
 
-    def boxes(self, frame: Frame, tracks: Tracks) -> tuple[Floats, Floats, bool]:
-        """The boxes (N, 4) of a frame, their scores (N,), and whether the detector had a say."""
-        live = tracks.live(frame.time)
-        # Those who were followed before this object was made have no rows in it.
-        known = live.rows < len(self._bodies)
-        rows = live.rows[known]
-        followed = live.boxes
-        followed[known] = self._bodies[rows] + np.tile(live.shift[known], 2)
-        scores = np.zeros(len(live))
-        scores[known] = self._scores[rows]
-        height, width = frame.image.shape[:2]
-        inside = _visible(followed, width, height) >= self.options.visible
-        found = self._detect(frame, live, tracks)
-        origin = np.where(known, live.rows, -1)[inside]
-        boxes, scores, old = followed[inside], scores[inside], (live.ids > 0)[inside]
-        fresh = np.zeros(len(boxes), bool)
-        if found is not None:
-            boxes, scores, old, fresh = self._merge(
-                found, boxes, scores, old, tracks.lost(frame.time)
-            )
-            origin = np.concatenate([origin, np.full(len(boxes) - len(origin), -1, np.intp)])
-        if self._max_people is not None and len(boxes) > self._max_people:
-            first = np.lexsort((-scores, ~old))[: self._max_people]
-            first.sort()
-            boxes, scores, fresh, origin = boxes[first], scores[first], fresh[first], origin[first]
-        self._scores, self._fresh = scores, fresh
-        self._origin = np.where(fresh, -1, origin)
-        self.pace.count(len(boxes))
-        return boxes, scores, found is not None
+    def propose(self, frame: Frame) -> Proposals:
+        """The boxes of a frame in which a person may be, those of people in view first."""
+        self.pace.observe(frame)
+        live = self._tracks.live(frame.time)
+        if self._pending is not None and self._pending.then is None:
+            # The frame that the detector looks at has been tracked since.
+            self._pending.then = self._tracks.sighting()
+        if self._pending is not None and self._pending.future.done():
+            proposals = self._late(frame, live, self._pending)
+            self._pending = None
+        else:
+            proposals = self._followed(frame, live)
+            if self._pending is None and self.pace.due(live, self._tracks.alarms):
+                if self._worker is not None and self.pace.beside:
+                    # A copy, for the loop may draw on the frame while the detector looks at it.
+                    image = frame.image.copy()
+                    future = self._worker.submit(self._timed, image)
+                    self._pending = _Pending(future, image, frame.time)
+                else:
+                    found, seconds = self._timed(frame.image)
+                    self.pace.detected(seconds)
+                    proposals = self._merged(found, proposals, self._tracks.lost(frame.time))
+        proposals = self._limited(proposals, live)
+        self.pace.begin(len(proposals))
+        return proposals
 
-    def settle(self, poses: Poses, tracks: Tracks) -> Poses:
-        """The poses found in the boxes that were given last, with boxes that fit them.
-
-        A box that the detector did not draw was but a guess from the motion before; the pose in
-        it tells where the person is. Without that the motion would be measured by its own guess.
-        """
-        least = self.options.joint_score
-        certain = poses.scores >= least
-        self._drawn = self._drawn.renewed(poses, self._origin, certain)
-        self._bodies = body_boxes(poses, self._drawn, certain, tracks.reach, least)
-        if self._fresh.all():
-            return poses
-        boxes = np.where(self._fresh[:, None], poses.boxes, self._bodies)
-        return replace(poses, boxes=boxes.astype(np.float32))
+    def finish(self) -> None:
+        """Is told that all work on the frame of the last `propose` is done."""
+        self.pace.finish()
 
     def close(self) -> None:
         """Ends the worker thread."""
         if self._worker is not None:
             self._worker.shutdown(wait=True, cancel_futures=True)
 
-    def _detect(self, frame: Frame, live: Live, tracks: Tracks) -> Found | None:
-        """Fresh detections, None where the detector has nothing to say about this frame."""
-        due = self.pace.due(frame.time, live, tracks.alarms)
-        if self._worker is None:
-            if not due:
-                return None
-            found, seconds = _timed(self._detector, frame.image)
-            self.pace.detected(seconds)
-            return found
-        result = None
-        if self._pending is not None and self._pending.future.done():
-            found, seconds = self._pending.future.result()
-            result = _carried(found, self._pending.live, live)
-            self._pending = None
-            self.pace.detected(seconds)
-        elif due and self._pending is None:
-            # A copy, for the loop may draw on the frame while the detector looks at it.
-            future = self._worker.submit(_timed, self._detector, frame.image.copy())
-            self._pending = _Pending(future, live)
-        return result
+    def _timed(self, image: NDArray[np.uint8]) -> tuple[Found, float]:
+        start = self._clock()
+        return self._detector(image), self._clock() - start
 
-    def _merge(
-        self,
-        found: Found,
-        followed: Floats,
-        scores: Floats,
-        confirmed: NDArray[np.bool_],
-        lost: Floats,
-    ) -> tuple[Floats, Floats, NDArray[np.bool_], NDArray[np.bool_]]:
-        """Detections and followed boxes as one list; a detection renews the box it belongs to.
+    def _followed(self, frame: Frame, live: Live) -> Proposals:
+        """The boxes of the people in view, where they ought to be by now."""
+        count = len(live)
+        proposals = Proposals(
+            live.bodies, live.scores, live.keys, np.zeros(count, bool), detected=False
+        )
+        height, width = frame.image.shape[:2]
+        return proposals[_visible(live.bodies, width, height) >= self.options.visible]
+
+    def _limited(self, proposals: Proposals, live: Live) -> Proposals:
+        """At most as many as are wanted: people with an ID first, then by score."""
+        if self._max_people is None or len(proposals) <= self._max_people:
+            return proposals
+        confirmed = np.isin(proposals.track_keys, live.keys[live.ids > 0])
+        first = np.lexsort((-proposals.scores, ~confirmed))[: self._max_people]
+        first.sort()
+        return proposals[first]
+
+    def _merged(self, found: Found, followed: Proposals, lost: Floats) -> Proposals:
+        """Detections of this frame and followed boxes; a detection renews the box it belongs to.
 
         A detection where someone ``lost`` would be by now belongs to nobody in view: it must not
         pull the box of whoever stands in front.
         """
         options = self.options
+        boxes, marks = self._detections(found)
+        rows, columns, new = self._matched(followed.boxes, lost, boxes, marks)
+        kept, scores = followed.boxes.copy(), followed.scores * options.missed
+        share = options.detection_weight
+        kept[rows] = share * boxes[columns] + (1 - share) * followed.boxes[rows]
+        scores[rows] = marks[columns]
+        renewed = np.zeros(len(kept), bool)
+        renewed[rows] = True
+        count = int(new.sum())
+        return Proposals(
+            np.concatenate([kept, boxes[new]]),
+            np.concatenate([scores, marks[new]]),
+            np.concatenate([followed.track_keys, np.full(count, NOBODY, np.int64)]),
+            np.concatenate([renewed, np.ones(count, bool)]),
+            detected=True,
+        )
+
+    def _late(self, frame: Frame, live: Live, pending: _Pending) -> Proposals:
+        """Proposals by a detection of an earlier frame.
+
+        It is matched with the poses that were found in that frame. Of whom it shows there it
+        renews the box that the joints carry; only who was not followed then is carried forward.
+        All boxes are guesses, for nobody has looked at this frame yet.
+        """
+        options, then = self.options, pending.then
+        assert then is not None
+        found, seconds = pending.future.result()
+        self.pace.detected(seconds)
+        boxes, marks = self._detections(found)
+        rows, columns, new = self._matched(then.bodies, then.lost, boxes, marks)
+        in_view = np.isin(then.keys[rows], live.keys)
+        # Whoever was lost since is looked for anew.
+        new[columns[~in_view]] = marks[columns[~in_view]] >= options.new_score
+        rows, columns = rows[in_view], columns[in_view]
+        keys = then.keys[rows]
+        carried = self._tracks.redraw(then, rows, boxes[columns], frame.time)
+        live = self._tracks.live(frame.time)
+        scores, bodies = live.scores.copy(), live.bodies.copy()
+        scores[np.isin(live.keys, then.keys)] *= options.missed
+        places = np.searchsorted(live.keys, keys)
+        scores[places] = marks[columns]
+        share = options.detection_weight
+        bodies[places] = share * carried + (1 - share) * bodies[places]
+        followed = self._followed(frame, replace(live, bodies=bodies, scores=scores))
+        newcomers = displaced(boxes[new], pending.image, frame.image, frame.time - pending.time)
+        # Nobody stands there whom the detection was not matched with.
+        others = ~np.isin(followed.track_keys, keys)
+        free = iou(newcomers, followed.boxes[others]).max(axis=1, initial=0.0) < options.same_iou
+        count = int(free.sum())
+        return Proposals(
+            np.concatenate([followed.boxes, newcomers[free]]),
+            np.concatenate([followed.scores, marks[new][free]]),
+            np.concatenate([followed.track_keys, np.full(count, NOBODY, np.int64)]),
+            np.zeros(len(followed) + count, bool),
+            detected=True,
+        )
+
+    def _detections(self, found: Found) -> tuple[Floats, Floats]:
+        """The boxes (N, 4) and scores (N,) of a detection that count."""
         boxes = np.asarray(found[0], np.float64).reshape(-1, 4)
         marks = np.asarray(found[1], np.float64).reshape(-1)
-        boxes, marks = boxes[marks >= options.min_score], marks[marks >= options.min_score]
+        likely = marks >= self.options.min_score
+        return boxes[likely], marks[likely]
+
+    def _matched(
+        self, followed: Floats, lost: Floats, boxes: Floats, marks: Floats
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
+        """Rows of ``followed`` and columns of ``boxes`` that are one person, and who is new."""
+        options = self.options
         overlap = iou(np.concatenate([followed, lost]), boxes)
         rows, columns = match(np.where(overlap >= options.same_iou, overlap, 0.0))
         new = marks >= options.new_score
         new[columns] = False
         new[columns[rows >= len(followed)]] = True
-        rows, columns = rows[rows < len(followed)], columns[rows < len(followed)]
-        kept, scores = followed.copy(), scores * options.missed
-        share = options.detection_weight
-        kept[rows] = share * boxes[columns] + (1 - share) * followed[rows]
-        scores[rows] = marks[columns]
-        renewed = np.zeros(len(kept), bool)
-        renewed[rows] = True
-        count = int(new.sum())
-        return (
-            np.concatenate([kept, boxes[new]]),
-            np.concatenate([scores, marks[new]]),
-            np.concatenate([confirmed, np.zeros(count, bool)]),
-            np.concatenate([renewed, np.ones(count, bool)]),
-        )
-
-
-def _timed(detector: Detector, image: NDArray[np.uint8]) -> tuple[Found, float]:
-    start = time.perf_counter()
-    return detector(image), time.perf_counter() - start
-
-
-def _carried(found: Found, then: Live, now: Live) -> Found:
-    """Detections of an earlier frame, moved as the people they belong to have moved since."""
-    boxes = np.asarray(found[0], np.float64).reshape(-1, 4).copy()
-    rows, columns = match(iou(then.boxes, boxes))
-    places = {int(key): i for i, key in enumerate(now.keys)}
-    for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-        place = places.get(int(then.keys[row]))
-        if place is not None:
-            before = then.boxes[row, :2] + then.boxes[row, 2:]
-            after = now.boxes[place, :2] + now.boxes[place, 2:]
-            boxes[column] += np.tile((after - before) / 2, 2)
-    return boxes, found[1]
+        in_view = rows < len(followed)
+        return rows[in_view], columns[in_view], new
 
 
 def _visible(boxes: Floats, width: int, height: int) -> Floats:

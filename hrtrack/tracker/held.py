@@ -27,10 +27,6 @@ class Drawn:
     keypoints: Floats
     certain: Mask
 
-    @classmethod
-    def empty(cls, joints: int) -> Drawn:
-        return cls(np.zeros((0, 4)), np.zeros((0, joints, 2)), np.zeros((0, joints), bool))
-
     def renewed(self, poses: Poses, origin: NDArray[np.intp], certain: Mask) -> Drawn:
         """Those of a new frame: the ``origin`` (N,) of a pose among the old ones, -1 for a pose
         whose box the detector has just drawn."""
@@ -43,31 +39,43 @@ class Drawn:
             certain[old] = self.certain[origin[old]]
         return Drawn(boxes, keypoints, certain)
 
-    def carried(self, poses: Poses, certain: Mask) -> Floats:
+    def carried(
+        self, keypoints: NDArray[np.floating], certain: Mask, otherwise: NDArray[np.floating]
+    ) -> Floats:
         """The boxes, moved and scaled as their certain joints have moved and spread since.
+
+        ``keypoints`` (N, K, 2) and which of them are ``certain`` (N, K) are those of now.
 
         Of someone cut by the picture's edge, as before a webcam, the certain joints span a part
         only: a box drawn around them would shrink from frame to frame, and its crop with it.
-        This one does not. With too few joints in common it is the one that the pose was in.
+        This one does not. With too few joints in common it is the one of ``otherwise`` (N, 4).
         """
         common = self.certain & certain
         count = common.sum(axis=1)
         weights = common / np.maximum(count, 1)[:, None]
         centre, spread = _spread(self.keypoints, weights)
-        centre_now, spread_now = _spread(poses.keypoints.astype(np.float64), weights)
+        centre_now, spread_now = _spread(keypoints.astype(np.float64), weights)
         growth = np.clip(spread_now / np.maximum(spread, 1.0), 1 / MOST_GROWTH, MOST_GROWTH)
         moved = (self.boxes.reshape(-1, 2, 2) - centre[:, None]) * growth[:, None, None]
         moved = (moved + centre_now[:, None]).reshape(-1, 4)
-        return np.where((count >= COMMON)[:, None], moved, poses.boxes)
+        return np.where((count >= COMMON)[:, None], moved, otherwise)
 
 
-def body_boxes(poses: Poses, drawn: Drawn, certain: Mask, reach: Floats, least: float) -> Floats:
-    """Boxes (N, 4) around the poses: the more joints are ``certain`` (N, K), which those with a
-    score of ``least`` are, the more these shape them, and the less the detector's ``drawn`` ones.
+def body_boxes(
+    keypoints: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    carried: Floats,
+    reach: Floats,
+    least: float,
+) -> Floats:
+    """Boxes (N, 4) around poses (N, K, 2) with joint scores (N, K).
+
+    The more joints have a score of ``least``, the more they shape the box, and the less the
+    detector's ``carried`` one (N, 4) does.
     """
-    body, share = person_boxes(poses.keypoints, poses.scores, reach, least)
+    body, share = person_boxes(keypoints, scores, reach, least)
     weight = share[:, None] ** 2
-    return weight * body + (1.0 - weight) * drawn.carried(poses, certain)
+    return weight * body + (1.0 - weight) * carried
 
 
 def _spread(keypoints: Floats, weights: Floats) -> tuple[Floats, Floats]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..poses import Poses
 from .associate import Tracks
-from .boxes import People
+from .boxes import BoxProposer
 from .estimate import Estimator
 from .frame import Frame
 from .smooth import Smoother
@@ -48,7 +48,7 @@ class Poser(Protocol):
 class Pipeline:
     """Everything between a decoded frame and its people, in the order a frame meets it."""
 
-    people: People
+    proposer: BoxProposer
     estimate: Estimator
     tracks: Tracks
     smoother: Smoother
@@ -58,19 +58,20 @@ class Pipeline:
     def step(self, frame: Frame) -> Poses:
         """The tracked, smoothed people of one frame."""
         with self.stopwatch.stage("detect"):
-            boxes, scores, detected = self.people.boxes(frame, self.tracks)
-        poses = self.estimate(frame, boxes, scores)
+            proposals = self.proposer.propose(frame)
+        poses = self.estimate(frame, proposals.boxes, proposals.scores)
         with self.stopwatch.stage("associate"):
-            poses = self.tracks.update(self.people.settle(poses, self.tracks), detected)
+            poses = self.tracks.update(poses, proposals)
             poses = self.smoother.update(poses)
         if self.tagger is not None:
             with self.stopwatch.stage("act"):
                 poses = self.tagger.update(poses)
+        self.proposer.finish()
         return poses
 
     def close(self) -> None:
         """Ends the detector's thread, if there is one; the networks stay open."""
-        self.people.close()
+        self.proposer.close()
 
 
 def run(

@@ -1,12 +1,14 @@
-"""When the detector is to look: every so many frames, and early when someone gets lost."""
+"""When the detector is to look, and whether the loop waits for it."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 
+from .frame import Frame
 from .state import Live
 
 NOMINAL_COST = 2.0
@@ -20,6 +22,10 @@ LONGEST = 0.5
 """Seconds after which it looks again whatever it costs: newcomers wait no longer."""
 GAP = 2
 """Frames between two looks when people get lost one after another."""
+ROOM = 0.9
+"""The share of the time between two frames that the work on one may fill before some are lost."""
+LATEST = 0.2
+"""Share of a new time in the running mean of a measured one."""
 
 
 class Pace:
@@ -29,29 +35,64 @@ class Pace:
         every: frames from one look to the next, or ``auto``: as often as the detector costs
             no more than `SHARE` of the rest, oftener when people move fast.
         measured: weigh with measured costs instead of `NOMINAL_COST`.
+        clock: seconds that pass.
     """
 
-    def __init__(self, every: int | Literal["auto"], *, measured: bool) -> None:
+    def __init__(
+        self,
+        every: int | Literal["auto"],
+        *,
+        measured: bool,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         if every != "auto" and every < 1:
             raise ValueError(f"the detector cannot look every {every} frames; 1 is the least")
         self._every = every
         self._measured = measured
+        self._now = clock
         self._since: int | None = None  # frames since the last look; None before the first
         self._alarms = 0
         self._frame_seconds = 1 / 30
-        self._time: float | None = None
+        self._source_seconds: float | None = None
+        self._last: tuple[int, float] | None = None
         self._people = 0
         self._detector_cost: float | None = None
         self._rest_cost: float | None = None
-        self._clock: float | None = None
+        self._work_cost: float | None = None
+        self._begun: float | None = None
 
-    def due(self, now: float, live: Live, alarms: int) -> bool:
-        """Whether to look at the frame at ``now`` seconds; ``alarms`` from `Tracks`."""
-        self._observe(now)
+    @property
+    def beside(self) -> bool:
+        """Whether the detector had better run beside the loop than hold it up.
+
+        A prompt detection is worth more than a late one. It costs nothing where frame and
+        detection are done before the next frame comes. Nor does it where the loop is slower
+        than the source anyway: both use all cores, so that beside each other they take as long as
+        one after the other. In between, the loop alone keeps up and would lose frames to it.
+        """
+        if self._detector_cost is None or self._work_cost is None or self._source_seconds is None:
+            return False
+        room = ROOM * self._source_seconds
+        return self._work_cost <= room < self._work_cost + self._detector_cost
+
+    def observe(self, frame: Frame) -> None:
+        """Enters a frame before anything else is asked about it."""
+        if self._last is not None and frame.time > self._last[1]:
+            step = min(frame.time - self._last[1], 1.0)
+            self._frame_seconds += LATEST * (step - self._frame_seconds)
+            frames = max(frame.index - self._last[0], 1)
+            self._source_seconds = _mean(self._source_seconds, step / frames)
+        self._last = frame.index, frame.time
+        if self._begun is not None:
+            self._rest_cost = _mean(self._rest_cost, self._now() - self._begun)
+        if self._since is not None:
+            self._since += 1
+
+    def due(self, live: Live, alarms: int) -> bool:
+        """Whether to look at the frame observed last; ``alarms`` from `Tracks`."""
         if self._since is None:
             self._look(alarms)
             return True
-        self._since += 1
         every = self.interval(live)
         early = alarms != self._alarms and self._since >= GAP
         if self._since >= every or early:
@@ -73,13 +114,17 @@ class Pace:
 
     def detected(self, seconds: float) -> None:
         """Enters how long the detector took."""
-        before = self._detector_cost
-        self._detector_cost = seconds if before is None else 0.8 * before + 0.2 * seconds
+        self._detector_cost = _mean(self._detector_cost, seconds)
 
-    def count(self, people: int) -> None:
+    def begin(self, people: int) -> None:
         """Enters how many boxes the pose network gets; the rest of the frame begins now."""
         self._people = people
-        self._clock = time.perf_counter()
+        self._begun = self._now()
+
+    def finish(self) -> None:
+        """Enters that the work on the frame is done."""
+        if self._begun is not None:
+            self._work_cost = _mean(self._work_cost, self._now() - self._begun)
 
     def _look(self, alarms: int) -> None:
         self._since, self._alarms = 0, alarms
@@ -90,12 +135,6 @@ class Pace:
             return self._detector_cost / self._rest_cost
         return NOMINAL_COST / max(self._people, 1)
 
-    def _observe(self, now: float) -> None:
-        if self._time is not None and now > self._time:
-            step = min(now - self._time, 1.0)
-            self._frame_seconds += 0.2 * (step - self._frame_seconds)
-        self._time = now
-        if self._clock is not None:
-            rest = time.perf_counter() - self._clock
-            before = self._rest_cost
-            self._rest_cost = rest if before is None else 0.8 * before + 0.2 * rest
+
+def _mean(before: float | None, new: float) -> float:
+    return new if before is None else before + LATEST * (new - before)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
 from hrtrack.tracker.associate import Tracks
 from hrtrack.tracker.detect_torch import TorchDetector
@@ -16,6 +16,7 @@ from hrtrack.tracker.frame import Frame
 from hrtrack.tracker.infer.torch import TorchNetwork
 from hrtrack.tracker.loop import Pipeline
 from hrtrack.tracker.smooth import Smoother
+from hrtrack.tracker.state import Proposals
 from hrtrack.tracker.stopwatch import Stopwatch
 
 from .scenes import scene
@@ -26,25 +27,22 @@ LAPS = 16
 FPS = 30
 
 
-class GivenPeople:
+class GivenProposer:
     """Runs the detector in every fifth frame for its time, and gives boxes that are known."""
 
     def __init__(self, looks: TorchDetector, boxes: list[NDArray[np.float64]]) -> None:
         self._looks, self._boxes = looks, boxes
 
-    def boxes(
-        self, frame: Frame, tracks: Tracks
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], bool]:
-        """Boxes (N, 4), scores (N,), and whether the detector looked."""
+    def propose(self, frame: Frame) -> Proposals:
+        """The boxes of the frame."""
         due = frame.index % DETECT_EVERY == 0
         if due:
             self._looks(frame.image)
         boxes = self._boxes[frame.index % LAPS]
-        return boxes, np.full(len(boxes), 0.9), due
+        return replace(Proposals.drawn(boxes, np.full(len(boxes), 0.9)), detected=due)
 
-    def settle(self, poses: Poses, tracks: Tracks) -> Poses:
-        """The boxes are known already."""
-        return poses
+    def finish(self) -> None:
+        """Nothing is measured."""
 
     def close(self) -> None:
         """There is no thread to end."""
@@ -72,7 +70,7 @@ def _pipeline(session: Session, network: TorchNetwork, count: int) -> dict[str, 
     scenes = [scene(count, lap) for lap in range(LAPS)]
     looks, watch = session.detector(), Stopwatch()
     loop = Pipeline(
-        people=GivenPeople(looks, [boxes for _, boxes in scenes]),  # type: ignore[arg-type]
+        proposer=GivenProposer(looks, [boxes for _, boxes in scenes]),  # type: ignore[arg-type]
         estimate=GpuEstimator(network, 17, watch, upload=looks.upload),
         tracks=Tracks(COCO17),
         smoother=Smoother(COCO17),

@@ -15,7 +15,7 @@ from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
 from hrtrack.tracker import bench
 from hrtrack.tracker.associate import Tracks
-from hrtrack.tracker.boxes import People
+from hrtrack.tracker.boxes import BoxProposer
 from hrtrack.tracker.draw import DrawOptions
 from hrtrack.tracker.estimate import Estimator
 from hrtrack.tracker.frame import Frame
@@ -42,11 +42,11 @@ class Anatomy:
 
 
 def pipeline() -> Pipeline:
-    watch = Stopwatch()
+    watch, tracks = Stopwatch(), Tracks(COCO17)
     return Pipeline(
-        people=People(lambda image: (BOX, np.array([0.9], np.float32)), every=1),
+        proposer=BoxProposer(lambda image: (BOX, np.array([0.9], np.float32)), tracks, every=1),
         estimate=Estimator(Anatomy(), 17, watch),
-        tracks=Tracks(COCO17),
+        tracks=tracks,
         smoother=Smoother(COCO17, "light"),
         stopwatch=watch,
     )
@@ -77,12 +77,12 @@ def test_stages_add_up_to_the_loop() -> None:
 
 def test_tiled_people_keep_the_detector_running() -> None:
     calls = []
-    tiled = bench.TiledPeople(lambda image: calls.append(1) or (BOX, BOX[:, 0]), [BOX[0]], 4, 5)
-    tracks = Tracks(COCO17)
+    tiled = bench.TiledProposer(lambda image: calls.append(1) or (BOX, BOX[:, 0]), [BOX[0]], 4, 5)
     for frame in frames(10):
-        boxes, scores, _ = tiled.boxes(frame, tracks)
+        proposals = tiled.propose(frame)
+        boxes = proposals.boxes
         assert boxes.shape == (4, 4)
-        assert scores.shape == (4,)
+        assert proposals.scores.shape == (4,)
         np.testing.assert_allclose(boxes[:, 2] - boxes[:, 0], 80)
         assert boxes[0, 0] == pytest.approx(0)
         assert boxes[-1, 2] == pytest.approx(320)

@@ -1,6 +1,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hrtrack.geometry import iou
 from hrtrack.poses import Poses
 from hrtrack.skeleton import ACTION13, COCO17, MPII16
 from hrtrack.tracker.associate import Tracks
-from hrtrack.tracker.boxes import BoxOptions, People
+from hrtrack.tracker.boxes import BoxOptions, BoxProposer, Detector
 from hrtrack.tracker.extent import person_boxes, reaches
 from hrtrack.tracker.frame import Frame
 from hrtrack.tracker.held import Drawn
@@ -57,19 +58,31 @@ class Scene:
             np.full(len(boxes), -1, np.int64),
         )  # fmt: skip
 
-    def run(self, people: People, tracks: Tracks, frames: int) -> list[Poses]:
+    def run(
+        self,
+        frames: int,
+        every: int | Literal["auto"] = "auto",
+        detect: Detector | None = None,
+        **options: Any,
+    ) -> list[Poses]:
+        tracks = Tracks(COCO17)
+        proposer = BoxProposer(detect or self.detect, tracks, every=every, **options)
+        return self.go_on(proposer, tracks, frames)
+
+    def go_on(self, proposer: BoxProposer, tracks: Tracks, frames: int) -> list[Poses]:
         result = []
         for _ in range(frames):
-            boxes, scores, detected = people.boxes(self.frame(), tracks)
-            poses = people.settle(self.estimate(boxes, scores), tracks)
-            result.append(tracks.update(poses, detected))
+            proposals = proposer.propose(self.frame())
+            poses = self.estimate(proposals.boxes, proposals.scores)
+            result.append(tracks.update(poses, proposals))
+            proposer.finish()
             self.index += 1
         return result
 
 
 def test_the_detector_looks_every_so_often_and_people_are_followed_in_between() -> None:
     scene = Scene(lambda i: [(5.0 * i, 20), (900 - 5.0 * i, 100)])
-    poses = scene.run(People(scene.detect, every=10), Tracks(COCO17), 100)
+    poses = scene.run(100, every=10)
     assert scene.looks == list(range(0, 100, 10))
     for i, found in enumerate(poses):
         assert found.ids.tolist() == [1, 2]
@@ -88,7 +101,7 @@ class Webcam(Scene):
 
 def test_a_box_that_reaches_beyond_the_certain_joints_does_not_shrink() -> None:
     scene = Webcam(lambda i: [(100 + 2.0 * i, 20)])
-    poses = scene.run(People(scene.detect, every=1000), Tracks(COCO17), 60)
+    poses = scene.run(60, every=1000)
     assert scene.looks == [0]
     for i, found in enumerate(poses):
         truth = frame(i, 0.0, scene.walk(i)).boxes
@@ -101,7 +114,7 @@ def test_a_box_follows_whoever_turns_round_between_two_looks() -> None:
         return [(300 + 60 * float(np.sin(2 * np.pi * i / 24)), 20)]
 
     scene = Scene(swing)
-    poses = scene.run(People(scene.detect, every=1000), Tracks(COCO17), 100)
+    poses = scene.run(100, every=1000)
     assert scene.looks == [0]
     for i, found in enumerate(poses):
         assert found.ids.tolist() == [1]
@@ -112,22 +125,24 @@ def test_a_box_follows_whoever_turns_round_between_two_looks() -> None:
 def test_a_carried_box_grows_with_its_joints() -> None:
     first = frame(0, 0.0, [(100, 50)])
     certain, new = np.ones((1, len(COCO17)), bool), np.array([-1])
-    drawn = Drawn.empty(len(COCO17)).renewed(first, new, certain)
-    np.testing.assert_allclose(drawn.carried(first, certain), first.boxes)
+    none = Drawn(np.zeros((0, 4)), np.zeros((0, 17, 2)), np.zeros((0, 17), bool))
+    drawn = none.renewed(first, new, certain)
+    np.testing.assert_allclose(drawn.carried(first.keypoints, certain, first.boxes), first.boxes)
     corner = first.boxes[0, :2]
     nearer = replace(first, keypoints=corner + 1.5 * (first.keypoints - corner) + 20)
     later = drawn.renewed(nearer, np.array([0]), certain)
     np.testing.assert_allclose(later.boxes, first.boxes)
     expected = (first.boxes.reshape(2, 2) - corner) * 1.5 + corner + 20
-    np.testing.assert_allclose(later.carried(nearer, certain).reshape(2, 2), expected, atol=0.5)
+    carried = later.carried(nearer.keypoints, certain, nearer.boxes)
+    np.testing.assert_allclose(carried.reshape(2, 2), expected, atol=0.5)
     few = np.zeros_like(certain)
     few[0, :2] = True
-    np.testing.assert_allclose(later.carried(nearer, few), nearer.boxes)
+    np.testing.assert_allclose(later.carried(nearer.keypoints, few, nearer.boxes), nearer.boxes)
 
 
 def test_a_lost_person_brings_the_detector_early_and_once() -> None:
     scene = Scene(lambda i: [(100, 20), (500, 20)] if i < 25 else [(100, 20)])
-    poses = scene.run(People(scene.detect, every=20), Tracks(COCO17), 60)
+    poses = scene.run(60, every=20)
     assert scene.looks[:3] == [0, 20, 26]
     assert len(scene.looks) <= 5
     assert poses[-1].ids.tolist() == [1]
@@ -135,19 +150,19 @@ def test_a_lost_person_brings_the_detector_early_and_once() -> None:
 
 def test_someone_the_detector_misses_is_kept_while_the_pose_is_good() -> None:
     scene = Scene(lambda i: [(100, 20)], seen=lambda i: [] if 10 <= i < 13 else [(100.0, 20.0)])
-    poses = scene.run(People(scene.detect, every=1), Tracks(COCO17), 20)
+    poses = scene.run(20, every=1)
     assert all(found.ids.tolist() == [1] for found in poses)
 
 
 def test_someone_the_detector_never_sees_again_is_let_go() -> None:
     scene = Scene(lambda i: [(100, 20)], seen=lambda i: [(100.0, 20.0)] if i < 10 else [])
-    poses = scene.run(People(scene.detect, every=1), Tracks(COCO17), 40)
+    poses = scene.run(40, every=1)
     assert len(poses[-1]) == 0
 
 
 def test_someone_who_leaves_is_let_go() -> None:
     scene = Scene(lambda i: [(800 + 8.0 * i, 20)], seen=lambda i: [(800 + 8.0 * i, 20)][: i < 20])
-    poses = scene.run(People(scene.detect, every=5), Tracks(COCO17), 40)
+    poses = scene.run(40, every=5)
     assert poses[15].ids.tolist() == [1]
     assert len(poses[-1]) == 0
 
@@ -161,22 +176,21 @@ def test_someone_lost_may_come_back_with_a_weak_detection() -> None:
         return boxes, scores * (1.0 if scene.index < 20 else 0.4)
 
     options = BoxOptions(new_score=0.5)
-    poses = scene.run(People(weak, every=1, options=options), Tracks(COCO17), 40)
+    poses = scene.run(40, every=1, detect=weak, options=options)
     assert len(poses[25]) == 0
     assert poses[35].ids.tolist() == [1]
 
 
 def test_max_people_keeps_those_it_follows() -> None:
     scene = Scene(lambda i: [(100, 20), (300, 20)] + ([(500, 20)] if i > 5 else []))
-    poses = scene.run(People(scene.detect, every=2, max_people=2), Tracks(COCO17), 20)
+    poses = scene.run(20, every=2, max_people=2)
     assert all(found.ids.tolist() == [1, 2] for found in poses)
 
 
 def test_the_same_file_gives_the_same_boxes() -> None:
     def once() -> list[NDArray[np.float32]]:
         scene = Scene(lambda i: [(7.0 * i, 20), (400 - 3.0 * i, 40)])
-        people = People(scene.detect, every="auto")
-        return [poses.boxes for poses in scene.run(people, Tracks(COCO17), 50)]
+        return [poses.boxes for poses in scene.run(50)]
 
     for a, b in zip(once(), once(), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -186,14 +200,14 @@ def test_auto_looks_oftener_at_people_who_run() -> None:
     looks = []
     for speed in (0.0, 14.0):
         scene = Scene(lambda i, speed=speed: [(speed * i, 20)])
-        scene.run(People(scene.detect, every="auto"), Tracks(COCO17), 60)
+        scene.run(60, every="auto")
         looks.append(len(scene.looks))
     assert 5 <= looks[0] < looks[1] < 60
 
 
 def test_an_impossible_interval_is_refused() -> None:
     with pytest.raises(ValueError, match="every 0 frames"):
-        People(lambda image: (np.zeros((0, 4)), np.zeros(0)), every=0)
+        BoxProposer(lambda image: (np.zeros((0, 4)), np.zeros(0)), Tracks(COCO17), every=0)
 
 
 def test_beside_the_loop_late_boxes_are_carried_forward() -> None:

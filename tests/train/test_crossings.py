@@ -56,7 +56,7 @@ def test_noise_is_as_declared() -> None:
 def test_people_who_cross_keep_their_ids_under_noise() -> None:
     def follow(scene: Scene) -> list[Poses]:
         tracks = Tracks(ACTION13)
-        return [tracks.update(poses, True) for poses, _ in observe(scene, Noise(keypoints=1), 1)]
+        return [tracks.update(poses) for poses, _ in observe(scene, Noise(keypoints=1), 1)]
 
     scene = make_scenes(clips(), 2, 1, seed=3)[0]
     owners: dict[int, list[int]] = {0: [], 1: []}
