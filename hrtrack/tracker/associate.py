@@ -119,7 +119,8 @@ class Tracks:
                 them in this very frame.
 
         Returns:
-            The confirmed people: duplicates merged, weak and unconfirmed ones left out.
+            The confirmed people: duplicates merged, weak and unconfirmed ones left out, and those
+            of whom no joints are worth showing.
         """
         options = self.options
         if proposals is None:
@@ -156,7 +157,11 @@ class Tracks:
         if new.any():
             owners[new] = len(state.ids) + np.arange(int(new.sum()))
             state = state.joined(self._started(poses[new]))
-        self._confirm(state)
+        worth = (poses.scores >= options.joint_score).sum(axis=1)
+        worth = worth >= min(options.shown_joints, self._joints)
+        seen = np.zeros(len(state.ids), bool)
+        seen[owners[owners >= 0]] = worth[owners >= 0]
+        self._confirm(state, seen)
         self._first = self._first and len(poses) == 0
 
         shown = np.flatnonzero(owners >= 0)
@@ -170,7 +175,8 @@ class Tracks:
         self._state = state
         self._forget(now)
         result = replace(_picked(poses, shown), ids=ids)
-        return result if (ids > 0).all() else result[ids > 0]
+        people = (ids > 0) & worth[shown]
+        return result if people.all() else result[people]
 
     def _refined(self, poses: Poses, proposals: Proposals) -> tuple[Poses, Floats, Drawn]:
         """The poses with boxes that fit them, these boxes (N, 4), and what the detector drew.
@@ -312,13 +318,13 @@ class Tracks:
             np.zeros((count, self._joints), bool),
         )
 
-    def _confirm(self, state: State) -> None:
-        """Gives IDs to the new people who have been seen often enough.
+    def _confirm(self, state: State, seen: Mask) -> None:
+        """Gives IDs to the new people who have been seen often enough, joints and all.
 
         In the first frame with people there is nothing to wait for: a photo has only one.
         """
         options = self.options
-        waiting = (state.ids == 0) & (state.seen >= self._time)
+        waiting = (state.ids == 0) & seen
         if not waiting.any():
             return
         if self._first:

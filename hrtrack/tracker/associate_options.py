@@ -49,4 +49,7 @@ class AssociationOptions:
     weak_share: float = 0.5
     """A track whose joint score falls below this share of its mean asks for the detector."""
     joint_score: float = 0.3
-    """Joints below it do not shape a person's box."""
+    """Joints below it do not shape a person's box, and are not worth showing."""
+    shown_joints: int = 3
+    """Someone with fewer joints worth showing gets no ID and is left out of the results, while
+    the track goes on: an empty box is nobody."""

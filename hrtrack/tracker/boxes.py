@@ -42,7 +42,7 @@ class BoxOptions:
 
 
 class Executor(Protocol):
-    """Runs the detector beside the loop: a thread, or a rehearsal of one with a clock of its own."""
+    """Runs the detector beside the loop: a thread, or a rehearsal with its own clock."""
 
     def submit(self, work: Callable[..., Any], /, *args: Any) -> Future[Any]: ...
 

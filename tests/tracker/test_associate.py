@@ -186,6 +186,21 @@ def test_alarms_tell_of_weak_and_lost_tracks() -> None:
     assert tracks.alarms == 2
 
 
+def test_nobody_without_joints_worth_showing_is_shown() -> None:
+    tracks = Tracks(COCO17)
+    for i in range(10):
+        poses = frame(i, i / 30, [(0, 0), (300, 0)])
+        poses.scores[1] = 0.25
+        assert tracks.update(poses).ids.tolist() == [1]
+    for i in range(10, 20):
+        poses = frame(i, i / 30, [(0, 0), (300, 0)])
+        faded = i >= 15
+        poses.scores[1, 2:] = 0.25 if faded else 0.9
+        # The track goes on, and is the same person when the joints are back.
+        assert tracks.update(poses).ids.tolist() == ([1] if faded else [1, 2])
+    assert tracks.update(frame(20, 20 / 30, [(0, 0), (300, 0)])).ids.tolist() == [1, 2]
+
+
 def test_live_people_are_carried_forward() -> None:
     tracks = Tracks(COCO17)
     follow(tracks, [frame(i, i / 30, [(6 * i, 0)]) for i in range(30)])

@@ -1,6 +1,8 @@
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +17,7 @@ from hrtrack.tracker.boxes import BoxOptions, BoxProposer, Detector
 from hrtrack.tracker.extent import person_boxes, reaches
 from hrtrack.tracker.frame import Frame
 from hrtrack.tracker.held import Drawn
+from hrtrack.tracker.pace import Pace
 
 from .people import FIGURE, frame
 
@@ -210,46 +213,152 @@ def test_an_impossible_interval_is_refused() -> None:
         BoxProposer(lambda image: (np.zeros((0, 4)), np.zeros(0)), Tracks(COCO17), every=0)
 
 
-def test_beside_the_loop_late_boxes_are_carried_forward() -> None:
-    scene = Scene(lambda i: [(6.0 * i, 20), (880 - 6.0 * i, 100)])
+class Beside(Scene):
+    """The same people before a live camera, by a clock of its own.
 
-    def slow(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        found = scene.detect(image)
-        time.sleep(0.03)
-        return found
+    Pose and detector together take longer than a frame, so that the detector runs beside the
+    loop; its boxes are there ``late`` frames after the one that they were made from.
+    """
 
-    people, tracks = People(slow, every=5, background=True), Tracks(COCO17)
-    shown = 0
-    for _ in range(60):
-        poses = scene.run(people, tracks, 1)[0]
-        time.sleep(0.01)
-        if len(poses):
-            shown += 1
-        if shown > 10:  # the first boxes come late, and no velocity is known yet
-            assert poses.ids.tolist() == [1, 2]
-            truth = frame(0, 0.0, scene.walk(scene.index - 1)).boxes
-            assert (np.diag(iou(poses.boxes, truth)) > 0.6).all()
-    people.close()
-    assert shown > 40
-    assert tracks.ids_given == 2
+    def __init__(self, walk: Walk, late: int, fps: float = 30) -> None:
+        super().__init__(walk, fps)
+        self.late, self.now = late, 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def estimate(self, boxes: NDArray[np.floating], scores: NDArray[np.floating]) -> Poses:
+        self.now += 0.5 / self.fps
+        return super().estimate(boxes, scores)
+
+    def submit(self, work: Callable[..., Any], /, *args: Any) -> Any:
+        result, ready = work(*args), self.index + self.late
+        return SimpleNamespace(result=lambda: result, done=lambda: self.index >= ready)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None: ...
+
+    def detect(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        self.now += (self.late + 0.5) / self.fps
+        return super().detect(image)
+
+    def live(self, frames: int, **options: Any) -> list[Poses]:
+        return self.run(frames, background=True, executor=self, clock=self.clock, **options)
+
+
+@pytest.mark.parametrize("fps", [30, 10, 5])
+@pytest.mark.parametrize("late", [1, 2, 4])
+@pytest.mark.parametrize("every", [1, 3, "auto"])
+def test_late_boxes_invent_nobody(fps: float, late: int, every: Any) -> None:
+    # A brisk walk past each other, 1.2 sizes a second, of people who come in one after another.
+    def walk(i: int) -> list[tuple[float, float]]:
+        return [(126.0 * i / fps, 20), (700 - 126.0 * i / fps, 180)]
+
+    scene = Beside(walk, late, fps)
+    scene.image = np.zeros((400, 1000, 3), np.uint8)
+    poses = scene.live(int(5 * fps), every=every)
+    assert {i for found in poses for i in found.ids.tolist()} == {1, 2}
+    for i, found in enumerate(poses[2:], 2):
+        assert found.ids.tolist() == [1, 2]
+        assert (np.diag(iou(found.boxes, frame(i, 0.0, walk(i)).boxes)) > 0.6).all()
+
+
+def test_late_boxes_are_as_good_as_prompt_ones() -> None:
+    def swing(i: int) -> list[tuple[float, float]]:
+        return [(300 + 40 * float(np.sin(2 * np.pi * i / 20)), 20)]
+
+    late = Beside(swing, 2, 10).live(60, every=1)
+    prompt = Scene(swing, 10).run(60, every=1)
+    for found, expected in zip(late[3:], prompt[3:], strict=True):
+        assert found.ids.tolist() == expected.ids.tolist() == [1]
+        # The box fits the pose of this frame; none is drawn from where the person was before.
+        centre = (found.boxes[0, 0] + found.boxes[0, 2]) / 2
+        assert centre == pytest.approx(swing(found.frame)[0][0] + 30, abs=2)
+
+
+def test_someone_new_is_looked_for_where_the_picture_shows_them_by_now() -> None:
+    rng = np.random.default_rng(0)
+    person = rng.integers(0, 255, (150, 60, 3), np.uint8)
+
+    def walk(i: int) -> list[tuple[float, float]]:
+        return [(20.0, 20)] + ([(40 + 20.0 * (i - 10), 120)] if i >= 10 else [])
+
+    class Pictures(Beside):
+        def frame(self) -> Frame:
+            image = np.full((300, 1000, 3), 90, np.uint8)
+            for x, y in self.walk(self.index):
+                room = image[int(y) : int(y) + 150, int(x) : int(x) + 60]
+                room[:] = person[:, : room.shape[1]]
+            self.image = image
+            return super().frame()
+
+    # A runner: after three frames the box holds nobody any more.
+    scene = Pictures(walk, 3, 10)
+    poses = scene.live(25, every=1)
+    assert len(poses[-1]) == 2
+    assert poses[-1].ids.tolist() == [1, 2]
+
+
+def test_no_two_boxes_stand_for_one_person() -> None:
+    scene = Beside(lambda i: [(100 + 8.0 * i, 20), (500 - 8.0 * i, 100)], 2, 10)
+    tracks = Tracks(COCO17)
+    proposer = BoxProposer(
+        scene.detect, tracks, every=1, background=True, executor=scene, clock=scene.clock
+    )
+    for _ in range(30):
+        proposals = proposer.propose(scene.frame())
+        assert len(proposals) == 2
+        tracks.update(scene.estimate(proposals.boxes, proposals.scores), proposals)
+        proposer.finish()
+        scene.index += 1
+
+
+def test_the_loop_waits_for_the_detector_where_that_costs_no_frame() -> None:
+    def beside(work: float, detector: float, period: float) -> bool:
+        now = 0.0
+        pace = Pace("auto", measured=True, clock=lambda: now)
+        for i in range(5):
+            pace.observe(Frame(i, i * period, np.zeros((2, 2, 3), np.uint8)))
+            pace.begin(1)
+            now += work
+            pace.finish()
+        pace.detected(detector)
+        return pace.beside
+
+    assert not beside(0.01, 0.01, 0.033)  # both fit between two frames
+    assert beside(0.02, 0.03, 0.033)  # only the pose does
+    assert not beside(0.05, 0.03, 0.033)  # frames are lost anyway
+
+
+def test_a_camera_at_its_own_pace_loses_no_detection() -> None:
+    """A look that falls due while the detector is busy is made as soon as it is free."""
+    scene = Beside(lambda i: [(100, 20)], 5)
+    scene.live(60, every=3)
+    gaps = np.diff(scene.looks)
+    assert (gaps <= 6).all(), scene.looks
 
 
 def test_a_detector_that_fails_beside_the_loop_is_heard() -> None:
-    def broken(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        raise RuntimeError("no more memory")
+    calls = []
 
-    scene = Scene(lambda i: [(100, 20)])
-    people = People(broken, every=1, background=True)
+    def broken(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        calls.append(threading.current_thread().name)
+        if len(calls) > 1:
+            raise RuntimeError("no more memory")
+        return scene.detect(image)
+
+    scene = Beside(lambda i: [(100, 20)], 1)
+    tracks = Tracks(COCO17)
+    proposer = BoxProposer(broken, tracks, every=1, background=True, clock=scene.clock)
 
     def loop() -> None:
-        tracks = Tracks(COCO17)
-        for _ in range(50):
-            scene.run(people, tracks, 1)
+        for _ in range(500):
+            scene.go_on(proposer, tracks, 1)
             time.sleep(0.01)
 
     with pytest.raises(RuntimeError, match="no more memory"):
         loop()
-    people.close()
+    assert calls[1].startswith("detector")
+    proposer.close()
 
 
 @pytest.mark.parametrize("skeleton", [COCO17, MPII16, ACTION13])
