@@ -79,6 +79,11 @@ class Tracks:
         moved = kalman.predict(state.motion, seconds, options.acceleration, options.damping)
         return kalman.to_corners(moved.position)
 
+    def end_all(self) -> None:
+        """Forgets everybody, as at a cut: whoever comes next is new and gets an ID at once."""
+        self._state = self._empty()
+        self._first = True
+
     def update(self, poses: Poses, detected: bool) -> Poses:
         """Gives the people of the next frame their IDs.
 

@@ -133,6 +133,18 @@ class People:
         boxes = np.where(self._fresh[:, None], poses.boxes, self._bodies)
         return replace(poses, boxes=boxes.astype(np.float32))
 
+    def begin_anew(self) -> None:
+        """Forgets the picture before, as at a cut: the detector looks at the next one at once."""
+        self.pace.begin_anew()
+        if self._pending is not None:
+            # What is found in a picture from before the cut stands for nobody after it.
+            self._pending.future.cancel()
+            self._pending = None
+        self._scores, self._fresh = np.zeros(0), np.zeros(0, bool)
+        self._origin = np.zeros(0, np.intp)
+        self._drawn = Drawn.empty(0)
+        self._bodies = np.zeros((0, 4))
+
     def close(self) -> None:
         """Ends the worker thread."""
         if self._worker is not None:
