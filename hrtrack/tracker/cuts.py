@@ -148,4 +148,4 @@ def _histogram(samples: NDArray[np.uint8]) -> Floats:
         padded = np.pad(counts, [(1, 1) if i == axis else (0, 0) for i in range(3)], mode="edge")
         moved = np.moveaxis(padded, axis, 0)
         counts = np.moveaxis(0.25 * moved[:-2] + 0.5 * moved[1:-1] + 0.25 * moved[2:], 0, axis)
-    return counts / len(flat)
+    return (counts / len(flat)).astype(np.float32)

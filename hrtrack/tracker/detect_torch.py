@@ -60,7 +60,7 @@ class TorchDetector:
     def on_device(self, image_HW3: Tensor) -> Found:
         """The same for a frame that lies on the device."""
         height, width = image_HW3.shape[:2]
-        # A recorded graph has one input and one output; its rows are read before the next is queued.
+        # A recorded graph has one input and one output: its rows are read before the next runs.
         with self._one_at_a_time:
             runner = self._runner((height, width))
             scale = runner.load(image_HW3)

@@ -158,7 +158,8 @@ def test_the_person_after_a_cut_is_another_one(cuts: str) -> None:
     if cuts == "off":
         assert 1 in ids[-1]
     else:  # from the first frame on, and with numbers that nobody had before
-        assert ids[4] and not set.union(*ids[:4]) & set.union(*ids[4:])
+        assert ids[4]
+        assert not set.union(*ids[:4]) & set.union(*ids[4:])
 
 
 CLIPS = ("crossing.mp4", "exercise.avi", "street.avi", "short.mp4")

