@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Spectra = NDArray[np.complex128]
 SAMPLES = 5000
 """So many pixels stand for a picture, whatever its size."""
 CELLS_HW = (18, 32)
 """Rows and columns of cells of which the mean colours are compared."""
+PADDED = (2 * CELLS_HW[0], 2 * CELLS_HW[1])
+ONES: Spectra = np.fft.rfft2(np.ones(CELLS_HW), PADDED)
+COUNT = np.maximum(np.fft.irfft2(ONES * ONES.conj(), PADDED), 1.0)
+"""How many cells two pictures have in common at each shift."""
 FLAT = 6.0
 """A picture whose grey levels deviate less from their mean, as a black one, tells nothing."""
 WHITE, DAZZLED, DAZZLE_FRAMES = 250, 0.35, 5
@@ -35,13 +41,26 @@ class CutOptions:
     """The shifts that are tried leave so large a share of the picture in common."""
 
 
-@dataclass(slots=True)
+@dataclass
 class _View:
-    """A picture in few numbers: samples (h, w, 3) uint8 and mean colours (18, 32, 3) of cells."""
+    """A picture in few numbers: samples (h, w, 3) uint8 and mean colours (18, 32, 3) of cells.
+
+    What only a closer look needs is computed when it is asked for, and once.
+    """
 
     samples: NDArray[np.uint8]
     cells: Floats
     grey: Floats
+
+    @cached_property
+    def histogram(self) -> Floats:
+        return _histogram(self.samples)
+
+    @cached_property
+    def spectra(self) -> Spectra:
+        """Of the grey levels (18, 32) less their mean, and of their squares."""
+        values = self.grey - self.grey.mean()
+        return np.fft.rfft2(np.stack([values, values**2]), PADDED)
 
 
 class CutDetector:
@@ -79,8 +98,8 @@ class CutDetector:
         in_place = _correlation(one.cells, other.cells)
         if in_place > self.options.surely_same:
             return 2.0 * in_place
-        shifted = _best_shifted(one.grey, other.grey, self.options.overlap)
-        common = np.minimum(_histogram(one.samples), _histogram(other.samples)).sum()
+        shifted = _best_shifted(one.spectra, other.spectra, self.options.overlap)
+        common = np.minimum(one.histogram, other.histogram).sum()
         return max(shifted, in_place) + float(common)
 
     def _is_flash(self, view: _View, before: _View | None) -> bool:
@@ -109,29 +128,20 @@ def _correlation(one: Floats, other: Floats) -> float:
     return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum() + 1e-6))
 
 
-def _best_shifted(one: Floats, other: Floats, overlap: float) -> float:
-    """The best of Pearson's correlations of the common part at every shift of the two (R, C).
+def _best_shifted(one: Spectra, other: Spectra, overlap: float) -> float:
+    """The best of Pearson's correlations of the common part at every shift of two pictures.
 
     All sums over common parts come from Fourier transforms of padded arrays, as in Padfield,
     "Masked object registration in the Fourier domain" (IEEE TIP 2012).
     """
-    rows, columns = one.shape
-    padded = (2 * rows, 2 * columns)
-
-    def spectra(values: Floats) -> NDArray[np.complex128]:
-        values = values - values.mean()
-        return np.fft.rfft2(np.stack([np.ones_like(values), values, values**2]), padded)
-
-    (ones, a, aa), (_, b, bb) = spectra(one), spectra(other).conj()
-    products = np.stack([ones * ones.conj(), a * b, a * ones.conj(), aa * ones.conj(), ones * b])
-    count, ab, sum_a, sum_aa, sum_b = np.fft.irfft2(products, padded)
-    sum_bb = np.fft.irfft2(ones * bb, padded)
-    enough = count >= overlap * rows * columns
-    count = np.maximum(count, 1.0)
-    spread = (sum_aa - sum_a**2 / count) * (sum_bb - sum_b**2 / count)
+    (a, aa), (b, bb) = one, other.conj()
+    ones = ONES.conj()
+    products = np.stack([a * b, a * ones, aa * ones, ONES * b, ONES * bb])
+    ab, sum_a, sum_aa, sum_b, sum_bb = np.fft.irfft2(products, PADDED)
+    spread = (sum_aa - sum_a**2 / COUNT) * (sum_bb - sum_b**2 / COUNT)
     # Where the common part is flat, a correlation says nothing.
-    varied = enough & (spread > (FLAT**2 * count) ** 2)
-    found = (ab - sum_a * sum_b / count)[varied] / np.sqrt(spread[varied])
+    varied = (overlap * COUNT.max() <= COUNT) & (spread > (FLAT**2 * COUNT) ** 2)
+    found = (ab - sum_a * sum_b / COUNT)[varied] / np.sqrt(spread[varied])
     return float(found.max(initial=0.0))
 
 
