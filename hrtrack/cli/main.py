@@ -210,6 +210,14 @@ class Reconnect(click.ParamType):
 )
 @option(
     MODEL,
+    "--cuts",
+    type=click.Choice(["auto", "off"]),
+    default="auto",
+    show_default=True,
+    help="auto: whoever is seen after a cut is a new person; off: follow people across.",
+)
+@option(
+    MODEL,
     "--action",
     is_flag=False,
     flag_value="action_penn",

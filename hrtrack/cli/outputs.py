@@ -45,6 +45,7 @@ class TrackSettings:
     min_score: float
     flip: bool
     smooth: Any
+    cuts: Any
     action: str | None
     backend: Any
     device: str | None

@@ -115,6 +115,7 @@ def make_tracker(settings: TrackSettings, stopwatch: Stopwatch) -> Tracker:
         threads=settings.threads,
         flip=settings.flip,
         smooth=settings.smooth,
+        cuts=settings.cuts,
         action=settings.action,
         stopwatch=stopwatch,
         build_engine=build_engine,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +23,8 @@ def open_action_network(
 ) -> tuple[Callable[[Floats], Floats], ActionInfo]:
     """(network, info) of a bundled action model or an ONNX file.
 
-    The network takes (N, 3, T, 13) with any N from 1 and gives (N, len(labels) + 1) logits.
+    The network takes (N, 3, T, 13) with any N from 1 and gives (N, len(labels) + 1) logits; any
+    number of threads may call it.
     ModelError when the file is missing or no action model, BackendError without OpenVINO.
     """
     path = resolve(name_or_path, task="action")
@@ -45,9 +47,11 @@ def open_action_network(
     if str(found) != f"[?,{','.join(map(str, expected))}]":
         raise ModelError(f"{path} takes {found}; (any number, 3, {expected[1]}, 13) was expected")
     request = compiled.create_infer_request()
+    one_at_a_time = threading.Lock()  # it takes less than what a request of one's own would
 
     def network(joints: Floats) -> Floats:
-        request.infer({0: np.ascontiguousarray(joints)})
-        return np.array(request.get_output_tensor(0).data)
+        with one_at_a_time:
+            request.infer({0: np.ascontiguousarray(joints)})
+            return np.array(request.get_output_tensor(0).data)
 
     return network, info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -16,10 +17,12 @@ from ..skeleton import Skeleton
 from .associate import Tracks
 from .associate_options import AssociationOptions
 from .boxes import BoxProposer
-from .detect import open_detector
+from .cuts import CutDetector
+from .detect import Detector, open_detector
 from .draw import DrawOptions, draw
 from .estimate import open_estimator
 from .frame import Frame
+from .gate import Gate
 from .infer import Backend, EngineBuilder, PoseNetwork, Precision, open_network
 from .infer.flip import FlipTest
 from .loop import Pipeline, Tagger
@@ -29,6 +32,7 @@ from .source_base import Decode
 from .stopwatch import Stopwatch
 
 Smoothing = Literal["off", "light", "strong"]
+Cuts = Literal["auto", "off"]
 
 
 class Tracker:
@@ -36,6 +40,17 @@ class Tracker:
 
     The networks are loaded once; every clip gets its own tracks, so identities start at 1
     with each call of `track` and are never reused within it.
+
+    Any number of threads may use one tracker at a time, with the results of one thread: each
+    `track` and each `image` follows its own people, over the same networks. One iterator that
+    `track` gave belongs to one thread at a time. On an NVIDIA GPU the threads must share a CUDA
+    stream, as they do unless they choose another, and take turns. In asyncio,
+    ``poses = await asyncio.to_thread(tracker.image, picture)`` leaves the event loop free.
+
+    `close` waits for the frames under way in other threads; every later use, the next frame of a
+    `track` included, is a UsageError. So is every use in a process that was forked from the one
+    that opened the tracker, for the networks' threads stayed behind. Open a tracker in each
+    process, best with multiprocessing's start method ``spawn``: CUDA does not survive a fork.
 
     Args:
         model: a bundled pose model's name, or the path of an ONNX file or checkpoint.
@@ -53,6 +68,8 @@ class Tracker:
         flip: estimate every pose twice, of the person and of the mirror image, and average:
             more accurate, for about twice the time of the pose network.
         smooth: strength of the One-Euro filter.
+        cuts: ``auto`` ends all tracks at a hard cut, so that whoever is seen after it is a new
+            person; ``off`` follows people across. Flashes, fades and shaking end no track.
         action: name or path of an action model; None leaves actions out.
         stopwatch: where the time of each stage is entered; a new one by default.
         build_engine: makes a missing TensorRT engine, as the command line does; without it a
@@ -78,6 +95,7 @@ class Tracker:
         threads: int | None = None,
         flip: bool = False,
         smooth: Smoothing = "light",
+        cuts: Cuts = "auto",
         action: str | Path | None = None,
         stopwatch: Stopwatch | None = None,
         build_engine: EngineBuilder | None = None,
@@ -95,6 +113,7 @@ class Tracker:
             _check_model("action", action)
         _check_choice("precision", precision, get_args(Precision))
         _check_choice("smooth", smooth, get_args(Smoothing))
+        _check_choice("cuts", cuts, get_args(Cuts))
         network = open_network(
             model,
             backend=backend,
@@ -115,11 +134,14 @@ class Tracker:
         self._max_people = max_people
         self._min_score = min_score
         self._smooth: Smoothing = smooth
+        self._cuts: Cuts = cuts
         self._new_tagger: Callable[[], Tagger] | None = None
         if action is not None:
             from .act import open_actions
 
             self._new_tagger = open_actions(str(action), self.skeleton, threads)
+        # Not a method of this object, which a circle of references would keep in memory.
+        self._gate = Gate(functools.partial(_free, self.network, self.detector, self._new_tagger))
 
     def __enter__(self) -> Self:
         return self
@@ -133,12 +155,12 @@ class Tracker:
         self.close()
 
     def close(self) -> None:
-        """Frees the networks."""
-        self.network.close()
-        self.detector.close()
+        """Frees the networks, once the frames under way in other threads are done."""
+        self._gate.close()
 
     def pipeline(self, *, live: bool = False, keep_heatmaps: bool = False) -> Pipeline:
-        """A fresh pipeline, without tracks, over the loaded networks."""
+        """A fresh pipeline, without tracks, over the loaded networks; UsageError once closed."""
+        self._gate.check()
         tracks = Tracks(self.skeleton, AssociationOptions(min_score=self._min_score))
         return Pipeline(
             proposer=BoxProposer(
@@ -159,6 +181,8 @@ class Tracker:
             smoother=Smoother(self.skeleton, self._smooth),
             tagger=self._new_tagger() if self._new_tagger else None,
             stopwatch=self.stopwatch,
+            cuts=CutDetector() if self._cuts == "auto" else None,
+            in_use=self._gate,
         )
 
     def track(
@@ -188,7 +212,9 @@ class Tracker:
         Raises:
             SourceError: the source cannot be read.
             BackendError: there is no GPU to decode on.
+            UsageError: the tracker is closed, or another process opened it.
         """
+        self._gate.check()
         frames = open_source(
             str(source),
             start=start,
@@ -209,7 +235,8 @@ class Tracker:
     def image(self, image_HW3: NDArray[np.uint8]) -> Poses:
         """The people of a single RGB image (H, W, 3) uint8; their ids are 1, 2, ...
 
-        ValueError for anything else.
+        ValueError for anything else; UsageError where the tracker is closed or another process
+        opened it.
         """
         _check_image(image_HW3)
         return self.pipeline().step(Frame(index=0, time=0.0, image=image_HW3))
@@ -224,6 +251,11 @@ class Tracker:
             raise ValueError(f"poses must be what image() or track() give, found {poses!r:.60}")
         options = DrawOptions({"skeleton", "boxes", "ids"})
         return draw(image_HW3.copy(), poses, self.skeleton, options)
+
+
+def _free(network: PoseNetwork, detector: Detector, _: Callable[[], Tagger] | None) -> None:
+    network.close()
+    detector.close()
 
 
 def _check_count(name: str, value: object, otherwise: str = "") -> None:

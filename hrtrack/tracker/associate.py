@@ -21,8 +21,11 @@ from .state import Live, Proposals, Sighting, State
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-STEADY = 30.0
-"""Time constant in seconds of the velocity of people in view: practically constant."""
+STEADY = 0.5
+"""Time constant in seconds with which the velocity of people in view fades between two frames that
+lie farther apart than `kalman.HOLD`: who swings to and fro has turned round by then."""
+STEADIEST = 30.0
+"""The longest time constant in seconds: practically constant velocity."""
 REWOUND = 0.5
 """Seconds that a clock has to go back to mean another showing rather than a late frame."""
 
@@ -77,6 +80,11 @@ class Tracks:
         options = self.options
         moved = kalman.predict(state.motion, seconds, options.acceleration, options.damping)
         return kalman.to_corners(moved.position)
+
+    def end_all(self) -> None:
+        """Forgets everybody, as at a cut: whoever comes next is new and gets an ID at once."""
+        self._state = self._empty()
+        self._first = True
 
     def sighting(self) -> Sighting:
         """Who was where in the newest frame."""
@@ -200,7 +208,7 @@ class Tracks:
     def _ahead(self, state: State, time: float) -> kalman.Motion:
         """Where people in view will be at ``time`` seconds."""
         seconds = float(np.clip(time - self._time, 0.0, 1.0)) if len(state.ids) else 0.0
-        return kalman.predict(state.motion, seconds, self.options.acceleration, STEADY)
+        return kalman.predict(state.motion, seconds, self.options.acceleration, _steady(seconds))
 
     def _empty(self) -> State:
         return self._started(Poses.empty(0, 0.0, self._joints))
@@ -222,7 +230,7 @@ class Tracks:
             state.motion,
             seconds,
             self.options.acceleration,
-            np.where(in_view, STEADY, self.options.damping),
+            np.where(in_view, _steady(seconds), self.options.damping),
         )
         shift = (moved.position - state.motion.position)[:, None, :2]
         state.keypoints += shift
@@ -339,6 +347,12 @@ class Tracks:
         count = int(enough.sum())
         state.ids[enough] = np.arange(self._next_id, self._next_id + count)
         self._next_id += count
+
+
+def _steady(seconds: float) -> float:
+    """The time constant of velocities in view over a step; they fade only beyond `kalman.HOLD`."""
+    beyond = seconds - kalman.HOLD
+    return min(STEADY * seconds / beyond, STEADIEST) if beyond > 0 else STEADIEST
 
 
 def _matched(

@@ -109,16 +109,16 @@ class BoxProposer:
             self._pending = None
         else:
             proposals = self._followed(frame, live)
-            if self._pending is None and self.pace.due(live, self._tracks.alarms):
-                if self._worker is not None and self.pace.beside:
-                    # A copy, for the loop may draw on the frame while the detector looks at it.
-                    image = frame.image.copy()
-                    future = self._worker.submit(self._timed, image)
-                    self._pending = _Pending(future, image, frame.time)
-                else:
-                    found, seconds = self._timed(frame.image)
-                    self.pace.detected(seconds)
-                    proposals = self._merged(found, proposals, self._tracks.lost(frame.time))
+        if self._pending is None and self.pace.due(live, self._tracks.alarms):
+            if self._worker is not None and self.pace.beside:
+                # A copy, for the loop may draw on the frame while the detector looks at it.
+                image = frame.image.copy()
+                future = self._worker.submit(self._timed, image)
+                self._pending = _Pending(future, image, frame.time)
+            else:
+                found, seconds = self._timed(frame.image)
+                self.pace.detected(seconds)
+                proposals = self._merged(found, proposals, self._tracks.lost(frame.time))
         proposals = self._limited(proposals, live)
         self.pace.begin(len(proposals))
         return proposals
@@ -126,6 +126,14 @@ class BoxProposer:
     def finish(self) -> None:
         """Is told that all work on the frame of the last `propose` is done."""
         self.pace.finish()
+
+    def begin_anew(self) -> None:
+        """Forgets the picture before, as at a cut: the detector looks at the next one at once."""
+        self.pace.begin_anew()
+        if self._pending is not None:
+            # What is found in a picture from before the cut stands for nobody after it.
+            self._pending.future.cancel()
+            self._pending = None
 
     def close(self) -> None:
         """Ends the worker thread."""

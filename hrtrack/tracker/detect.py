@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ModelError
+from ..errors import BackendError, ModelError
 from ..models import eightbit
 from ..models.info import read_onnx_metadata, require_onnx
 from ..models.letterbox import FILL, fill_input, fitted_hw, input_for, nms, vote
 from ..models.runtime import openvino_core, port_shape
 from ..models.zoo import resolve
 from .detect_formats import Format, Port, recognise
+from .infer.pool import Pool
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +49,10 @@ class Detector(Protocol):
 
 
 class OpenVinoDetector:
-    """A detector on OpenVINO's CPU plug-in; ``kind`` names the recognised format."""
+    """A detector on OpenVINO's CPU plug-in; ``kind`` names the recognised format.
+
+    Any number of threads may call it: each borrows a request of the same compiled graphs.
+    """
 
     def __init__(
         self,
@@ -76,17 +82,20 @@ class OpenVinoDetector:
             eightbit.quantise(self._model, ranges)
         self.kind = self._format.kind
         self.input_hw = self._format.input_hw
-        self._runners: dict[tuple[int, int], _Runner] = {}
+        self._runners: dict[tuple[int, int], Pool[_Runner]] = {}
+        self._compiling = threading.Lock()
+        self._closed = False
 
     def __call__(
         self, image_rgb: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         height, width = image_rgb.shape[:2]
-        runner = self._runner((height, width))
-        scale = runner.load(image_rgb)
-        boxes, scores = self._format.decode(runner.infer(width, height), runner.input_hw)
         form = self._format
-        boxes, scores = distinct(boxes, scores, self.min_score, form.nms_iou, form.vote_iou)
+        with self._runners_for((height, width)).borrow() as runner:
+            scale = runner.load(image_rgb)
+            boxes, scores = form.decode(runner.infer(width, height), runner.input_hw)
+            # Within, for what was decoded may be a view of the request's memory.
+            boxes, scores = distinct(boxes, scores, self.min_score, form.nms_iou, form.vote_iou)
         if self._format.size_input is None:
             boxes = boxes / scale
         np.clip(boxes, 0, (width, height, width, height), out=boxes)
@@ -98,38 +107,48 @@ class OpenVinoDetector:
         return f"{self.name} on OpenVINO CPU{', int8' if self._in_8_bits else ''}{why}"
 
     def close(self) -> None:
-        self._runners.clear()
+        with self._compiling:
+            self._closed = True
+            self._runners.clear()
 
     def _is_ours(self) -> bool:
         return self._format.kind == "hrtrack"
 
-    def _runner(self, image_hw: tuple[int, int]) -> _Runner:
+    def _runners_for(self, image_hw: tuple[int, int]) -> Pool[_Runner]:
         # Our own graph takes every size: a 4:3 webcam would use three quarters of a wide one, an
         # upright phone video a third.
         hw = self._format.input_hw
         if self._any_size:
             hw = input_for(image_hw, hw)
-        if hw not in self._runners:
-            model = self._model.clone()
-            if hw != self._format.input_hw:
-                _reshape_own(model, hw)
-            self._runners[hw] = _Runner(self._core, model, self._format, hw, self._threads)
-        return self._runners[hw]
+        runners = self._runners.get(hw)
+        if runners is None:
+            with self._compiling:
+                runners = self._runners.get(hw)
+                if runners is None:
+                    compiled = self._compile(hw)
+                    runners = Pool(functools.partial(_Runner, compiled, self._format, hw))
+                    self._runners[hw] = runners
+        return runners
+
+    def _compile(self, hw: tuple[int, int]) -> Any:
+        if self._closed:
+            raise BackendError("this detector is closed")
+        model = self._model.clone()
+        if hw != self._format.input_hw:
+            _reshape_own(model, hw)
+        if not self._format.channels_last:
+            model = _take_pictures(model, self._format, hw)
+        return self._core.compile_model(model, "CPU", _options(self._core, self._threads))
 
 
 class _Runner:
-    """One compiled graph of one input size with its buffers."""
+    """One request of a graph that was compiled for one input size, with its buffers."""
 
-    def __init__(
-        self, core: Any, model: Any, form: Format, hw: tuple[int, int], threads: int | None
-    ) -> None:
+    def __init__(self, compiled: Any, form: Format, hw: tuple[int, int]) -> None:
         self.input_hw = hw
         self._form = form
-        if not form.channels_last:
-            model = _take_pictures(model, form, hw)
         self._buffer = np.full((1, *hw, 3), FILL, np.uint8)
         self._filled = hw
-        compiled = core.compile_model(model, "CPU", _options(core, threads))
         self._request = compiled.create_infer_request()
         self._outputs = [(i, port.get_names()) for i, port in enumerate(compiled.outputs)]
         self._image = next(

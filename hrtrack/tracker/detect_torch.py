@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,8 @@ class TorchDetector:
     """Letterbox, network and choice of the best cells on one device; a CUDA graph per input size.
 
     `upload` holds the frame last looked at for the estimator to take over. Float16 on CUDA,
-    float32 on the CPU, where it is compared with OpenVINO.
+    float32 on the CPU, where it is compared with OpenVINO. Any number of threads may call it, as
+    long as all are on the same CUDA stream.
     """
 
     kind = "hrtrack"
@@ -48,6 +50,7 @@ class TorchDetector:
         network = network.half() if device.type == "cuda" else network
         self._detector = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._runners: dict[tuple[int, int], _Runner] = {}
+        self._one_at_a_time = threading.Lock()
 
     def __call__(self, image_rgb: NDArray[np.uint8]) -> Found:
         """Boxes (N, 4) xyxy in image pixels and scores (N,), best first, of (H, W, 3) uint8."""
@@ -57,9 +60,11 @@ class TorchDetector:
     def on_device(self, image_HW3: Tensor) -> Found:
         """The same for a frame that lies on the device."""
         height, width = image_HW3.shape[:2]
-        runner = self._runner((height, width))
-        scale = runner.load(image_HW3)
-        rows = runner.run().cpu().numpy()
+        # A recorded graph has one input and one output: its rows are read before the next runs.
+        with self._one_at_a_time:
+            runner = self._runner((height, width))
+            scale = runner.load(image_HW3)
+            rows = runner.run().cpu().numpy().copy()
         boxes, scores = distinct(rows[:, :4], rows[:, 4], self.min_score, OWN_NMS_IOU, OWN_VOTE_IOU)
         return np.clip(boxes / scale, 0, (width, height, width, height), dtype=np.float32), scores
 
@@ -73,7 +78,8 @@ class TorchDetector:
 
     def close(self) -> None:
         """Frees the captured graphs; safe to call twice."""
-        self._runners.clear()
+        with self._one_at_a_time:
+            self._runners.clear()
 
     def _runner(self, image_hw: tuple[int, int]) -> _Runner:
         hw = input_for(image_hw, self.input_hw)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from ..poses import Poses
 from .associate import Tracks
 from .boxes import BoxProposer
+from .cuts import CutDetector
 from .estimate import Estimator
 from .frame import Frame
 from .smooth import Smoother
@@ -46,7 +48,11 @@ class Poser(Protocol):
 
 @dataclass
 class Pipeline:
-    """Everything between a decoded frame and its people, in the order a frame meets it."""
+    """Everything between a decoded frame and its people, in the order a frame meets it.
+
+    It belongs to one stream and one thread at a time. ``cuts`` sees where the film is cut; None
+    follows people across. ``in_use`` is entered for the time that a frame takes.
+    """
 
     proposer: BoxProposer
     estimate: Estimator
@@ -54,9 +60,19 @@ class Pipeline:
     smoother: Smoother
     tagger: Tagger | None = None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    cuts: CutDetector | None = None
+    in_use: AbstractContextManager[object] = field(default_factory=nullcontext)
 
     def step(self, frame: Frame) -> Poses:
         """The tracked, smoothed people of one frame."""
+        with self.in_use:
+            if self.cuts is not None and self.cuts.update(frame.image):
+                # The smoother and the tagger know people by identities, which are never reused.
+                self.tracks.end_all()
+                self.proposer.begin_anew()
+            return self._step(frame)
+
+    def _step(self, frame: Frame) -> Poses:
         with self.stopwatch.stage("detect"):
             proposals = self.proposer.propose(frame)
         poses = self.estimate(frame, proposals.boxes, proposals.scores)

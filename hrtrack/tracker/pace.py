@@ -100,6 +100,10 @@ class Pace:
             return True
         return False
 
+    def begin_anew(self) -> None:
+        """Makes the next frame due, as the first one is."""
+        self._since = None
+
     def interval(self, live: Live) -> int:
         """Frames from one look to the next, as things stand."""
         if self._every != "auto":

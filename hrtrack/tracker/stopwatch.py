@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -13,12 +14,13 @@ WINDOW = 4096
 
 
 class Stopwatch:
-    """Seconds spent per stage, over the last `WINDOW` times each stage ran."""
+    """Seconds spent per stage, over the last `WINDOW` times each stage ran, on any thread."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, deque[float]] = {}
         self.total: dict[str, float] = {}
         self.counts: dict[str, int] = {}
+        self._lock = threading.Lock()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -31,17 +33,20 @@ class Stopwatch:
 
     def add(self, name: str, seconds: float) -> None:
         """Enters a time that was measured elsewhere, on another thread for instance."""
-        self.seconds.setdefault(name, deque(maxlen=WINDOW)).append(seconds)
-        self.total[name] = self.total.get(name, 0.0) + seconds
-        self.counts[name] = self.counts.get(name, 0) + 1
+        with self._lock:
+            self.seconds.setdefault(name, deque(maxlen=WINDOW)).append(seconds)
+            self.total[name] = self.total.get(name, 0.0) + seconds
+            self.counts[name] = self.counts.get(name, 0) + 1
 
     def clear(self) -> None:
         """Forgets every time entered so far."""
-        self.seconds.clear()
-        self.total.clear()
-        self.counts.clear()
+        with self._lock:
+            self.seconds.clear()
+            self.total.clear()
+            self.counts.clear()
 
     def percentile(self, name: str, q: float) -> float:
         """The ``q``-th percentile (0-100) of a stage in milliseconds; nan if it never ran."""
-        times = self.seconds.get(name)
-        return float(np.percentile(np.array(times), q)) * 1e3 if times else float("nan")
+        with self._lock:
+            times = np.array(self.seconds.get(name, ()))
+        return float(np.percentile(times, q)) * 1e3 if len(times) else float("nan")

@@ -17,14 +17,15 @@ class Upload:
     """Carries frames to the device through one reused page-locked buffer.
 
     The detector, which sees a frame first, keeps it there; the estimator takes it over. Who
-    comes with another picture uploads that one.
+    comes with another picture uploads that one. Each thread has its own kept frame, for each
+    follows a stream of its own.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._pinned = torch.empty(0, dtype=torch.uint8)
         self._done: torch.cuda.Event | None = None
-        self._kept: tuple[NDArray[np.uint8], Tensor] | None = None
+        self._mine = threading.local()
         # A live source's detector works on a thread of its own.
         self._lock = threading.Lock()
 
@@ -35,7 +36,7 @@ class Upload:
     def keep(self, image_HW3: NDArray[np.uint8]) -> Tensor:
         """Uploads a frame and leaves it for the next `take`."""
         there = self(image_HW3)
-        self._kept = image_HW3, there
+        self._mine.kept = image_HW3, there
         return there
 
     def take(self, frame: Frame) -> Tensor:
@@ -43,7 +44,8 @@ class Upload:
 
         A frame that has its picture as NV12 too comes in half the bytes.
         """
-        kept, self._kept = self._kept, None
+        kept: tuple[NDArray[np.uint8], Tensor] | None = getattr(self._mine, "kept", None)
+        self.forget()
         if kept is not None and kept[0] is frame.image:
             return kept[1]
         if frame.nv12 is None:
@@ -53,7 +55,7 @@ class Upload:
 
     def forget(self) -> None:
         """Lets go of a frame that nobody took, for its array may be filled anew."""
-        self._kept = None
+        self._mine.kept = None
 
     def _copy(self, *arrays: NDArray[np.uint8]) -> list[Tensor]:
         if self.device.type != "cuda":

@@ -144,7 +144,11 @@ def test_motion_is_in_seconds() -> None:
             if rng.random() <= keep or i < 2:
                 poses = tracks.update(frame(i, i / 50, [(2 * i, 0), (2 * i, 170)]))
                 assert poses.ids.tolist() == [1, 2]
-        assert tracks.live(6.1).velocity[:, 0] == pytest.approx(100, rel=0.1)
+        # A velocity fades between frames far apart, but carries people to where they are.
+        live = tracks.live(6.1)
+        expected = frame(305, 6.1, [(610, 0), (610, 170)])
+        assert live.boxes == pytest.approx(expected.boxes, abs=6 if keep < 1 else 2)
+        assert (live.velocity[:, 0] > 60).all()
 
 
 def test_a_rewound_source_starts_over_with_new_ids() -> None:

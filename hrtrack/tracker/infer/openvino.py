@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from ...models.info import PoseInfo
 from ...models.network import PIXEL_MEAN, PIXEL_STD
 from ...models.runtime import openvino_core
 from .batches import Arrays, in_batches
+from .pool import Pool
 
 if TYPE_CHECKING:
     import openvino
@@ -35,6 +37,7 @@ class OpenVinoNetwork:
 
     Static shapes are a good deal faster than dynamic ones. A model of ours decodes in the graph;
     one that only gives heatmaps gets normalisation in front and the numpy decoder behind.
+    Any number of threads may call it: each borrows infer requests of the same compiled networks.
     """
 
     def __init__(
@@ -63,14 +66,15 @@ class OpenVinoNetwork:
         self._model: openvino.Model | None = model if self._decodes else _with_pixels(model)
         batch = self._model.input(0).partial_shape[0]
         self._sizes = (batch.get_length(),) if batch.is_static else batches or (1,)
-        self._requests: dict[int, Any] = {}
-        self._queues: dict[int, Any] = {}
+        self._requests: dict[int, Pool[Any]] = {}
+        self._queues: dict[int, Pool[Any]] = {}
+        self._compiling = threading.Lock()
         self._side = ThreadPoolExecutor(1, "compile")
-        self._coming: Future[Any] | None = None
+        self._coming: Future[Pool[Any]] | None = None
         self._calls = 0
         # Whoever names a size, as the benchmark does, wants nothing compiled beside it.
         self._foresees = batches is None and self._sizes == (1,)
-        self._request(min(self._sizes))
+        self._requests_of(min(self._sizes))
 
     def _make_properties(self, threads: int | None) -> dict[str, Any]:
         properties: dict[str, Any] = {}
@@ -97,32 +101,48 @@ class OpenVinoNetwork:
             reason = str(error).strip().splitlines()[-1]
             raise BackendError(f"OpenVINO cannot compile {self._path}: {reason}") from None
 
-    def _request(self, size: int) -> Any:
-        """Runs one batch on all threads."""
-        if size not in self._requests:
-            request = self._compile(size, 1).create_infer_request()
-            request.infer({0: np.zeros((size, *self.input_hw, 3), np.uint8)})
-            self._requests[size] = request
-        return self._requests[size]
+    def _requests_of(self, size: int) -> Pool[Any]:
+        """Requests that run one batch on all threads."""
+        requests = self._requests.get(size)
+        if requests is None:
+            with self._compiling:
+                requests = self._requests.get(size)
+                if requests is None:
+                    requests = Pool(self._compile(size, 1).create_infer_request)
+                    with requests.borrow() as request:
+                        request.infer({0: np.zeros((size, *self.input_hw, 3), np.uint8)})
+                    self._requests[size] = requests
+        return requests
 
-    def _queue(self, size: int) -> Any:
-        """Runs several batches at a time."""
-        if size not in self._queues:
-            coming, self._coming = self._coming, None
-            self._queues[size] = coming.result() if coming else self._new_queue(size)
-        return self._queues[size]
+    def _queues_of(self, size: int) -> Pool[Any]:
+        """Queues that run several batches at a time."""
+        queues = self._queues.get(size)
+        if queues is None:
+            with self._compiling:
+                queues = self._queues.get(size)
+                if queues is None:
+                    coming, self._coming = self._coming, None
+                    queues = coming.result() if coming else self._new_queues(size)
+                    self._queues[size] = queues
+        return queues
 
-    def _new_queue(self, size: int) -> Any:
+    def _new_queues(self, size: int) -> Pool[Any]:
         import openvino
 
-        return openvino.AsyncInferQueue(self._compile(size, HALVES), HALVES)
+        compiled = self._compile(size, HALVES)
+        queues = Pool(lambda: openvino.AsyncInferQueue(compiled, HALVES))
+        with queues.borrow():  # the first is made here, beside the loop, and not in it
+            return queues
 
     def _foresee(self) -> None:
         """Compiles for several people while a video shows one: the second must not stop it."""
         self._calls += 1
         later = self._foresees and self._threads > 1 and self._calls > 1
-        if later and self._model is not None and self._coming is None and not self._queues:
-            self._coming = self._side.submit(self._new_queue, self._sizes[0])
+        if not later or self._coming is not None or self._queues:
+            return
+        with self._compiling:
+            if self._model is not None and self._coming is None and not self._queues:
+                self._coming = self._side.submit(self._new_queues, self._sizes[0])
 
     def __call__(self, crops_NHW3: NDArray[np.uint8], *, heatmaps: bool = False) -> Arrays:
         """Crops (N, H, W, 3) -> ``keypoints`` (N, K, 3), on request ``heatmaps``; N may be 0."""
@@ -138,9 +158,9 @@ class OpenVinoNetwork:
         return in_batches(np.ascontiguousarray(crops_NHW3), self._sizes, infer, pad=False)
 
     def _alone(self, batch: NDArray[np.uint8], heatmaps: bool) -> Arrays:
-        request = self._request(len(batch))
-        request.infer({0: batch}, share_inputs=True)
-        return self._results(request, heatmaps)
+        with self._requests_of(len(batch)).borrow() as request:
+            request.infer({0: batch}, share_inputs=True)
+            return self._results(request, heatmaps)
 
     def _side_by_side(self, batches: list[NDArray[np.uint8]], heatmaps: bool) -> list[Arrays]:
         found: list[Arrays] = [{} for _ in batches]
@@ -148,11 +168,11 @@ class OpenVinoNetwork:
         def keep(request: Any, place: int) -> None:
             found[place] = self._results(request, heatmaps)
 
-        queue = self._queue(len(batches[0]))
-        queue.set_callback(keep)
-        for place, batch in enumerate(batches):
-            queue.start_async({0: batch}, place, share_inputs=True)
-        queue.wait_all()
+        with self._queues_of(len(batches[0])).borrow() as queue:
+            queue.set_callback(keep)
+            for place, batch in enumerate(batches):
+                queue.start_async({0: batch}, place, share_inputs=True)
+            queue.wait_all()
         return found
 
     def _results(self, request: Any, heatmaps: bool) -> Arrays:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,14 +151,21 @@ class EngineNetwork:
         sizes = {size for size in batches or BATCHES if span.least <= size <= span.most}
         self._sizes = tuple(sorted(sizes | {span.most}))
         self._captured: dict[int, CapturedEngine] = {}
+        self._one_at_a_time = threading.Lock()
 
     def on_device(self, crops: Tensor, *, heatmaps: bool = False) -> dict[str, Tensor]:
-        """The same as calling it, with tensors that stay on the GPU, on the current stream."""
-        if self._engine is None:
-            raise BackendError("this network is closed")
-        return in_device_batches(
-            crops, self._sizes, self._replay, len(self.skeleton), heatmaps=heatmaps
-        )
+        """The same as calling it, with tensors that stay on the GPU, on the current stream.
+
+        Any number of threads may call it, as long as all are on the same stream.
+        """
+        # The contexts share their scratch memory and each has one input and one output: the next
+        # may be queued only after the copy of this one's results is.
+        with self._one_at_a_time:
+            if self._engine is None:
+                raise BackendError("this network is closed")
+            return in_device_batches(
+                crops, self._sizes, self._replay, len(self.skeleton), heatmaps=heatmaps
+            )
 
     def _replay(self, crops: Tensor, size: int) -> tuple[Tensor, Tensor]:
         if size not in self._captured:
@@ -186,8 +194,9 @@ class EngineNetwork:
 
     def close(self) -> None:
         """Frees engine, contexts and buffers; safe to call twice."""
-        self._captured.clear()
-        self._contexts = self._engine = None
+        with self._one_at_a_time:
+            self._captured.clear()
+            self._contexts = self._engine = None
 
 
 class CapturedEngine:

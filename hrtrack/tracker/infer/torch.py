@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,18 +61,23 @@ class TorchNetwork:
         self._graph: nn.Module | None = graph.to(self.device)
         self._sizes = tuple(sorted(batches or (BATCHES if cuda else CPU_BATCHES)))
         self._captured: dict[int, Captured] = {}
+        self._one_at_a_time = threading.Lock()
 
     @torch.inference_mode()
     def on_device(self, crops: Tensor, *, heatmaps: bool = False) -> dict[str, Tensor]:
         """The same as calling it, with tensors that stay on the network's device.
 
-        On CUDA the work is queued on the current stream. Each result is new memory.
+        On CUDA the work is queued on the current stream. Each result is new memory. Any number of
+        threads may call it, as long as all are on the same stream.
         """
-        if self._graph is None:
-            raise BackendError("this network is closed")
-        return in_device_batches(
-            crops, self._sizes, self._run, len(self.skeleton), heatmaps=heatmaps
-        )
+        # A recorded graph has one input and one output: the next may be queued only after the
+        # copy of this one's results is. Threads share the stream, which keeps that order.
+        with self._one_at_a_time:
+            if self._graph is None:
+                raise BackendError("this network is closed")
+            return in_device_batches(
+                crops, self._sizes, self._run, len(self.skeleton), heatmaps=heatmaps
+            )
 
     def _run(self, crops: Tensor, size: int) -> tuple[Tensor, Tensor]:
         assert self._graph is not None
@@ -101,8 +107,9 @@ class TorchNetwork:
 
     def close(self) -> None:
         """Frees the network and its captured graphs; safe to call twice."""
-        self._captured.clear()
-        self._graph = None
+        with self._one_at_a_time:
+            self._captured.clear()
+            self._graph = None
 
 
 class Captured:
