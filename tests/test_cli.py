@@ -60,6 +60,12 @@ def test_nothing_to_show_and_nothing_to_write(
     assert len(err.strip().splitlines()) == 1
 
 
+def test_a_missing_source_is_named_before_a_missing_output(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert fails(capsys, "--source", "nowhere.mp4") == (1, "hrtrack: no such file: nowhere.mp4\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -16,6 +16,7 @@ from hrtrack.cli.outputs import painter
 from hrtrack.errors import UsageError
 from hrtrack.tracker.draw import DrawOptions
 from hrtrack.tracker.sinks.jsonl import read_jsonl
+from hrtrack.tracker.sinks.picture import write_image
 from hrtrack.tracker.source import open_source
 
 from .clips import canvas, count_frames, moving_portrait
@@ -185,3 +186,17 @@ def test_clips_that_would_share_an_output_are_refused(
     code = run("--source", str(tmp_path / "*" / "x.mp4"), "--output", str(tmp_path / "out"))
     assert code == 2
     assert "would both be written" in capsys.readouterr().err
+
+
+def test_a_folder_of_numbered_pictures_is_one_clip(tmp_path: Path) -> None:
+    row = tmp_path / "row"
+    row.mkdir()
+    for number in (8, 9, 10, 12):
+        write_image(row / f"img_{number}.jpg", canvas(60 + 4 * number))
+    out, results = tmp_path / "out.mp4", tmp_path / "out.jsonl"
+    asked = ("--source", str(row), "--sequence", "10", "--output", str(out))
+    assert run(*asked, "--save", str(results)) == 0
+    assert count_frames(out) == 4
+    poses = list(read_jsonl(results))
+    assert [one.time for one in poses] == pytest.approx([0, 0.1, 0.2, 0.4])
+    assert all(len(one) for one in poses)

@@ -141,9 +141,10 @@ def _crops(folder: Path, weights: str) -> NDArray[np.uint8]:
 
     from ..models.checkpoints import load_hrnet
     from ..models.zoo import resolve
+    from ..pictures import SUFFIXES
     from ..tracker.crop import Cropper
     from ..tracker.detect import open_detector
-    from ..tracker.source_image import SUFFIXES, read_image
+    from ..tracker.source_image import read_image
 
     pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not pictures:

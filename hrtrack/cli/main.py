@@ -98,6 +98,13 @@ class Reconnect(click.ParamType):
 )
 @option(
     SOURCE,
+    "--sequence",
+    type=Finite(),
+    metavar="FPS",
+    help="Take a folder of numbered pictures as one clip of FPS pictures a second.",
+)
+@option(
+    SOURCE,
     "--decode",
     default="cpu",
     show_default=True,

@@ -19,7 +19,7 @@ from ..tracker.frame import Frame
 from ..tracker.loop import Picture, Pipeline
 from ..tracker.replay import Replay
 from ..tracker.sinks.base import Run, Sink
-from ..tracker.source import LiveOptions
+from ..tracker.source import LiveOptions, require_there
 from ..tracker.source_camera import camera_number
 
 
@@ -31,6 +31,7 @@ class TrackSettings:
     start: float | None
     end: float | None
     stride: int
+    sequence: float | None
     decode: Any
     redraw: str | None
     output: str | None
@@ -82,6 +83,8 @@ def wants_window(settings: TrackSettings, sources: list[str]) -> bool:
     else:
         show = settings.show
     if not writes and not show:
+        for name in sources[:1]:  # a missing source is told before a missing output
+            require_there(name)
         raise UsageError(
             "nothing to show and nothing to write: add --output out.mp4, --save out.jsonl or --show"
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import UsageError
 from ..tracker.sinks.segments import pieces
 from ..tracker.sinks.targets import STDOUT, SUFFIXES, Target, parse_save
-from ..tracker.source import VIDEO_SUFFIXES
+from ..tracker.source import VIDEO_SUFFIXES, is_still
 from .outputs import TrackSettings
 
 KNOWN = {suffix for suffixes in SUFFIXES.values() for suffix in suffixes}
@@ -66,8 +66,7 @@ def _annotated(output: str, name: str, stem: str, *, folders: bool, many: bool) 
     if named and many:
         raise UsageError(f"--output {output} is one file; with several sources name a folder")
     if asked or (folders and not named):
-        image = Path(name).suffix.lower() in SUFFIXES["image"]
-        kind, suffix = ("image", ".png") if image else ("video", ".mp4")
+        kind, suffix = ("image", ".png") if is_still(name) else ("video", ".mp4")
         return Target(kind, str(path / f"{stem}_pose{suffix}"))
     target = parse_save(output)
     if target.format not in ("video", "image"):

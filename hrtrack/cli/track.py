@@ -48,7 +48,8 @@ def track(settings: TrackSettings) -> int:
     """Runs every source; returns the exit code."""
     logging.basicConfig(level=settings.log_level.upper(), format="hrtrack: %(message)s")
     layers = DrawOptions.parse(settings.draw, min_score=0.3)
-    sources = expand_sources(settings.source)
+    one = settings.sequence is not None
+    sources = [settings.source] if one else expand_sources(settings.source)
     show = wants_window(settings, sources)
     targets = all_targets(settings, sources)
     sources = list(targets)
@@ -144,6 +145,7 @@ def run_source(
         live=settings.live(),
         stopwatch=stopwatch,
         decode=settings.decode,
+        sequence=settings.sequence,
     )
     error: HrtrackError | None = None
     with source as frames:

@@ -194,6 +194,7 @@ class Tracker:
         stride: int = 1,
         live: LiveOptions | None = None,
         decode: Decode = "cpu",
+        sequence: float | None = None,
     ) -> Iterator[tuple[Frame, Poses]]:
         """Follows the people of a video, camera or stream.
 
@@ -204,6 +205,7 @@ class Tracker:
             stride: use every so many frames.
             live: camera and stream settings.
             decode: ``cuda`` decodes files on an NVIDIA GPU.
+            sequence: takes a folder of numbered pictures as one clip of so many a second.
 
         Yields:
             Each frame with its people. ``poses.boxes`` (N, 4), ``poses.keypoints``
@@ -223,6 +225,7 @@ class Tracker:
             live=live,
             stopwatch=self.stopwatch,
             decode=decode,
+            sequence=sequence,
         )
         with frames:
             pipeline = self.pipeline(live=frames.is_live)

@@ -7,14 +7,24 @@ import math
 import os
 import re
 from pathlib import Path
+from typing import IO, cast
 
 from ..errors import SourceError, UsageError
-from .pyav import av
+from ..pictures import SUFFIXES as IMAGE_SUFFIXES
+from ..pictures import is_animated, is_heif
+from ..pyav import av
 from .source_base import OPEN_TIMEOUT, Decode, LiveOptions, Source, unreadable, without_password
 from .source_camera import Camera, camera_input, camera_number, list_cameras
-from .source_file import from_container, open_file
-from .source_image import SUFFIXES as IMAGE_SUFFIXES
-from .source_image import open_image, read_image
+from .source_file import Peeked, from_container, open_file, open_pipe
+from .source_image import (
+    is_pattern,
+    open_picture,
+    open_sequence,
+    rate_of,
+    read_bytes,
+    read_image,
+    tell_skipped,
+)
 from .source_live import LiveSource
 from .stopwatch import Stopwatch
 
@@ -23,9 +33,11 @@ __all__ = [
     "LiveOptions",
     "Source",
     "expand_sources",
+    "is_still",
     "list_cameras",
     "open_source",
     "read_image",
+    "require_there",
 ]
 
 VIDEO_SUFFIXES = frozenset(
@@ -58,6 +70,9 @@ VIDEO_SUFFIXES = frozenset(
     ]
 )
 URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+MATROSKA = b"\x1aE\xdf\xa3"
+HEAD = 64
+"""Bytes by which a picture is known."""
 BUFFERED = ("http", "https")
 """Schemes under which both recordings and live streams are served."""
 
@@ -71,6 +86,7 @@ def open_source(
     live: LiveOptions | None = None,
     stopwatch: Stopwatch | None = None,
     decode: Decode = "cpu",
+    sequence: float | None = None,
 ) -> Source:
     """Opens a camera, stream, file or picture and decodes its first frame.
 
@@ -78,7 +94,8 @@ def open_source(
     tcp...), ``lavfi:GRAPH`` for a synthetic live source, or ``-`` for standard input.
     ``start`` and ``end`` are in seconds from the source's beginning; of the frames between,
     those whose index is a multiple of ``stride`` are delivered. Videos in files can be decoded
-    on an NVIDIA GPU by ``decode="cuda"``.
+    on an NVIDIA GPU by ``decode="cuda"``. With ``sequence``, ``source`` is a folder, a glob or a
+    pattern (``img_%04d.png``) of numbered pictures, which are one clip of so many a second.
 
     SourceError when it cannot be read, BackendError when there is no such GPU. A
     TruncatedSourceError comes out of the iteration after the last frame of a file that is
@@ -99,12 +116,30 @@ def open_source(
     if scheme in BUFFERED:
         return _open_http(source, start, end, stride, live, stopwatch)
     source = source.removeprefix("file://")
-    # What is no file's name may be FFmpeg's pattern for a row of pictures.
-    is_pattern = "%" in source and not os.path.isfile(source)
-    if source != "-" and Path(source).suffix.lower() in IMAGE_SUFFIXES and not is_pattern:
-        return open_image(source)
+    # FFmpeg has formats for rows of pictures that are no others here.
+    is_row = is_pattern(source) and Path(source).suffix.lower() in IMAGE_SUFFIXES
+    if sequence is not None or is_row:
+        rate = None if sequence is None else rate_of(sequence)
+        if sequence is not None and os.path.isfile(source):
+            raise UsageError(f"--sequence is for a folder of numbered pictures; {source} is a file")
+        if decode == "cuda":
+            raise UsageError(f"--decode cuda is for videos; {source} is a row of pictures")
+        return open_sequence(source, rate, start=start, end=end, stride=stride, stopwatch=stopwatch)
+    pipe = open_pipe(source)
+    if pipe is not None:
+        if not pipe.seekable():
+            peeked = Peeked(pipe, HEAD)
+            pipe = cast("IO[bytes]", peeked)
+            if is_heif(peeked.head) or peeked.head[8:12] == b"WEBP":
+                name = "standard input" if source == "-" else source
+                return open_picture(name, peeked.read(), start, end, stride, stopwatch)
+    elif is_picture(source):
+        data = read_bytes(source)
+        # FFmpeg reads animated PNG and AVIF as it reads videos.
+        if data[:4] == b"RIFF" or not is_animated(data):
+            return open_picture(source, data, start, end, stride, stopwatch)
     return open_file(
-        source, start=start, end=end, stride=stride, stopwatch=stopwatch, decode=decode
+        source, start=start, end=end, stride=stride, stopwatch=stopwatch, decode=decode, pipe=pipe
     )
 
 
@@ -117,10 +152,13 @@ def expand_sources(text: str) -> list[str]:
     if text == "-" or URL.match(text) or text.startswith("lavfi:"):
         return [text]
     known = VIDEO_SUFFIXES | IMAGE_SUFFIXES
+    left_out: list[str] = []
     # Unlike pathlib's, these questions are answered for a name that is too long, too.
     if os.path.isdir(text):
         try:
-            found = [item for item in Path(text).iterdir() if item.suffix.lower() in known]
+            files = list(Path(text).iterdir())
+            found = [item for item in files if item.suffix.lower() in known]
+            left_out = [item.name for item in files if item not in found and item.is_file()]
         except OSError as error:
             raise unreadable(text, error) from None
         what = f"the folder {text} holds no video or picture"
@@ -132,7 +170,47 @@ def expand_sources(text: str) -> list[str]:
     clips = sorted(str(item) for item in found if item.is_file() and ".part." not in item.name)
     if not clips:
         raise SourceError(what)
+    tell_skipped(left_out, "is not a video or a picture", "are not videos or pictures")
     return clips
+
+
+def require_there(name: str) -> None:
+    """SourceError when a source is the name of a file that does not exist."""
+    if name == "-" or name.startswith("lavfi:") or camera_number(name) is not None:
+        return
+    if URL.match(name) and not name.lower().startswith("file://"):
+        return
+    path = name[7:] if URL.match(name) else name
+    if not ("%" in path or glob.has_magic(path) or os.path.lexists(path)):
+        raise SourceError(f"no such file: {name}")
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is a picture by its name, or by its first bytes where they know better."""
+    suffix = Path(name).suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        return False
+    try:
+        with open(name, "rb") as file:
+            head = file.read(HEAD)
+    except (OSError, ValueError):
+        head = b""
+    if suffix in IMAGE_SUFFIXES:
+        is_mp4 = head[4:8] == b"ftyp" and not is_heif(head)
+        return not (is_mp4 or head.startswith(MATROSKA))
+    return is_heif(head) or head[8:12] == b"WEBP"
+
+
+def is_still(name: str) -> bool:
+    """Whether a source is one picture that does not move."""
+    if not is_picture(name) or is_pattern(name):
+        return False
+    if not os.path.isfile(name):
+        return True
+    try:
+        return not is_animated(Path(name).read_bytes())
+    except OSError:
+        return True
 
 
 def _check_named(source: str) -> None:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import os
+import queue
 import re
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, cast
+from typing import Literal, Self
 
-from ..errors import SourceError
+from ..errors import HrtrackError, SourceError
+from ..pyav import av
 from .frame import Frame
-from .pyav import av
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 Kind = Literal["file", "image", "live"]
 Decode = Literal["cpu", "cuda"]
 """Where a file is decoded; on CUDA by FFmpeg, or not at all."""
 
+PICTURE_CODECS = ("mjpeg", "png", "apng", "webp", "tiff", "bmp")
+"""Codecs whose packets are picture files, perhaps with EXIF data of their own."""
+QUEUED = 4
+"""Frames that are made ahead."""
 OPEN_TIMEOUT = 10.0
 """Seconds that a network source may take to answer."""
 
@@ -92,16 +94,92 @@ class Source(ABC):
         self.close()
 
 
-def upright_rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """A decoded frame as (H, W, 3) uint8 RGB, turned as its display matrix asks."""
-    image = cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24"))
-    quarter_turns = round(frame.rotation / 90) % 4
-    if not quarter_turns:
-        return image
-    import cv2
+@dataclass
+class ReadAhead(Source):
+    """Frames made ahead on a thread of their own, behind a queue of a few.
 
-    turn = (cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
-    return cv2.rotate(image, turn[quarter_turns - 1])
+    The first is made at once, so that a source that cannot be read fails when it is opened.
+    """
+
+    def __post_init__(self) -> None:
+        self._queue: queue.Queue[Frame | BaseException | None] = queue.Queue(QUEUED)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._making = self._frames()
+        try:
+            self._first = next(self._making, None)
+        except BaseException:
+            self._let_go()
+            raise
+        if self._first is None:
+            self._let_go()
+            raise self._nothing_there()
+        height, width = self._first.image.shape[:2]
+        self.size = (width, height)
+
+    @abstractmethod
+    def _frames(self) -> Generator[Frame, None, None]:
+        """All frames, in order."""
+
+    @abstractmethod
+    def _let_go(self) -> None:
+        """Closes what is read."""
+
+    @abstractmethod
+    def _nothing_there(self) -> SourceError:
+        """What to say where there is no frame."""
+
+    def _at_end(self) -> HrtrackError | None:
+        """What is to be raised after the last frame."""
+        return None
+
+    def __iter__(self) -> Iterator[Frame]:
+        if self._first is None:
+            return
+        first, self._first = self._first, None
+        self._thread = threading.Thread(target=self._work, name="decode", daemon=True)
+        self._thread.start()
+        yield first
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread is None:
+            self._making.close()
+            self._let_go()
+        else:
+            self._thread.join(timeout=self._patience)
+
+    _patience = 10.0
+    """Seconds that the thread is waited for."""
+
+    def _work(self) -> None:
+        last: BaseException | None = None
+        try:
+            for frame in self._making:
+                if not self._put(frame):
+                    return
+            last = self._at_end()
+        except HrtrackError as error:
+            last = error
+        except Exception as error:
+            last = SourceError(f"decoding {self.name} failed: {why(error)}")
+        finally:
+            self._let_go()
+            self._put(last)
+            self._put(None)
+
+    def _put(self, item: Frame | BaseException | None) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
 
 
 def why(error: BaseException) -> str:
@@ -136,11 +214,26 @@ def unreadable(name: str, error: BaseException) -> SourceError:
 
 
 def video_stream(container: av.container.InputContainer, name: str) -> av.VideoStream:
-    """The first moving picture of a container; SourceError when it has none."""
+    """The moving picture that players show: the default one, of several the largest.
+
+    Cover art and thumbnails are none. SourceError when there is no other.
+    """
     if container.format.name in ("tty", "bin", "xbin", "adf", "idf"):
         raise SourceError(f"{name} is text, not a video")
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
-            return stream
-    kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
-    raise SourceError(f"{name} has no video stream; it holds {kinds}")
+    kind = av.stream.Disposition
+    passed_over = kind.attached_pic | kind.timed_thumbnails
+    streams = [s for s in container.streams.video if not s.disposition & passed_over]
+    if not streams:
+        kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
+        raise SourceError(f"{name} has no video stream; it holds {kinds}")
+    # The still picture that stands for an animated AVIF is a stream of one frame.
+    moving = [stream for stream in streams if stream.frames != 1] or streams
+    # Matroska does not mark every cover as one.
+    moving = [one for one in moving if one.codec_context.name not in PICTURE_CODECS] or moving
+    default = [stream for stream in moving if stream.disposition & kind.default] or moving
+    return max(default, key=lambda stream: stream.width * stream.height)
+
+
+def aspect_of(stream: av.VideoStream) -> Fraction | None:
+    """Width over height of a stream's pixels, where it says so."""
+    return stream.sample_aspect_ratio or None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import SourceError
-from .pyav import av
+from ..pyav import av
 from .source_base import LiveOptions
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import BackendError
+from ..pyav import av
 from .frame import Nv12
-from .pyav import av
 
 BT709, OTHERS_AS_601, FULL_RANGE = 1, (0, 2, 5, 6), 2
 """FFmpeg's AVColorSpace and AVColorRange; it takes what has no tag for BT.601."""

@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
-import queue
-import threading
+import re
+import socket
+import stat
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import IO
+from typing import IO, cast
 
 from ..errors import HrtrackError, SourceError, TruncatedSourceError
+from ..pictures import exif_orientation
+from ..pyav import av
+from ..shown import Deinterlacer, Shown
 from .frame import Frame
-from .pyav import av
-from .source_base import OPEN_TIMEOUT, Decode, Source, unreadable, upright_rgb, video_stream, why
+from .source_base import (
+    OPEN_TIMEOUT,
+    PICTURE_CODECS,
+    Decode,
+    ReadAhead,
+    aspect_of,
+    unreadable,
+    video_stream,
+    why,
+)
 from .source_cuda import cuda_decoder, nv12_of
 from .source_length import Tally, declared_duration, is_constant
 from .stopwatch import Stopwatch
 
 LOG = logging.getLogger(__name__)
-QUEUED = 4
 READ_RETRIES = 16
 """Read errors in a row after which the rest of a damaged file is given up."""
 NO_CUDA_DECODER = "FFmpeg has no CUDA decoder for it; use --decode cpu"
 LONGEST_GAP = 3600
-"""Seconds; a timestamp further ahead than this is damage, not a pause."""
+"""Seconds; a timestamp further ahead than this is not a pause without a look at the next one."""
+DISCONTINUOUS = 0x0200
+"""FFmpeg's AVFMT_TS_DISCONT: a container whose timestamps may begin anew anywhere."""
 
 
 @dataclass
@@ -38,21 +52,28 @@ class _Clock:
     step: int
     last: int | None = None
 
-    def stamp(self, pts: int | None) -> int:
+    def leaps(self, pts: int | None) -> bool:
+        """Whether a timestamp is so far ahead that it may be damage."""
+        if pts is None or self.last is None:
+            return False
+        return pts - self.zero > self.last + int(LONGEST_GAP / self.time_base)
+
+    def stamp(self, pts: int | None, *, trusted: bool = False) -> int:
+        """A frame's time; a leap is only followed where it is ``trusted``."""
+        leap = self.leaps(pts) and not trusted
         if pts is not None:
             pts -= self.zero
         if self.last is None:
             self.last = max(pts or 0, 0)
         else:
-            furthest = self.last + int(LONGEST_GAP / self.time_base)
-            usable = pts is not None and self.last < pts <= furthest
+            usable = pts is not None and self.last < pts and not leap
             self.last = pts if usable and pts is not None else self.last + self.step
         return self.last
 
 
 @dataclass
-class FileSource(Source):
-    """Frames decoded ahead on a thread behind a queue of a few frames."""
+class FileSource(ReadAhead):
+    """The frames of a container."""
 
     stride: int = 1
     stopwatch: Stopwatch | None = None
@@ -62,74 +83,25 @@ class FileSource(Source):
     decode: Decode = "cpu"
 
     def __post_init__(self) -> None:
-        self._tally = Tally(1 / float(self.fps or 25), is_constant(self.stream))
+        self._tally = Tally(1 / float(self.fps or 25), is_constant(self.container, self.stream))
         self._index = 0
         self._is_mp4 = self.container.format.name.startswith("mov")
         self._seeked = False
-        self._queue: queue.Queue[Frame | BaseException | None] = queue.Queue(QUEUED)
-        self._stop = threading.Event()
-        self._decoding = self._frames()
-        self._thread: threading.Thread | None = None
-        try:
-            self._first = next(self._decoding, None)
-        except BaseException:
-            self.container.close()
-            raise
-        if self._first is None:
-            self.container.close()
-            raise self._nothing_there()
-        height, width = self._first.image.shape[:2]
-        self.size = (width, height)
+        self._shown = Shown(aspect_of(self.stream))
+        # A read from a pipe cannot be interrupted; the thread is left to it.
+        self._patience = 0.5 if self.pipe else 10
+        super().__post_init__()
 
-    def __iter__(self) -> Iterator[Frame]:
-        if self._first is None:
-            return
-        first, self._first = self._first, None
-        self._thread = threading.Thread(target=self._work, name="decode", daemon=True)
-        self._thread.start()
-        yield first
-        while (item := self._queue.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+    def _let_go(self) -> None:
+        self.container.close()
 
-    def close(self) -> None:
-        self._stop.set()
-        if self._thread is None:
-            self._decoding.close()
-            self.container.close()
-        else:
-            # A read from a pipe cannot be interrupted; the thread is left to it.
-            self._thread.join(timeout=0.5 if self.pipe else 10)
-
-    def _work(self) -> None:
-        last: BaseException | None = None
-        try:
-            for frame in self._decoding:
-                if not self._put(frame):
-                    return
-            if lost := self._tally.losses(self.declared_frames):
-                LOG.warning("%s: %s", self.name, lost)
-            if self.end is None or self._tally.until < self.end - 0.5:
-                cut = self._tally.shortfall(self.declared_duration, self.container, self.path)
-                last = TruncatedSourceError(f"{self.name} {cut}") if cut else None
-        except HrtrackError as error:
-            last = error
-        except Exception as error:
-            last = SourceError(f"decoding {self.name} failed: {why(error)}")
-        finally:
-            self.container.close()
-            self._put(last)
-            self._put(None)
-
-    def _put(self, item: Frame | BaseException | None) -> bool:
-        while not self._stop.is_set():
-            try:
-                self._queue.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
+    def _at_end(self) -> HrtrackError | None:
+        if lost := self._tally.losses(self.declared_frames):
+            LOG.warning("%s: %s", self.name, lost)
+        if self.end is None or self._tally.until < self.end - 0.5:
+            cut = self._tally.shortfall(self.declared_duration, self.container, self.path)
+            return TruncatedSourceError(f"{self.name} {cut}") if cut else None
+        return None
 
     def _frames(self) -> Generator[Frame, None, None]:
         zero = self.stream.start_time or 0
@@ -139,11 +111,7 @@ class FileSource(Source):
         clock = _Clock(time_base, zero, step)
         self._index = self._seek(zero)
         began = time.perf_counter()
-        for picture in self._pictures():
-            # An AVI has no timestamps; those that FFmpeg makes up for H.264 begin late.
-            if clock.last is None and self.container.format.name == "avi" and not self._seeked:
-                clock.zero = picture.pts or 0
-            pts = clock.stamp(picture.pts)
+        for picture, pts in self._in_time(clock):
             seconds = float(pts * time_base)
             if self.end is not None and seconds >= self.end:
                 return
@@ -153,19 +121,56 @@ class FileSource(Source):
             index, self._index = self._index, self._index + 1
             if (self.start is not None and seconds < self.start) or index % self.stride:
                 continue
-            image = upright_rgb(picture)
-            nv12 = nv12_of(picture) if self.decode == "cuda" else None
+            image = self._shown.rgb(picture)
+            nv12 = None
+            if self.decode == "cuda" and self._shown.is_plain(picture):
+                nv12 = nv12_of(picture)
             if self.stopwatch:
                 self.stopwatch.add("decode", time.perf_counter() - began)
             yield Frame(index, seconds, image, pts, time_base, nv12=nv12)
             began = time.perf_counter()
 
+    def _in_time(self, clock: _Clock) -> Iterator[tuple[av.VideoFrame, int]]:
+        """Whole pictures and their timestamps.
+
+        A picture hours after the last one is held until the next one tells whether that time is
+        meant (a camera that takes one picture in two hours) or damaged.
+        """
+        # Where streams are cut out of and joined to others, a leap tells nothing.
+        joined = bool(self.container.format.flags & DISCONTINUOUS)
+        held: av.VideoFrame | None = None
+        for picture in self._whole_pictures():
+            # An AVI has no timestamps; those that FFmpeg makes up for H.264 begin late.
+            if clock.last is None and self.container.format.name == "avi" and not self._seeked:
+                clock.zero = picture.pts or 0
+            if held is not None:
+                goes_on = picture.pts is not None and picture.pts > (held.pts or 0)
+                yield held, clock.stamp(held.pts, trusted=goes_on)
+                held = None
+            if clock.leaps(picture.pts) and not joined:
+                held = picture
+            else:
+                yield picture, clock.stamp(picture.pts)
+        if held is not None:
+            seconds = float(((held.pts or 0) - clock.zero) * clock.time_base)
+            declared = self.declared_duration or 0.0
+            yield held, clock.stamp(held.pts, trusted=seconds < declared + 1)
+
+    def _whole_pictures(self) -> Iterator[av.VideoFrame]:
+        deinterlacer = Deinterlacer()
+        for picture in self._pictures():
+            yield from deinterlacer.push(picture)
+        yield from deinterlacer.flush()
+
     def _pictures(self) -> Iterator[av.VideoFrame]:
         """Decoded pictures; damaged packets are counted and passed over."""
-        failures = 0
+        failures, first = 0, True
         while failures < READ_RETRIES and not self._stop.is_set():
             try:
                 for packet in self.container.demux(self.stream):
+                    if packet.size and first and self.stream.codec_context.name in PICTURE_CODECS:
+                        self._shown.exif = exif_orientation(bytes(packet))
+                    first = False
                     if packet.is_corrupt:
                         self._tally.cut = "a packet is incomplete"
                     elif packet.size:
@@ -217,8 +222,8 @@ class FileSource(Source):
             return SourceError(f"{self.name} ends before {self.start:g} s; nothing to track")
         if self.pipe and self._is_mp4:
             return SourceError(
-                "this MP4 has its index at its end, which cannot be reached through a pipe; "
-                "name the file, or send MPEG-TS or Matroska"
+                f"{self.name}: this MP4 has its index at its end, which cannot be reached through "
+                "a pipe; name the file, or send MPEG-TS or Matroska"
             )
         where = " by this GPU; use --decode cpu" if self.decode == "cuda" else ""
         return SourceError(f"{self.name} holds no frame that can be decoded{where}")
@@ -235,11 +240,11 @@ def open_file(
     stride: int,
     stopwatch: Stopwatch | None,
     decode: Decode = "cpu",
+    pipe: IO[bytes] | None = None,
 ) -> FileSource:
-    """Opens a file, ``-`` for standard input, or a URL with a known length."""
-    pipe = _standard_input() if source == "-" else None
+    """Opens a file, what comes through a pipe, or a URL with a known length."""
     local = pipe is None and "://" not in source
-    name = "standard input" if pipe else source
+    name = "standard input" if source == "-" else source
     accelerator = cuda_decoder() if decode == "cuda" else None
     if local and os.path.isdir(source):
         raise SourceError(f"{source} is a folder; a video or a picture was expected")
@@ -270,11 +275,60 @@ def open_file(
         raise
 
 
-def _standard_input() -> IO[bytes]:
+def open_pipe(source: str) -> IO[bytes] | None:
+    """What can be read once only: ``-``, a FIFO, a socket or a descriptor as /dev/fd/63.
+
+    None for files, which can be opened again. SourceError when it cannot be read.
+    """
+    descriptor = re.fullmatch(r"/dev/stdin|(?:/dev|/proc/self)/fd/(\d+)", source)
     try:
-        return open(0, "rb", buffering=0, closefd=False)
+        if source == "-":
+            return open(0, "rb", buffering=0, closefd=False)
+        mode = os.stat(source).st_mode
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        if source == "-":
+            raise SourceError(f"standard input cannot be read: {why(error)}") from None
+        return None
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISBLK(mode):
+        return None
+    try:
+        if descriptor:
+            return open(os.dup(int(descriptor[1] or 0)), "rb", buffering=0)
+        if stat.S_ISSOCK(mode):
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(source)
+                return cast("IO[bytes]", connection.makefile("rb", buffering=0))
+        return open(source, "rb", buffering=0)
     except OSError as error:
-        raise SourceError(f"standard input cannot be read: {why(error)}") from None
+        raise SourceError(f"cannot open {source}: {why(error)}") from None
+
+
+class Peeked(io.RawIOBase):
+    """A pipe whose first bytes have been looked at; they are read again."""
+
+    def __init__(self, pipe: IO[bytes], size: int) -> None:
+        self.head = b""
+        self._pipe = pipe
+        while len(self.head) < size and (more := pipe.read(size - len(self.head))):
+            self.head += more
+        self._left = self.head
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        if size < 0:
+            return self._rest() + self._pipe.read()
+        if self._left:
+            given, self._left = self._left[:size], self._left[size:]
+            return given
+        return self._pipe.read(size) or b""
+
+    def _rest(self) -> bytes:
+        given, self._left = self._left, b""
+        return given
 
 
 def from_container(

@@ -6,12 +6,14 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from .pyav import av
+from ..pyav import av
 
 DECLARES_DURATION = ("mov", "matroska", "avi", "flv", "asf")
 """Containers whose header states the length; others are guessed from what is there."""
 EVEN_SHARE = 0.75
 """Of the steps between frames, at least so many must be those of a constant rate."""
+OFF_BEAT = 0.2
+"""Steps by which a picture may miss the beat of a constant rate, for coarse timestamps."""
 
 
 @dataclass
@@ -24,30 +26,36 @@ class Tally:
     step: float
     constant: bool
     until: float = 0.0
+    due: float = 0.0
     frames: int = 0
     damaged: int = 0
     missing: int = 0
     even: int = 0
+    off_beat: int = 0
     cut: str | None = None
 
     def picture(self, seconds: float, picture: av.VideoFrame) -> None:
         """Counts one decoded picture at a time of the source's clock."""
-        gap = seconds - self.until
+        gap = seconds - self.due
         if self.frames and gap > self.step / 2:
             self.missing += round(gap / self.step)
         self.even += bool(self.frames) and abs(gap) <= self.step / 2
+        steps = gap / self.step
+        self.off_beat += bool(self.frames) and abs(steps - round(steps)) > OFF_BEAT
         self.damaged += picture.is_corrupt
         self.frames += 1
-        self.until = max(self.until, seconds + self.step)
+        self.due = max(self.due, seconds + self.step)
+        shown = float((picture.duration or 0) * (picture.time_base or 0))
+        self.until = max(self.until, self.due, seconds + shown)
 
     def losses(self, declared_frames: int | None) -> str | None:
         """A warning about pictures that are damaged or missing inside the file."""
         parts = []
         if self.damaged:
             parts.append(f"{self.damaged} damaged packets or pictures")
-        # Some Matroska files claim a rate and do not keep to it anywhere.
-        keeps_rate = self.constant and self.even >= EVEN_SHARE * (self.frames - 1)
-        if self.missing and keeps_rate:
+        # Files claim a rate and do not keep to it: a screen is recorded when it changes.
+        keeps_rate = self.even >= EVEN_SHARE * (self.frames - 1) and not self.off_beat
+        if self.missing and self.constant and keeps_rate:
             of = f" of {declared_frames}" if declared_frames else ""
             parts.append(f"{self.missing}{of} frames missing between its others")
         return ", ".join(parts) or None
@@ -68,8 +76,13 @@ class Tally:
         return f"is cut off ({cut}): it {length}, {read}"
 
 
-def is_constant(stream: av.VideoStream) -> bool:
-    """Whether a stream claims one frame rate throughout."""
+def is_constant(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
+    """Whether a stream claims one frame rate throughout.
+
+    An MP4 states how long each picture is shown, so none can be missing between two.
+    """
+    if container.format.name.startswith("mov"):
+        return False
     return bool(stream.average_rate) and stream.average_rate == stream.base_rate
 
 

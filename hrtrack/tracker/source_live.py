@@ -11,9 +11,10 @@ from fractions import Fraction
 from typing import Protocol
 
 from ..errors import HrtrackError, SourceError
+from ..pyav import av
+from ..shown import Deinterlacer, Shown
 from .frame import Frame
-from .pyav import av
-from .source_base import LiveOptions, Source, upright_rgb, video_stream, why
+from .source_base import LiveOptions, Source, aspect_of, video_stream, why
 from .stopwatch import Stopwatch
 
 LOG = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Opener(Protocol):
 @dataclass(slots=True)
 class _Arrival:
     picture: av.VideoFrame
+    shown: Shown
     index: int
     seconds: float
     instant: float
@@ -99,17 +101,14 @@ class LiveSource(Source):
                 self._slot = first
             else:
                 self.dropped += 1
-        picture = first.picture
-        turned = round(picture.rotation / 90) % 2
-        size = (picture.width, picture.height)
-        self.size = (size[1], size[0]) if turned else size
+        self.size = first.shown.size(first.picture)
 
     def __iter__(self) -> Iterator[Frame]:
         while (arrival := self._wait()) is not None:
             if self.end is not None and arrival.seconds >= self.end:
                 return
             began = time.perf_counter()
-            image = upright_rgb(arrival.picture)
+            image = arrival.shown.rgb(arrival.picture)
             if self.stopwatch:
                 self.stopwatch.add("decode", time.perf_counter() - began)
             pts = round(arrival.seconds / TIME_BASE)
@@ -210,6 +209,7 @@ class LiveSource(Source):
     def _read(self, container: av.container.InputContainer, stream: av.VideoStream) -> None:
         timed = container.format.name not in UNTIMED
         began: float | None = None
+        shown, deinterlacer = Shown(aspect_of(stream)), Deinterlacer()
         for packet in container.demux(stream):
             instant = time.monotonic()
             if self._stop.is_set():
@@ -218,21 +218,23 @@ class LiveSource(Source):
                 pictures = packet.decode()
             except av.error.InvalidDataError:
                 continue
-            for picture in pictures:
+            for picture in (whole for one in pictures for whole in deinterlacer.push(one)):
                 own = picture.time if timed else None
                 if self.paced and own is not None:
                     began = instant - own if began is None else began
                     if self._stop.wait(max(0.0, began + own - time.monotonic())):
                         return
                     instant = time.monotonic()
-                self._arrive(picture, own, instant)
+                self._arrive(picture, shown, own, instant)
 
-    def _arrive(self, picture: av.VideoFrame, own: float | None, instant: float) -> None:
+    def _arrive(
+        self, picture: av.VideoFrame, shown: Shown, own: float | None, instant: float
+    ) -> None:
         seconds = self._timeline.stamp(own, instant)
         index, self.received = self.received, self.received + 1
         if index % self.stride or (self.start is not None and seconds < self.start):
             return
         with self._news:
             self.dropped += self._slot is not None
-            self._slot = _Arrival(picture, index, seconds, instant)
+            self._slot = _Arrival(picture, shown, index, seconds, instant)
             self._news.notify()

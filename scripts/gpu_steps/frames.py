@@ -79,7 +79,7 @@ def decode(session: Session) -> None:
 
 def write_clip(path: Path, count: int) -> None:
     """Portraits that move, at 30 frames a second."""
-    from hrtrack.tracker.pyav import av
+    from hrtrack.pyav import av
 
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=30, options={"preset": "veryfast"})

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from fractions import Fraction
 
-from ..pyav import av
+from ...pyav import av
 from ..source_base import Source, why
 
 LOG = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import SinkError, one_line, write_error
-from ..pyav import av
+from ...pyav import av
 from ..source_base import Source, why
 from ..stopwatch import Stopwatch
 from .audio import Sound

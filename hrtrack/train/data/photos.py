@@ -6,11 +6,11 @@ import os
 import zipfile
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
+from ...pictures import PictureError, decode_picture
 
 
 class Photos:
@@ -41,10 +41,10 @@ class Photos:
             data = self._bytes(name)
         except (OSError, KeyError, zipfile.BadZipFile):
             raise DataError(f"cannot read the photo {name} in {self.where}") from None
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-        if image is None:
-            raise DataError(f"the photo {name} in {self.where} is damaged or no picture")
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+        try:
+            return decode_picture(data)
+        except PictureError as error:
+            raise DataError(f"the photo {name} in {self.where} {error}") from None
 
     def _bytes(self, name: str) -> bytes:
         if self._names is None:

@@ -19,6 +19,7 @@ from rich.progress import track
 
 from ...configs.person_fast_schema import SetSection
 from ...errors import DataError
+from ...pictures import PictureError, decode_picture
 from ...writable import whole
 from ..data.coco_file import read_coco_file
 
@@ -153,14 +154,15 @@ def _decoded(paths: Sequence[Path], long_side: int) -> Iterator[tuple[Path, Deco
 
 
 def _read(path: Path, long_side: int) -> Decoded:
-    image = cv2.imread(str(path))
-    if image is None:
+    try:
+        image = decode_picture(path.read_bytes())
+    except (OSError, PictureError):
         return None, 1.0
     scale = min(1.0, long_side / max(image.shape[:2]))
     if scale < 1:
         size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8), scale
+    return np.asarray(image, np.uint8), scale
 
 
 def _boxes_by_photo(data: dict[str, Any]) -> dict[int, list[list[float]]]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import DataError
+from ...pictures import PictureError, decode_picture
 
 Detect = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 SIZES = ("all", "small", "medium", "large")
@@ -72,13 +73,15 @@ def load_people(annotations: Path) -> dict[str, Any]:
 
 def photos(data: dict[str, Any], folder: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Image ids and decoded RGB photos (H, W, 3)."""
-    import cv2
-
     for entry in data["images"]:
-        image = cv2.imread(str(folder / entry["file_name"]))
-        if image is None:
-            raise DataError(f"cannot read the photo {folder / entry['file_name']}")
-        yield entry["id"], cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        path = folder / entry["file_name"]
+        try:
+            image = decode_picture(path.read_bytes())
+        except OSError:
+            raise DataError(f"cannot read the photo {path}") from None
+        except PictureError as error:
+            raise DataError(f"cannot read the photo {path}: it {error}") from None
+        yield entry["id"], image
 
 
 def evaluate_detectors(
