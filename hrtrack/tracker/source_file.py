@@ -26,7 +26,7 @@ READ_RETRIES = 16
 """Read errors in a row after which the rest of a damaged file is given up."""
 NO_CUDA_DECODER = "FFmpeg has no CUDA decoder for it; use --decode cpu"
 LONGEST_GAP = 3600
-"""Seconds; a timestamp further ahead than this is damage, not a pause."""
+"""Seconds; a timestamp further ahead is damage, not a pause, unless the file declares it."""
 
 
 @dataclass
@@ -36,6 +36,7 @@ class _Clock:
     time_base: Fraction
     zero: int
     step: int
+    length: int = 0
     last: int | None = None
 
     def stamp(self, pts: int | None) -> int:
@@ -44,7 +45,7 @@ class _Clock:
         if self.last is None:
             self.last = max(pts or 0, 0)
         else:
-            furthest = self.last + int(LONGEST_GAP / self.time_base)
+            furthest = max(self.last + int(LONGEST_GAP / self.time_base), self.length)
             usable = pts is not None and self.last < pts <= furthest
             self.last = pts if usable and pts is not None else self.last + self.step
         return self.last
@@ -136,7 +137,7 @@ class FileSource(Source):
         time_base = self.stream.time_base or Fraction(1, 1000)
         self.time_base, self.clock_zero = time_base, zero * time_base
         step = max(1, round(1 / ((self.fps or 25) * time_base)))
-        clock = _Clock(time_base, zero, step)
+        clock = _Clock(time_base, zero, step, int((self.declared_duration or 0) / time_base))
         self._index = self._seek(zero)
         began = time.perf_counter()
         for picture in self._pictures():
