@@ -12,6 +12,7 @@ import av.codec.hwaccel
 import av.container
 import av.device
 import av.error
+import av.filter
 import av.logging
 import av.video.reformatter
 
