@@ -33,6 +33,10 @@ def test_one_source_goes_to_files() -> None:
         ["video:o.mp4", "jsonl:r.jsonl", "csv:people"]
     ]
     assert places("12:30.mp4", ["12:30.mp4"], output="new/") == [["video:new/12:30_pose.mp4"]]
+    assert places("a.mp4", ["a.mp4"], output="new") == [["video:new/a_pose.mp4"]]
+    assert places("-", ["-"], output="new") == [["video:new/stdin_pose.mp4"]]
+    assert places("a.mp4", ["a.mp4"], output="o.webm") == [["video:o.webm"]]
+    assert places("a.mp4", ["a.mp4"], output="o.gif") == [["video:o.gif"]]
 
 
 @pytest.mark.parametrize("names", [["in/a.mp4"], ["in/a.mp4", "in/b.jpg"]])
@@ -58,8 +62,8 @@ def test_a_glob_of_one_clip_may_go_to_a_file() -> None:
         ["video:o.mkv", "csv:r.csv"]
     ]
     assert places("in/*.mp4", ["in/a.mp4"], output="video:-") == [["video:-"]]
-    with pytest.raises(UsageError, match="cannot tell the results format"):
-        places("in/*.mp4", ["in/a.mp4"], output="o.webm")
+    with pytest.raises(UsageError, match=r"videos are not written as \.avi; name"):
+        places("in/*.mp4", ["in/a.mp4"], output="o.avi")
 
 
 def test_a_device_takes_any_number_of_outputs() -> None:

@@ -39,7 +39,7 @@ def all_targets(settings: TrackSettings, names: Sequence[str]) -> dict[str, list
 def targets_of(settings: TrackSettings, name: str, *, folders: bool, many: bool) -> list[Target]:
     """The files that one source is written to: in ``folders`` unless a file is named, which
     ``many`` sources may not."""
-    stem = Path(name).stem or "source"
+    stem = "stdin" if name == "-" else Path(name).stem or "source"
     targets = []
     if settings.output is not None:
         targets.append(_annotated(settings.output, name, stem, folders=folders, many=many))
@@ -65,7 +65,8 @@ def _annotated(output: str, name: str, stem: str, *, folders: bool, many: bool) 
     named = formatted or (path.suffix.lower() in KNOWN | VIDEO_SUFFIXES and not asked)
     if named and many:
         raise UsageError(f"--output {output} is one file; with several sources name a folder")
-    if asked or (folders and not named):
+    # A name without a suffix is a folder's, whether it is there already or not.
+    if asked or (not named and (folders or not path.suffix)):
         kind, suffix = ("image", ".png") if is_still(name) else ("video", ".mp4")
         return Target(kind, str(path / f"{stem}_pose{suffix}"))
     target = parse_save(output)

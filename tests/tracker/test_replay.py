@@ -37,6 +37,22 @@ def test_every_frame_gets_its_own_people(tmp_path: Path) -> None:
     assert found[5].ids.tolist() == [1, 2]
 
 
+def test_frames_that_the_results_lack_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = lines(tmp_path / "r.jsonl", {"frame": 5})
+    blank = np.zeros((8, 8, 3), np.uint8)
+    for count in (1, 7):
+        replay = Replay(path)
+        for index in range(count):
+            replay.step(Frame(index, index / 10, blank))
+        replay.close()
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert (
+        said == f"{path} lacks 5 of the 7 frames, the first of them frame 1; nobody is drawn there"
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "person", "words"),
     [

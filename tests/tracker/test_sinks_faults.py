@@ -178,3 +178,28 @@ def test_kill_leaves_all_but_the_last_second(tmp_path: Path, moment: int) -> Non
     assert frames[-1] >= last - 1.0
     assert not outputs[0].exists()
     assert not outputs[1].exists()
+
+
+@pytest.mark.parametrize("name", ["o.mp4", "o.mkv", "o.webm", "o.gif", "o.json", "o.parquet"])
+def test_what_a_killed_run_left_is_named_and_replaced(tmp_path: Path, name: str) -> None:
+    clip = make_clip(tmp_path / "walk.mp4", 3)
+    target = parse_save(str(tmp_path / name))
+    target.part.write_bytes(b"half")
+    target.part.chmod(0o400)
+
+    def write(*, overwrite: bool) -> None:
+        with (
+            open_source(str(clip)) as source,
+            open_sinks([target], source=source, skeleton=COCO17, overwrite=overwrite) as sinks,
+        ):
+            for frame in source:
+                sinks.write(frame, people(frame.index, frame.time, 1), lambda: stamped(0))
+
+    with pytest.raises(SinkError, match="was left by a run that was cut off") as failure:
+        write(overwrite=False)
+    assert str(failure.value).startswith(f"{target.part} was left")
+    assert "pass --overwrite" in str(failure.value)
+    assert target.part.read_bytes() == b"half"
+    write(overwrite=True)
+    assert not target.part.exists()
+    assert Path(target.path).stat().st_size > 4

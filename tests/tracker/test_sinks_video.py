@@ -221,3 +221,17 @@ def test_a_reader_that_goes_away_ends_the_run(tmp_path: Path) -> None:
     assert run.wait(timeout=60) == 0
     assert run.stderr is not None
     assert run.stderr.read() == b"stopped\n"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm", ".gif"])
+def test_hours_between_two_frames(tmp_path: Path, suffix: str) -> None:
+    times = [0.0, 0.1, 7200.0, 7200.1, 4 * 3600.0]
+    clip = make_clip(tmp_path / "clip.mkv", 5, times=times)
+    out = tmp_path / f"out{suffix}"
+    copy(clip, out)
+    numbers, found, _ = contents(out)
+    assert numbers == list(range(5))
+    # A GIF holds a picture for 655 seconds at most.
+    if suffix != ".gif":
+        assert found == pytest.approx(times, abs=1e-3)
+    assert out.stat().st_size < 50_000

@@ -89,6 +89,7 @@ class SegmentedVideo:
         self._target, self._run, self._limit, self._stride = target, run, limit, stride
         self._number = 0
         self._began = 0.0
+        self._lost_sound = False
         self._part = Path()
         self._now: Video | None = None
         self._ending: threading.Thread | None = None
@@ -129,7 +130,10 @@ class SegmentedVideo:
             self._ending = threading.Thread(target=self._end, args=(self._now,), name="segment")
             self._ending.start()
         target = Target("video", str(piece(self._target.path, self._number)))
-        self._now = Video(target, self._run, self._stride, Fraction(frame.time))
+        # Sound that the piece before could not carry over is told once.
+        origin, sound = Fraction(frame.time), not self._lost_sound
+        self._now = Video(target, self._run, self._stride, origin, sound=sound)
+        self._lost_sound |= self._now.lost_sound
         self._number += 1
         self._began, self._part = frame.time, target.part
 

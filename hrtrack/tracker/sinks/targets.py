@@ -9,7 +9,7 @@ from pathlib import Path
 from ...errors import SinkError, UsageError, write_error
 
 SUFFIXES = {
-    "video": (".mp4", ".mkv", ".mov"),
+    "video": (".mp4", ".mkv", ".mov", ".webm", ".m4v", ".gif"),
     "image": (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"),
     "jsonl": (".jsonl", ".ndjson"),
     "csv": (".csv",),
@@ -19,6 +19,10 @@ SUFFIXES = {
     "openpose": (),
 }
 """The results formats and the suffixes that stand for them."""
+
+UNWRITTEN = frozenset((".avi", ".wmv", ".asf", ".flv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
+                       ".vob", ".3gp", ".ogv", ".mjpg", ".mjpeg", ".h264", ".hevc"))  # fmt: skip
+"""Videos that are read and not written: old ones, that keep no time of a frame or no H.264."""
 
 STDOUT = "-"
 
@@ -64,6 +68,11 @@ def parse_save(text: str) -> Target:
     for form, suffixes in SUFFIXES.items():
         if suffix in suffixes:
             return Target(form, text)
+    if suffix in UNWRITTEN:
+        raise UsageError(
+            f"'{text}': videos are not written as {suffix}; "
+            f"name a file that ends in {', '.join(SUFFIXES['video'])}"
+        )
     known = ", ".join(s for suffixes in SUFFIXES.values() for s in suffixes)
     raise UsageError(
         f"cannot tell the results format of '{text}'; known suffixes are {known}, "
@@ -96,11 +105,16 @@ def _prepare(target: Target, *, overwrite: bool) -> None:
         return
     if path.is_dir():
         raise SinkError(f"{path} is a folder; a file name was expected")
-    if not overwrite:
-        for taken in (path, target.part):
-            if taken.exists():
-                left = " (left by a run that was cut off)" if taken != path else ""
-                raise SinkError(f"{taken} exists already{left}; pass --overwrite to replace it")
+    if overwrite:
+        if target.part.is_file():  # perhaps another user's, which cannot be written but removed
+            target.part.unlink()
+    elif path.exists():
+        raise SinkError(f"{path} exists already; pass --overwrite to replace it")
+    elif target.part.exists():
+        raise SinkError(
+            f"{target.part} was left by a run that was cut off and holds what it had written; "
+            "rename it to keep it, or pass --overwrite to begin anew"
+        )
     if path.exists() and not os.access(path, os.W_OK):
         raise SinkError(f"{path} cannot be written: permission denied")
     _probe(target.part)

@@ -1,4 +1,4 @@
-"""H.264 video: drawn and encoded on its own thread, playable up to the last instant even when
+"""Video: drawn and encoded on its own thread, playable up to the last instant even when
 killed."""
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -33,7 +34,16 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 QUEUED = 4
-FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
+FORMATS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mkv": "matroska",
+    ".mov": "mov",
+    ".webm": "webm",
+    ".gif": "gif",
+}
+WHOLE_AS_IT_GROWS = ("matroska", "webm", "gif")
+"""Formats that need no index in front."""
 FRAGMENTS = {
     "movflags": "frag_keyframe+empty_moov+default_base_moof",
     "frag_duration": "250000",
@@ -41,15 +51,40 @@ FRAGMENTS = {
 }
 CLUSTERS = {"cluster_time_limit": "250", "flush_packets": "1"}
 """A quarter of a second a fragment or cluster: what a cut of the power can cost."""
-CODEC = {"preset": "superfast", "crf": "20", "tune": "zerolatency"}
+OPTIONS = {"mp4": FRAGMENTS, "mov": FRAGMENTS, "matroska": CLUSTERS, "webm": CLUSTERS}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How pictures are encoded; ``base`` is the unit of time where a format knows one alone, and
+    ``least_step`` the fewest such units between two frames: those that come sooner are left out.
+    """
+
+    codec: str
+    options: dict[str, str]
+    pixels: str
+    base: Fraction | None = None
+    least_step: int = 1
+
+
+H264 = Kind("libx264", {"preset": "superfast", "crf": "20", "tune": "zerolatency"}, "yuv420p")
 """Fast enough for two cores; no frame is held back, so none is lost when the run is killed."""
+VP9 = Kind(
+    "libvpx-vp9",
+    {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "lag-in-frames": "0", "crf": "30",
+     "b": "0"},
+    "yuv420p",
+)  # fmt: skip
+GIF = Kind("gif", {}, "pal8", Fraction(1, 100), 2)
+"""Browsers show frames of less than two hundredths of a second for ten."""
+KINDS = {"webm": VP9, "gif": GIF}
 KEYFRAME_SECONDS = 2
 BT601, BT709 = 6, 1
 """Colour tags (ITU-T H.273): the matrix of the conversion, the primaries and curve of sRGB."""
 
 
 class Encoder:
-    """One H.264 file, written as ``part`` in fragments.
+    """One file, H.264 in fragments unless the suffix of ``part`` asks for VP9 or a GIF.
 
     ``origin`` is the instant on the source's clock that becomes 0 in the file; the source's
     timestamps and time base are kept. Frames of another size than the source's first are
@@ -64,6 +99,8 @@ class Encoder:
         metadata: Mapping[str, str],
         stopwatch: Stopwatch,
         rate: Fraction | None = None,
+        *,
+        sound: bool = True,
     ) -> None:
         self.part = part
         self.pipe_closed = False
@@ -71,7 +108,9 @@ class Encoder:
         self.frames = 0
         self._stopwatch = stopwatch
         form = FORMATS.get(part.suffix.lower(), "mp4")
-        options = CLUSTERS if form == "matroska" else FRAGMENTS
+        self._kind = KINDS.get(form, H264)
+        options = OPTIONS.get(form, {})
+        self._in_fragments = options is FRAGMENTS
         self._pipe = _standard_output() if str(part) == STDOUT else None
         # FFmpeg takes what stands before a colon for a protocol, unless a slash comes first.
         try:
@@ -83,18 +122,21 @@ class Encoder:
         width, height = source.size
         self._size = (width + width % 2, height + height % 2)
         self._rate = rate or source.fps or Fraction(30)
-        self._base = source.time_base or 1 / self._rate
+        self._base = self._kind.base or source.time_base or 1 / self._rate
         self._origin = round(origin / self._base)
         self._out.metadata.update(metadata)
-        self._stream = self._out.add_stream("libx264", rate=self._rate, options=CODEC)
+        stream = self._out.add_stream(self._kind.codec, rate=self._rate, options=self._kind.options)
+        self._stream = cast("av.VideoStream", stream)
         self._stream.width, self._stream.height = self._size
-        self._stream.pix_fmt = "yuv420p"
+        self._stream.pix_fmt = self._kind.pixels
+        self._palette = palette(self._size, self._base) if form == "gif" else None
         self._stream.time_base = self._stream.codec_context.time_base = self._base
         self._stream.codec_context.gop_size = max(1, round(self._rate * KEYFRAME_SECONDS))
         context = self._stream.codec_context
-        context.colorspace, context.color_range = BT601, av.video.reformatter.ColorRange.MPEG
-        context.color_primaries = context.color_trc = BT709
-        self._sound = Sound(source, self._out, form, origin)
+        if self._palette is None:
+            context.colorspace, context.color_range = BT601, av.video.reformatter.ColorRange.MPEG
+            context.color_primaries = context.color_trc = BT709
+        self.sound = Sound(source if sound else None, self._out, form, origin)
         self._queue: queue.Queue[tuple[Picture, int] | None] = queue.Queue(QUEUED)
         self._error: SinkError | None = None
         self._last: int | None = None
@@ -117,7 +159,7 @@ class Encoder:
         self._limit = limit
         self._queue.put(None)
         self._thread.join()
-        self._sound.close()
+        self.sound.close()
         if self._error:
             raise self._error
 
@@ -131,7 +173,7 @@ class Encoder:
                 self._stopwatch.add("encode", time.perf_counter() - began)
             if self.frames:
                 self._out.mux(self._stream.encode(None))
-                self._sound.until(self.seconds if self._limit is None else self._limit)
+                self.sound.until(self.seconds if self._limit is None else self._limit)
             self._out.close()
         except Exception as error:
             self._fail(error)
@@ -140,16 +182,22 @@ class Encoder:
                 continue
 
     def _encode(self, image_HW3: NDArray[np.uint8], pts: int) -> None:
+        if self._last is not None and pts <= self._last and self._kind.least_step > 1:
+            return
         pts = max(pts, 0 if self._last is None else self._last + 1)
-        self._last = pts
-        # OpenCV's conversion takes a fifth of FFmpeg's time; its matrix is BT.601's.
-        planes = cv2.cvtColor(_fitted(image_HW3, self._size), cv2.COLOR_RGB2YUV_I420)
-        picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        self._last = pts + self._kind.least_step - 1
+        image_HW3 = _fitted(image_HW3, self._size)
+        if self._palette is not None:
+            picture = self._palette(image_HW3, pts)
+        else:
+            # OpenCV's conversion takes a fifth of FFmpeg's time; its matrix is BT.601's.
+            planes = cv2.cvtColor(image_HW3, cv2.COLOR_RGB2YUV_I420)
+            picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         picture.pts, picture.time_base = pts, self._base
         step = max(1, round(1 / (self._rate * self._base)))
         picture.duration = step
         start = float(pts * self._base)
-        self._sound.until(start)
+        self.sound.until(start)
         self._out.mux(self._stream.encode(picture))
         self.seconds = start + float(step * self._base)
         self.frames += 1
@@ -163,7 +211,7 @@ class Encoder:
             self._out.close()
         except OSError as closing:
             LOG.debug("closing %s: %s", self.part, closing)
-        if self._pipe is None and self.part.suffix.lower() != ".mkv" and self.part.exists():
+        if self._pipe is None and self._in_fragments and self.part.exists():
             trim(self.part)
 
 
@@ -175,7 +223,13 @@ class Video:
     """
 
     def __init__(
-        self, target: Target, run: Run, stride: int = 1, origin: Fraction | None = None
+        self,
+        target: Target,
+        run: Run,
+        stride: int = 1,
+        origin: Fraction | None = None,
+        *,
+        sound: bool = True,
     ) -> None:
         self._path = Path(target.path)
         rate = run.source.fps / stride if run.source.fps else None
@@ -188,8 +242,14 @@ class Video:
             _metadata(run),
             run.stopwatch,
             rate,
+            sound=sound,
         )
         self._until = None if run.source.end is None else run.source.end - float(origin)
+
+    @property
+    def lost_sound(self) -> bool:
+        """Whether the source has sound that cannot be carried over."""
+        return self._encoder.sound.failed
 
     def write(self, frame: Frame, poses: Poses, picture: Picture) -> bool:
         """Queues the frame to be drawn; False when nobody reads the pipe any more."""
@@ -220,36 +280,71 @@ class Video:
 def finalise(part: Path, path: Path) -> None:
     """Copies a fragmented file into one with its index in front, under its final name.
 
-    A Matroska file is whole as it stands. SinkError when it fails; the part is kept, and plays.
+    A file of another format is whole as it stands. SinkError when it fails; the part is kept, and
+    plays.
     """
     form = FORMATS[path.suffix.lower()]
     whole = part.with_name(f"{path.stem}.whole.part{path.suffix}")
-    options = {"movflags": "faststart"}
     try:
-        if form == "matroska":
+        if form in WHOLE_AS_IT_GROWS:
             part.replace(path)
             return
-        with (
-            av.open(os.path.abspath(part), "r") as source,
-            av.open(os.path.abspath(whole), "w", format=form, container_options=options) as out,
-        ):
-            out.metadata.update(source.metadata)
-            streams: dict[int, Any] = {
-                stream.index: out.add_stream_from_template(stream)
-                for stream in source.streams
-                if stream.type in ("video", "audio")
-            }
-            for packet in source.demux(*(source.streams[index] for index in streams)):
-                if packet.dts is not None:
-                    packet.stream = streams[packet.stream.index]
-                    out.mux(packet)
+        try:
+            _rewrite(part, whole, form, ("video", "audio"))
+        except ValueError as error:  # what FFmpeg says of packets that it refuses
+            _rewrite(part, whole, form, ("video",))
+            LOG.warning("the sound of %s is left out: %s", path, one_line(error))
         whole.replace(path)
         part.unlink()
-    except OSError as error:
+    except (OSError, av.error.FFmpegError) as error:
         whole.unlink(missing_ok=True)
         raise SinkError(
             f"{path} could not be finished: {why(error)}; {part} holds the whole video and plays"
         ) from None
+
+
+def _rewrite(part: Path, whole: Path, form: str, kinds: tuple[str, ...]) -> None:
+    options = {"movflags": "faststart"}
+    with (
+        av.open(os.path.abspath(part), "r") as source,
+        av.open(os.path.abspath(whole), "w", format=form, container_options=options) as out,
+    ):
+        out.metadata.update(source.metadata)
+        streams: dict[int, Any] = {
+            stream.index: out.add_stream_from_template(stream)
+            for stream in source.streams
+            if stream.type in kinds
+        }
+        for packet in source.demux(*(source.streams[index] for index in streams)):
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+
+
+def palette(
+    size: tuple[int, int], base: Fraction
+) -> Callable[[NDArray[np.uint8], int], av.VideoFrame]:
+    """What gives a picture of ``size`` the 256 colours that suit it best."""
+    graph = av.filter.Graph()
+    given = graph.add_buffer(
+        width=size[0], height=size[1], format=av.VideoFormat("rgb24"), time_base=base
+    )
+    split, found = graph.add("split"), graph.add("palettegen", "stats_mode=single")
+    used, wanted = graph.add("paletteuse", "new=1:dither=sierra2_4a"), graph.add("buffersink")
+    given.link_to(split)
+    split.link_to(used, 0, 0)
+    split.link_to(found, 1, 0)
+    found.link_to(used, 0, 1)
+    used.link_to(wanted)
+    graph.configure()
+
+    def convert(image_HW3: NDArray[np.uint8], pts: int) -> av.VideoFrame:
+        picture = av.VideoFrame.from_ndarray(image_HW3, format="rgb24")
+        picture.pts, picture.time_base = pts, base
+        graph.push(picture)
+        return cast("av.VideoFrame", graph.pull())
+
+    return convert
 
 
 def trim(part: Path) -> None:
