@@ -13,7 +13,7 @@ import hrtrack
 
 HEAVY = ("torch", "openvino", "tensorrt", "tensorrt_rtx", "cv2", "scipy", "matplotlib", "av")
 PACKAGE = Path(hrtrack.__file__).parent
-LEAVES = {"errors", "skeleton", "poses", "geometry", "writable"}
+LEAVES = {"errors", "skeleton", "poses", "geometry", "writable", "interrupt"}
 MAY_IMPORT = {
     "models": LEAVES | {"models"},
     "configs": {"errors", "skeleton", "configs"},
