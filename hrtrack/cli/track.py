@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
-from ..errors import HrtrackError, SourceError, TruncatedSourceError, UsageError, one_line
+from ..errors import (
+    BackendError,
+    HrtrackError,
+    SourceError,
+    TruncatedSourceError,
+    UsageError,
+    one_line,
+)
 from ..interrupt import Stopped
+from ..models import zoo
 from ..tracker.api import Tracker
 from ..tracker.draw import DrawOptions
+from ..tracker.infer import CHECKPOINTS
 from ..tracker.loop import Pipeline, run
 from ..tracker.progress import Meter
 from ..tracker.replay import Replay
@@ -59,6 +69,7 @@ def track(settings: TrackSettings) -> int:
         raise UsageError("--redraw has no heatmaps to draw: saved results hold keypoints only")
     if settings.token is not None and settings.serve is None:
         raise UsageError("--token is for --serve")
+    require_packages(settings, (target.format for every in targets.values() for target in every))
     if settings.jobs > 1 or settings.ray is not None:
         from .jobs import track_many
 
@@ -90,6 +101,30 @@ def track(settings: TrackSettings) -> int:
     codes = [outcome.error.exit_code for outcome in outcomes if outcome.error is not None]
     # A clip that failed outright outweighs one that was merely cut short.
     return min(codes, default=0)
+
+
+def require_packages(settings: TrackSettings, formats: Iterable[str]) -> None:
+    """BackendError, before anything is opened, when an option needs a package that is missing."""
+    needed = [("ray", "Ray", "ray", "--ray")] if settings.ray is not None else []
+    if settings.serve is not None:
+        needed.append(("aiohttp", "aiohttp", "serve", "--serve"))
+    if "parquet" in formats:
+        needed.append(("pyarrow", "pyarrow", "parquet", "Parquet"))
+    known = {entry.name: entry.url or "" for entry in zoo.entries()}
+    model = known.get(settings.model, settings.model)
+    torch = ("torch", "PyTorch", "train")
+    if settings.redraw is not None:
+        pass  # no network runs
+    elif settings.backend in ("tensorrt", "tensorrt-rtx"):
+        needed.append((*torch[:2], settings.backend, f"--backend {settings.backend}"))
+    elif settings.backend == "torch" or model.endswith(CHECKPOINTS):
+        what = "a checkpoint" if model.endswith(CHECKPOINTS) else "--backend torch"
+        needed.append((*torch, what))
+    elif settings.device is not None and settings.device.lower().startswith("cuda"):
+        needed.append((*torch, f"--device {settings.device}"))
+    for module, package, extra, what in needed:
+        if find_spec(module) is None:
+            raise BackendError(f"{what} needs {package}: pip install 'hrtrack[{extra}]'")
 
 
 def tell_fault(name: str, said: str) -> None:

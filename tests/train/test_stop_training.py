@@ -60,7 +60,7 @@ def test_a_pose_training_saves_its_last_step(
 
 def test_a_detector_training_saves_its_last_step(tmp_path: Path) -> None:
     make_set(tmp_path / "set", 4)
-    settings = config(tmp_path / "set", steps=100000, batch=2)
+    settings = config(tmp_path / "set", steps=100000, batch=2, workers=2, log_steps=1)
     (tmp_path / "tiny.yaml").write_text(settings.model_dump_json(exclude_none=True))
     run = begin(str(tmp_path / "tiny.yaml"), "-o", str(tmp_path / "out"), "--quiet")
     told = stop(run, tmp_path / "out" / "log.csv", signal.SIGTERM)
