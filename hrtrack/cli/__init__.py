@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -46,7 +47,17 @@ def run(command: click.Command, name: str, arguments: Sequence[str] | None = Non
         # The reader of our stdout has gone; Python would complain again at exit.
         sys.stderr.close()
         code = 0
+    except OSError as error:
+        click.echo(f"{name}: {_system_fault(error)}", err=True)
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _system_fault(error: OSError) -> str:
+    if not error.strerror:
+        return one_line(error)
+    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    return f"{where}{error.strerror[:1].lower()}{error.strerror[1:]}"
 
 
 def _import_advice(error: ImportError) -> str:

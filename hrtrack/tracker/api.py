@@ -22,7 +22,7 @@ from .estimate import open_estimator
 from .frame import Frame
 from .infer import Backend, EngineBuilder, PoseNetwork, Precision, open_network
 from .infer.flip import FlipTest
-from .loop import Pipeline, Tagger
+from .loop import Doubt, Pipeline, Tagger
 from .smooth import Smoother
 from .source import LiveOptions, open_source
 from .source_base import Decode
@@ -115,6 +115,7 @@ class Tracker:
         self._max_people = max_people
         self._min_score = min_score
         self._smooth: Smoothing = smooth
+        self._doubt = Doubt()
         self._new_tagger: Callable[[], Tagger] | None = None
         if action is not None:
             from .act import open_actions
@@ -134,6 +135,7 @@ class Tracker:
 
     def close(self) -> None:
         """Frees the networks."""
+        self._doubt.tell(self._min_score)
         self.network.close()
         self.detector.close()
 
@@ -157,6 +159,7 @@ class Tracker:
             smoother=Smoother(self.skeleton, self._smooth),
             tagger=self._new_tagger() if self._new_tagger else None,
             stopwatch=self.stopwatch,
+            doubt=self._doubt,
         )
 
     def track(

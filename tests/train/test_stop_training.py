@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -22,19 +23,23 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSI
 
 def stop(run: subprocess.Popen[str], log: Path, number: signal.Signals) -> str:
     """Signals the training and its workers once it has logged a step; what it told."""
-    until = time.monotonic() + 200
-    while not (log.is_file() and len(log.read_text().splitlines()) > 1):
-        assert run.poll() is None, run.communicate()[1]
-        assert time.monotonic() < until
-        time.sleep(0.1)
-    os.killpg(run.pid, number)
-    told = run.communicate(timeout=100)[1]
-    with pytest.raises(ProcessLookupError):
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
-            os.killpg(run.pid, 0)
+    try:
+        until = time.monotonic() + 300
+        while not (log.is_file() and len(log.read_text().splitlines()) > 1):
+            assert run.poll() is None, run.communicate()[1]
+            assert time.monotonic() < until
             time.sleep(0.1)
-    return told
+        os.killpg(run.pid, number)
+        told = run.communicate(timeout=100)[1]
+        with pytest.raises(ProcessLookupError):
+            until = time.monotonic() + 20
+            while time.monotonic() < until:
+                os.killpg(run.pid, 0)
+                time.sleep(0.1)
+        return told
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
 
 
 def begin(*arguments: str) -> subprocess.Popen[str]:
@@ -46,7 +51,7 @@ def begin(*arguments: str) -> subprocess.Popen[str]:
 def test_a_pose_training_saves_its_last_step(
     number: signal.Signals, code: int, sticks: Path, tmp_path: Path
 ) -> None:
-    settings = ["fit.steps=100000", "fit.batch=4", "data.workers=2", "fit.val_every=1000"]
+    settings = ["fit.steps=100000", "fit.batch=1", "data.workers=2", "fit.val_every=1000"]
     settings += ["fit.save_minutes=1000", f"data.root={sticks}"]
     run = begin("tiny", *settings, "--output", str(tmp_path), "--device", "cpu", "--quiet")
     told = stop(run, tmp_path / "train.csv", number)

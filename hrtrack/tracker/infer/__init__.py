@@ -28,6 +28,10 @@ class PoseNetwork(Network, Protocol):
     info: PoseInfo
     skeleton: Skeleton
 
+    def runs_on(self) -> dict[str, str]:
+        """The ``backend`` with its version, the ``device`` and the ``precision``."""
+        ...
+
     def describe(self) -> str:
         """One line for the log: back end, device, precision, and why they were chosen."""
         ...
