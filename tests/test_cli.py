@@ -183,3 +183,27 @@ def test_a_first_word_that_is_a_command_is_that_command(
 )
 def test_times_may_have_colons(text: str, seconds: float) -> None:
     assert group.make_context("hrtrack", ["webcam", "--start", text]).params["start"] == seconds
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
+def test_a_reader_who_has_seen_enough_is_no_fault() -> None:
+    program = [sys.executable, "-c", "from hrtrack.cli import main; main()", "models"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run_on:
+        assert run_on.stdout is not None
+        assert run_on.stderr is not None
+        run_on.stdout.close()
+        told = run_on.stderr.read()
+    assert (run_on.returncode, told) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
+def test_a_full_disk_under_the_help_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        found = subprocess.run(
+            [sys.executable, "-c", "from hrtrack.cli import main; main()", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert found.returncode == 1
+    assert found.stderr == "hrtrack: no space left on device\n"

@@ -218,7 +218,9 @@ def test_a_model_that_is_sure_of_nobody_says_so_once(caplog: pytest.LogCaptureFi
             assert len(unsure.image(canvas(60))) == 0
         assert not caplog.messages
     assert len(caplog.messages) == 1
-    assert re.search("found people [0-9]+ times, but the pose model was sure of none", caplog.messages[0]
+    assert re.search(
+        "found people [0-9]+ times, but the pose model was sure of none", caplog.messages[0]
+    )
     with Tracker() as sure:
         assert len(sure.image(canvas(60))) > 0
     assert len(caplog.messages) == 1
@@ -242,7 +244,11 @@ def test_the_running_rate_averages_times(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("missing", "arguments", "words"),
     [
-        ("torch", ["--device", "cuda"], "--device cuda needs PyTorch: pip install 'hrtrack[train]'"),
+        (
+            "torch",
+            ["--device", "cuda"],
+            "--device cuda needs PyTorch: pip install 'hrtrack[train]'",
+        ),
         ("torch", ["-m", "my.pth"], "a checkpoint needs PyTorch: pip install 'hrtrack[train]'"),
         ("torch", ["--backend", "tensorrt"], "needs PyTorch: pip install 'hrtrack[tensorrt]'"),
         ("pyarrow", ["--save", "parquet:x"], "needs pyarrow: pip install 'hrtrack[parquet]'"),

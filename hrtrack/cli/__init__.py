@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import click
+from click.utils import PacifyFlushWrapper
 
 from ..errors import HrtrackError, one_line
 from ..interrupt import Stopped, listening
@@ -47,6 +48,9 @@ def run(command: click.Command, name: str, arguments: Sequence[str] | None = Non
         # The reader of our stdout has gone; Python would complain again at exit.
         sys.stderr.close()
         code = 0
+    except SystemExit as ending:
+        # What Click makes of a BrokenPipeError: the reader of our stdout has gone.
+        code = 0 if isinstance(sys.stdout, PacifyFlushWrapper) else ending.code
     except OSError as error:
         click.echo(f"{name}: {_system_fault(error)}", err=True)
         code = 1

@@ -60,7 +60,8 @@ def bench() -> None:
     show_default=False,
     help="The Python that runs the scripts.",
 )
-@click.option("--json",
+@click.option(
+    "--json",
     "json_path",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write everything printed here, with version, commit, date, device and frame size.",
@@ -207,9 +208,7 @@ def _measured(
     return run, poses
 
 
-def _tiled(
-    number: int, frames: list[Any], settings: dict[str, Any], poses: list[Any]
-) -> _Run:
+def _tiled(number: int, frames: list[Any], settings: dict[str, Any], poses: list[Any]) -> _Run:
     from ..tracker import bench as measure
 
     every = settings["detect_every"]

@@ -53,7 +53,9 @@ class Time(Finite):
     ) -> float:
         if ":" not in str(value):
             return super().convert(value, param, ctx)
-        clock = re.fullmatch(r"(?:([0-9]+):)?([0-9]+):([0-9]{1,2}(?:\.[0-9]*)?)", str(value).strip())
+        clock = re.fullmatch(
+            r"(?:([0-9]+):)?([0-9]+):([0-9]{1,2}(?:\.[0-9]*)?)", str(value).strip()
+        )
         if clock is None:
             self.fail(f"{value!r} is no time like 90, 1:30 or 0:01:30.5.", param, ctx)
         hours, minutes, seconds = (float(part or 0) for part in clock.groups())

@@ -184,9 +184,7 @@ def _state(clip: str) -> list[int]:
     return [found.st_size, found.st_mtime_ns]
 
 
-def _in_processes(
-    clips: list[str], run_one: RunOne, jobs: int
-) -> Generator[Done, None, None]:
+def _in_processes(clips: list[str], run_one: RunOne, jobs: int) -> Generator[Done, None, None]:
     begun = dict.fromkeys(clips, 0)
     waiting = list(clips)
     # Forked copies of a process with running threads can hang.

@@ -8,7 +8,6 @@ import signal
 import threading
 from multiprocessing.context import BaseContext
 
-
 GRACE = 30.0
 """Seconds that a worker goes on after SIGTERM: for the step that the training is at."""
 

@@ -16,6 +16,7 @@ pytest.importorskip("torch")
 
 import torch
 
+from ..test_stop import nobody_left
 from .test_detector import config, make_set
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -31,11 +32,7 @@ def stop(run: subprocess.Popen[str], log: Path, number: signal.Signals) -> str:
             time.sleep(0.1)
         os.killpg(run.pid, number)
         told = run.communicate(timeout=100)[1]
-        with pytest.raises(ProcessLookupError):
-            until = time.monotonic() + 20
-            while time.monotonic() < until:
-                os.killpg(run.pid, 0)
-                time.sleep(0.1)
+        assert nobody_left(run.pid)
         return told
     finally:
         with contextlib.suppress(ProcessLookupError):
