@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 
 import click
-from click.utils import PacifyFlushWrapper
 
 from ..errors import HrtrackError, one_line
 from ..interrupt import Stopped, listening
@@ -50,7 +49,7 @@ def run(command: click.Command, name: str, arguments: Sequence[str] | None = Non
         code = 0
     except SystemExit as ending:
         # What Click makes of a BrokenPipeError: the reader of our stdout has gone.
-        code = 0 if isinstance(sys.stdout, PacifyFlushWrapper) else ending.code
+        code = 0 if type(sys.stdout).__name__ == "PacifyFlushWrapper" else ending.code
     except OSError as error:
         click.echo(f"{name}: {_system_fault(error)}", err=True)
         code = 1
