@@ -49,7 +49,7 @@ def run(command: click.Command, name: str, arguments: Sequence[str] | None = Non
         code = 0
     except SystemExit as ending:
         # What Click makes of a BrokenPipeError: the reader of our stdout has gone.
-        code = 0 if type(sys.stdout).__name__ == "PacifyFlushWrapper" else ending.code
+        code = 0 if type(sys.stdout).__name__.endswith("PacifyFlushWrapper") else ending.code
     except OSError as error:
         click.echo(f"{name}: {_system_fault(error)}", err=True)
         code = 1
