@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from hrtrack.cli import main
+from hrtrack.cli.main import hrtrack as group
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -69,7 +71,17 @@ def test_a_missing_source_is_named_before_a_missing_output(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--output", "a.mp4"], 2, "--source is missing"),
+        (["--output", "a.mp4"], 2, "the source is missing"),
+        (["clip.mp4"], 2, "no such command or file: clip.mp4"),
+        (["trian"], 2, "no such command or file: trian; did you mean train?"),
+        (["nothing/*.mp4"], 2, "no such command or file: nothing/*.mp4"),
+        (["webcam:1", "--source", "a.mp4"], 2, "two sources: webcam:1 and --source a.mp4"),
+        (["--source", "a.mp4", "-q", "webcam:1"], 2, "two sources: webcam:1 and --source a.mp4"),
+        (["webcam", "0", "-q"], 2, "one source at a time: webcam, then 0"),
+        (["--output", "a.mp4", "train", "body_fast"], 2, "--output before train"),
+        (["webcam", "--start", "1:60", "--no-show"], 2, "more than 59"),
+        (["webcam", "--start", "1:2:3:4"], 2, "1:30"),
+        (["webcam", "--start", "0:01", "--end", "1", "--save", "a.csv"], 2, "must lie after"),
         (["--source", "x.mp4", "--draw", "wings", "--no-show"], 2, "not 'wings'"),
         (["--source", "x.mp4", "--save", "a.docx"], 2, "a.docx"),
         (["--source", "x.mp4", "--output", "a.csv"], 2, "--save"),
@@ -122,3 +134,82 @@ def test_unreadable_sources_fail_with_one_line(
         assert len(err.strip().splitlines()) == 1, err
         assert err.startswith("hrtrack: ")
     assert not Path(out).exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["a clip.mp4", "--quiet", "--save", "x.jsonl"],
+        ["--quiet", "--save", "x.jsonl", "a clip.mp4"],
+        ["--save", "x.jsonl", "a clip.mp4", "--quiet"],
+        ["-qs", "a clip.mp4", "--save", "x.jsonl"],
+        ["-q", "--save", "x.jsonl", "--action", "a clip.mp4"],
+        ["-q", "--save", "x.jsonl", "--", "a clip.mp4"],
+    ],
+)
+def test_a_first_word_that_exists_is_the_source(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a clip.mp4").touch()
+    found = group.make_context("hrtrack", arguments).params
+    assert found["source"] == "a clip.mp4"
+    assert found["save"] == ("x.jsonl",)
+    assert found["quiet"]
+    assert found["action"] == ("action_penn" if "--action" in arguments else None)
+
+
+@pytest.mark.parametrize(
+    "word", ["webcam", "webcam:1", "0", "-", "rtsp://host/x", "folder", "folder/*.mp4", "-odd.mp4"]
+)
+def test_what_else_may_be_the_source(
+    word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    for name in ("folder/a.mp4", "-odd.mp4"):
+        Path(name).touch()
+    words = ["--", word] if word == "-odd.mp4" else [word]
+    assert group.make_context("hrtrack", ["-q", *words]).params["source"] == word
+
+
+def test_a_first_word_that_is_a_command_is_that_command(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("models").mkdir()
+    assert fails(capsys, "models")[0] == 0
+    with pytest.raises(click.UsageError, match="body_fast"):
+        group.make_context("hrtrack", ["./models", "body_fast"])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("1.5", 1.5), ("0:01", 1), ("1:30", 90), ("75:00", 4500), ("1:02:03.5", 3723.5)],
+)
+def test_times_may_have_colons(text: str, seconds: float) -> None:
+    assert group.make_context("hrtrack", ["webcam", "--start", text]).params["start"] == seconds
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX")
+def test_a_reader_who_has_seen_enough_is_no_fault() -> None:
+    program = [sys.executable, "-c", "from hrtrack.cli import main; main()", "models"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run_on:
+        assert run_on.stdout is not None
+        assert run_on.stderr is not None
+        run_on.stdout.close()
+        told = run_on.stderr.read()
+    assert (run_on.returncode, told) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux")
+def test_a_full_disk_under_the_help_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        found = subprocess.run(
+            [sys.executable, "-c", "from hrtrack.cli import main; main()", "--help"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert found.returncode == 1
+    assert found.stderr == "hrtrack: no space left on device\n"

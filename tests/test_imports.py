@@ -13,7 +13,17 @@ import hrtrack
 
 HEAVY = ("torch", "openvino", "tensorrt", "tensorrt_rtx", "cv2", "scipy", "matplotlib", "av")
 PACKAGE = Path(hrtrack.__file__).parent
-LEAVES = {"errors", "skeleton", "poses", "geometry", "writable", "pyav", "shown", "pictures"}
+LEAVES = {
+    "errors",
+    "skeleton",
+    "poses",
+    "geometry",
+    "writable",
+    "interrupt",
+    "pyav",
+    "shown",
+    "pictures",
+}
 MAY_IMPORT = {
     "models": LEAVES | {"models"},
     "configs": {"errors", "skeleton", "configs"},

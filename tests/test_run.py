@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 from hrtrack import Tracker
 from hrtrack.cli import main
 from hrtrack.cli.outputs import painter
+from hrtrack.cli.track import counted
 from hrtrack.errors import UsageError
 from hrtrack.tracker.draw import DrawOptions
+from hrtrack.tracker.progress import Speed
 from hrtrack.tracker.sinks.jsonl import read_jsonl
 from hrtrack.tracker.sinks.picture import write_image
 from hrtrack.tracker.source import open_source
@@ -200,3 +203,86 @@ def test_a_folder_of_numbered_pictures_is_one_clip(tmp_path: Path) -> None:
     poses = list(read_jsonl(results))
     assert [one.time for one in poses] == pytest.approx([0, 0.1, 0.2, 0.4])
     assert all(len(one) for one in poses)
+
+
+def test_the_summary_counts_identities_and_people_a_frame(
+    clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([str(clip), "--save", str(tmp_path / "a.jsonl")])
+    assert stop.value.code == 0
+    last = capfd.readouterr().err.splitlines()[-1]
+    poses = list(read_jsonl(tmp_path / "a.jsonl"))
+    ids = len({one for frame in poses for one in frame.ids.tolist()})
+    mean = sum(map(len, poses)) / FRAMES
+    assert f": ok, {FRAMES} frames, {counted(ids, 'identity', 'identities')}, " in last
+    assert re.search(rf", {mean:.1f} people a frame, [0-9.]+ FPS$", last)
+
+
+def test_no_frames_are_a_fault(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source = "lavfi:color=size=96x64:rate=25:duration=0.2"
+    words = ("--start", "0:05", "--end", "0:09", "--save", str(tmp_path / "a.csv"))
+    assert run("--source", source, *words) == 1
+    told = capfd.readouterr().err.splitlines()
+    assert told == [f"hrtrack: {source} gave no frame for --start 5 --end 9"]
+
+
+def test_a_model_that_is_sure_of_nobody_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    with Tracker(min_score=0.99) as unsure:
+        for _ in range(2):
+            assert len(unsure.image(canvas(60))) == 0
+        assert not caplog.messages
+    assert len(caplog.messages) == 1
+    assert re.search(
+        "found people [0-9]+ times, but the pose model was sure of none", caplog.messages[0]
+    )
+    with Tracker() as sure:
+        assert len(sure.image(canvas(60))) > 0
+    assert len(caplog.messages) == 1
+
+
+def test_the_running_rate_averages_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("hrtrack.tracker.progress.time.monotonic", lambda: now[0])
+    speed = Speed()
+    for _ in range(4):  # a quick frame out of a queue, then one that took its time
+        for seconds in (0.0001, 0.0999):
+            now[0] += seconds
+            speed.step()
+    assert speed.now == pytest.approx(20, rel=0.01)
+    for _ in range(200):
+        now[0] += 0.01
+        speed.step()
+    assert speed.now == pytest.approx(100, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "words"),
+    [
+        (
+            "torch",
+            ["--device", "cuda"],
+            "--device cuda needs PyTorch: pip install 'hrtrack[train]'",
+        ),
+        ("torch", ["-m", "my.pth"], "a checkpoint needs PyTorch: pip install 'hrtrack[train]'"),
+        ("torch", ["--backend", "tensorrt"], "needs PyTorch: pip install 'hrtrack[tensorrt]'"),
+        ("pyarrow", ["--save", "parquet:x"], "needs pyarrow: pip install 'hrtrack[parquet]'"),
+        ("aiohttp", ["--serve", "8000"], "--serve needs aiohttp: pip install 'hrtrack[serve]'"),
+        ("ray", ["--ray", "auto", "-o", "out"], "--ray needs Ray: pip install 'hrtrack[ray]'"),
+    ],
+)
+def test_a_missing_package_is_named_before_anything_is_opened(
+    missing: str,
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setattr("hrtrack.cli.track.make_tracker", None)  # no network is loaded
+    saved = [] if "--ray" in arguments else ["--save", "a.csv"]
+    code = run("--source", "webcam:63", *saved, *arguments)
+    assert code == 1
+    assert words in capfd.readouterr().err

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 import click
 
 from ..errors import HrtrackError, one_line
+from ..interrupt import Stopped, listening
 from .main import hrtrack
 
 INTERRUPTED = 130
@@ -22,9 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> None:
     """Runs a command and turns every foreseen fault into one line and an exit code."""
     try:
-        code = command.main(args=arguments, prog_name=name, standalone_mode=False)
-    except click.exceptions.Abort:
-        code = INTERRUPTED
+        with listening():
+            code = command.main(args=arguments, prog_name=name, standalone_mode=False)
+    except click.exceptions.Abort as error:
+        # Click makes this of every KeyboardInterrupt.
+        code = error.__cause__.exit_code if isinstance(error.__cause__, Stopped) else INTERRUPTED
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = error.exit_code
@@ -37,13 +41,26 @@ def run(command: click.Command, name: str, arguments: Sequence[str] | None = Non
     except ImportError as error:
         click.echo(f"{name}: {_import_advice(error)}", err=True)
         code = 1
-    except KeyboardInterrupt:
-        code = INTERRUPTED
+    except KeyboardInterrupt as error:
+        code = error.exit_code if isinstance(error, Stopped) else INTERRUPTED
     except BrokenPipeError:
         # The reader of our stdout has gone; Python would complain again at exit.
         sys.stderr.close()
         code = 0
+    except SystemExit as ending:
+        # What Click makes of a BrokenPipeError: the reader of our stdout has gone.
+        code = 0 if type(sys.stdout).__name__.endswith("PacifyFlushWrapper") else ending.code
+    except OSError as error:
+        click.echo(f"{name}: {_system_fault(error)}", err=True)
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _system_fault(error: OSError) -> str:
+    if not error.strerror:
+        return one_line(error)
+    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    return f"{where}{error.strerror[:1].lower()}{error.strerror[1:]}"
 
 
 def _import_advice(error: ImportError) -> str:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UsageError
 from .export import build_engine
+
+if TYPE_CHECKING:
+    from ..tracker.bench import ClipReport, PipelineReport
 
 
 @click.group(short_help="Measure the speed of the loop or of a network.")
@@ -56,38 +60,76 @@ def bench() -> None:
     show_default=False,
     help="The Python that runs the scripts.",
 )
-@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write everything printed here, with version, commit, date, device and frame size.",
+)
 @click.option("--chart", type=click.Path(dir_okay=False, path_type=Path), help="PNG chart.")
 def pipeline(clip: str, **settings: Any) -> None:
     """FPS and milliseconds per stage of the whole loop on CLIP."""
+    began = datetime.now(UTC)
     from ..tracker import bench as measure
+    from ..writable import require_file, require_picture
 
+    counts = _counts(settings["people"])
+    if settings["json_path"]:
+        require_file(settings["json_path"])
+    if settings["chart"]:
+        require_picture(settings["chart"])
     frames = measure.preload(clip, settings["frames"])
-    reports = [_measured(clip, settings["model"], frames, settings, main=True)]
-    for number in _counts(settings["people"]):
-        reports.append(_tiled(number, frames, settings, reports[0][1]))
+    main, poses = _measured(clip, settings["model"], frames, settings, main=True)
+    runs = [main, *(_tiled(number, frames, settings, poses) for number in counts)]
     peers = []
     for other in settings["compare"]:
         if other.endswith(".py"):
             peers.append(_script(other, clip, settings))
         else:
-            reports.append(_measured(clip, other, frames, settings, main=False))
+            runs.append(_measured(clip, other, frames, settings, main=False)[0])
     for peer in peers:
-        click.echo(_beside(reports[0][0], peer))
-    from .info import gather
-
-    found = {
-        "machine": gather()["machine"],
-        "clip": Path(clip).name,
-        "pipelines": [report.to_json() for report, _ in reports],
-        "peers": peers,
-    }
+        click.echo(_beside(main.bare, peer))
     if settings["json_path"]:
+        from ..train.provenance import provenance
+        from .info import gather
+
+        made_by = provenance(0)
+        height, width = frames[0].image.shape[:2]
+        found = {
+            "hrtrack": made_by["hrtrack"],
+            "commit": made_by.get("commit"),
+            "date": began.isoformat(timespec="seconds"),
+            "machine": gather()["machine"],
+            "clip": Path(clip).name,
+            "frame_size": [width, height],
+            "pipelines": [run.to_json() for run in runs],
+            "peers": peers,
+        }
         settings["json_path"].write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     if settings["chart"]:
         from .bench_chart import pipeline_chart
 
-        pipeline_chart(settings["chart"], [report for report, _ in reports], peers)
+        pipeline_chart(settings["chart"], [run.bare for run in runs], peers)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What was measured, and printed, of one model: with frames in memory, bare and ``drawn``,
+    and as a ``whole`` from file to annotated file."""
+
+    bare: PipelineReport
+    runs_on: dict[str, str]
+    drawn: PipelineReport | None = None
+    whole: ClipReport | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """The bare run's figures, what it ran on, and the other tables by name."""
+        return {
+            **self.bare.to_json(),
+            **self.runs_on,
+            "with_drawing": None if self.drawn is None else self.drawn.to_json(),
+            "file_to_file": None if self.whole is None else asdict(self.whole),
+        }
 
 
 def _beside(own: Any, peer: dict[str, Any]) -> str:
@@ -131,7 +173,7 @@ def _copies(frames: list[Any]) -> list[Any]:
 
 def _measured(
     clip: str, model: str, frames: list[Any], settings: dict[str, Any], *, main: bool
-) -> tuple[Any, list[Any]]:
+) -> tuple[_Run, list[Any]]:
     from ..tracker import bench as measure
     from ..tracker.draw import DrawOptions
 
@@ -150,7 +192,7 @@ def _measured(
             f"(allowance {2 + 0.2 * drawn.people:.2f}), while {beside:.2f} ms of drawing go on "
             "beside the next frame"
         )
-        poses = []
+        poses, whole = [], None
         if main:
             whole = measure.bench_clip(
                 clip, tracker.pipeline(), tracker.skeleton, drawing, len(frames)
@@ -162,12 +204,11 @@ def _measured(
             )
             once = tracker.pipeline()
             poses = [once.step(frame) for frame in frames]
-    return bare, poses
+        run = _Run(bare, tracker.network.runs_on(), drawn, whole)
+    return run, poses
 
 
-def _tiled(
-    number: int, frames: list[Any], settings: dict[str, Any], poses: list[Any]
-) -> tuple[Any, list[Any]]:
+def _tiled(number: int, frames: list[Any], settings: dict[str, Any], poses: list[Any]) -> _Run:
     from ..tracker import bench as measure
 
     every = settings["detect_every"]
@@ -182,8 +223,9 @@ def _tiled(
             tracker.skeleton,
             frames,
         )
+        run = _Run(report, tracker.network.runs_on())
     _table(f"{number} people", report)
-    return report, []
+    return run
 
 
 def _counts(text: str | None) -> list[int]:

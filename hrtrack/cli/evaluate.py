@@ -66,7 +66,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--skeletons", type=FILE, help="Draw typical and worst people without photos here (.png)."
 )
-@click.option("--quiet", "-q", is_flag=True)
+@click.option("--quiet", "-q", is_flag=True, help="No progress; no table where --json has it.")
 @click.pass_context
 def evaluate(ctx: click.Context, **settings: Any) -> None:
     """Measure pose models on labelled photos: PCKh, OKS AP and AR, with 95 % intervals."""
@@ -127,7 +127,7 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
             skeletons=settings["skeletons"],
             quiet=settings["quiet"],
         )
-    if not settings["quiet"]:
+    if not (settings["quiet"] and settings["json_path"]):  # else there would be no result
         Console(width=None if Console().is_terminal else 200).print(results_table(results))
     if settings["json_path"]:
         write_json(results, settings["json_path"])
@@ -188,7 +188,7 @@ def evaluate_action(data: Path, model: str, out: Path | None, curves: bool, quie
 
     network, info = open_action_network(model)
     report = eval_action(network, info, data, out, curves=curves, show_progress=not quiet)
-    if quiet:
+    if quiet and out is not None:  # else there would be no result
         return
     click.echo(f"{report.clips} clips, top-1 {report.top1:.2%}")
     click.echo(f"with a tracker's noise and gaps {report.tracked:.2%}")

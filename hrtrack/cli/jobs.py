@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import click
 
 from ..errors import HrtrackError, UsageError, one_line
+from ..interrupt import Stopped, listening
 from ..tracker.draw import DrawOptions
 from ..tracker.many import Done, Work, run_many, run_on_ray
 from ..tracker.sinks.segments import piece
@@ -20,7 +22,7 @@ from ..tracker.sinks.targets import Target
 from ..tracker.stopwatch import Stopwatch
 from .outputs import TrackSettings
 from .places import targets_of
-from .track import Once, make_tracker, run_source, tell_fault
+from .track import Once, counted, make_tracker, run_source, tell_fault
 
 Targets = Mapping[str, Sequence[Target]]
 RUNNING_ONLY = (
@@ -51,17 +53,32 @@ def track_many(settings: TrackSettings, sources: list[str], targets: Targets) ->
         settings.overwrite,
     )
     run_one = functools.partial(_run_clip, quiet)
-    told = functools.partial(_tell, settings.quiet)
-    if settings.ray is not None:
-        done = run_on_ray(work, run_one, address=settings.ray, folder=folder, on_done=told)
-    else:
-        done = run_many(work, run_one, jobs=settings.jobs, folder=folder, on_done=told)
+    done: list[Done] = []
+
+    def told(one: Done) -> None:
+        done.append(one)
+        _tell(settings.quiet, one)
+
+    stopped: Stopped | None = None
+    try:
+        if settings.ray is not None:
+            done = run_on_ray(work, run_one, address=settings.ray, folder=folder, on_done=told)
+        else:
+            done = run_many(work, run_one, jobs=settings.jobs, folder=folder, on_done=told)
+    except Stopped as stop:
+        stopped = stop
     failed = [one for one in done if one.error is not None]
     if not settings.quiet:
-        frames = sum(one.frames for one in done)
+        frames = counted(sum(one.frames for one in done), "frame")
+        ended = ""
+        if stopped is not None:
+            ended = f", stopped after {len(done)} of them; the same command goes on"
         click.echo(
-            f"hrtrack: {len(done)} sources, {frames} frames, {len(failed)} with errors", err=True
+            f"hrtrack: {len(sources)} sources, {frames}, {len(failed)} with errors{ended}",
+            err=True,
         )
+    if stopped is not None:
+        return stopped.exit_code
     return min((one.code for one in failed), default=0)
 
 
@@ -77,7 +94,8 @@ def _tell(quiet: bool, done: Done) -> None:
     elif not quiet:
         speed = done.frames / max(done.seconds, 1e-6)
         click.echo(
-            f"hrtrack: {done.source}: {done.frames} frames, {done.people} people, {speed:.1f} FPS",
+            f"hrtrack: {done.source}: {counted(done.frames, 'frame')}, "
+            f"{counted(done.people, 'identity', 'identities')}, {speed:.1f} FPS",
             err=True,
         )
 
@@ -94,9 +112,16 @@ def _run_clip(settings: TrackSettings, name: str) -> Done:
     try:
         layers = DrawOptions.parse(settings.draw, min_score=0.3)
         targets = targets_of(settings, name, folders=True, many=True)
-        outcome = run_source(settings, name, targets, loaded, layers, False, stopwatch)
+        # The parent signals and so does whoever signals the whole group: one stop is enough.
+        with listening(again=signal.SIG_IGN):
+            outcome = run_source(settings, name, targets, loaded, layers, False, stopwatch)
     except HrtrackError as error:
         return Done(name, error=one_line(error), code=error.exit_code)
+    except Stopped as stop:
+        return Done(name, error=str(stop), code=stop.exit_code)
+    if outcome.stopped is not None:
+        text = str(outcome.stopped)
+        return Done(name, outcome.frames, error=text, code=outcome.stopped.exit_code)
     error_text = None if outcome.error is None else one_line(outcome.error)
     return Done(
         name,

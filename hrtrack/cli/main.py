@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import click
 
 from .. import __version__
-from .options import PRECISIONS, GroupedGroup, option
+from .options import PRECISIONS, SourceGroup, option
 
 SOURCE, OUTPUT, MODEL, DISPLAY, LIVE = "Source", "Output", "Model", "Display", "Cameras and streams"
 
@@ -44,6 +45,25 @@ class Finite(click.FloatRange):
         return "" if self.min is None and self.max is None else super()._describe_range()
 
 
+class Time(Finite):
+    """Seconds, or hours, minutes and seconds with colons between them."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if ":" not in str(value):
+            return super().convert(value, param, ctx)
+        clock = re.fullmatch(
+            r"(?:([0-9]+):)?([0-9]+):([0-9]{1,2}(?:\.[0-9]*)?)", str(value).strip()
+        )
+        if clock is None:
+            self.fail(f"{value!r} is no time like 90, 1:30 or 0:01:30.5.", param, ctx)
+        hours, minutes, seconds = (float(part or 0) for part in clock.groups())
+        if seconds >= 60 or (clock[1] is not None and minutes >= 60):
+            self.fail(f"{value!r} has more than 59 minutes or seconds.", param, ctx)
+        return 3600 * hours + 60 * minutes + seconds
+
+
 class Size(click.ParamType):
     """Two numbers with an x between them."""
 
@@ -74,7 +94,7 @@ class Reconnect(click.ParamType):
 
 
 @click.group(
-    cls=GroupedGroup,
+    cls=SourceGroup,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -85,8 +105,8 @@ class Reconnect(click.ParamType):
     metavar="SOURCE",
     help="webcam, webcam:1, 0, a video, an image, a folder, a glob, a URL, - for stdin.",
 )
-@option(SOURCE, "--start", type=Finite(), metavar="SECONDS", help="Begin here.")
-@option(SOURCE, "--end", type=Finite(), metavar="SECONDS", help="Stop here.")
+@option(SOURCE, "--start", type=Time(), metavar="TIME", help="Begin here: 90, 1:30, 0:01:30.5.")
+@option(SOURCE, "--end", type=Time(), metavar="TIME", help="Stop here.")
 @option(
     SOURCE,
     "--stride",
@@ -300,9 +320,9 @@ def hrtrack(ctx: click.Context, **settings: Any) -> int | None:
     """Track people's poses in real time.
 
     \b
-    hrtrack --source webcam
-    hrtrack --source clip.mp4 --output out.mp4 --save out.jsonl
-    hrtrack --source clips/ --output annotated/
+    hrtrack webcam
+    hrtrack clip.mp4 --output out.mp4 --save out.jsonl
+    hrtrack clips/ --output annotated/
     """
     if ctx.invoked_subcommand is not None:
         return None
@@ -317,7 +337,7 @@ def hrtrack(ctx: click.Context, **settings: Any) -> int | None:
         return 0
     if settings["source"] is None:
         if any(settings[name] for name in ("output", "save", "redraw")):
-            raise click.UsageError("--source is missing: name a video, a camera or a URL")
+            raise click.UsageError("the source is missing: name a video, a camera or a URL")
         click.echo(ctx.get_help())
         return 0
     from .outputs import TrackSettings

@@ -1,7 +1,8 @@
-"""Options that know which heading of ``--help`` they stand under."""
+"""Options under headings, and a command whose first word may be what it is to work on."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -38,3 +39,70 @@ class GroupedGroup(click.Group):
             with formatter.section(heading):
                 formatter.write_dl(records)
         self.format_commands(ctx, formatter)
+
+
+class SourceGroup(GroupedGroup):
+    """A group whose first word is a command, or the source that ``--source`` would name."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:
+            args = self._with_source(ctx, self._with_values(ctx, args))
+        return super().parse_args(ctx, args)
+
+    def _with_values(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Options whose value may be left out get it, where a source comes next."""
+        optional = {
+            name: str(parameter.flag_value)
+            for parameter in self.get_params(ctx)
+            if isinstance(parameter, click.Option) and not parameter.is_flag
+            for name in parameter.opts
+            if isinstance(parameter.flag_value, str)
+        }
+        if not optional.keys() & set(args):
+            return args
+        from ..tracker.source import has_source_suffix
+
+        return [
+            f"{word}={optional[word]}" if word in optional and has_source_suffix(after) else word
+            for word, after in zip(args, [*args[1:], ""], strict=True)
+        ]
+
+    def _with_source(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given, rest, _ = self.make_parser(ctx).parse_args(list(args))
+        if not rest:
+            return args
+        word, *after = rest
+        options = args[: len(args) - len(rest)]
+        if self.get_command(ctx, word) is not None:
+            ignored = [
+                parameter.opts[0]
+                for parameter in self.get_params(ctx)
+                if parameter.name in given and not parameter.is_eager
+            ]
+            if ignored:
+                raise click.UsageError(
+                    f"{ignored[0]} before {word} would be ignored: options of a command stand "
+                    f"after its name; to track something called {word} write ./{word}"
+                )
+            return args
+        from ..tracker.source import has_source_suffix, names_source
+
+        if not names_source(word):
+            close = difflib.get_close_matches(word, self.list_commands(ctx), 1)
+            advice = "" if has_source_suffix(word) else "; hrtrack --help lists the commands"
+            advice = f"; did you mean {close[0]}?" if close else advice
+            raise click.UsageError(f"no such command or file: {word}{advice}")
+        if options and options[-1] == "--":
+            options, after = options[:-1], ["--", *after]
+        args = [f"--source={word}", *options, *after]
+        given, rest, _ = self.make_parser(ctx).parse_args(list(args))
+        if given["source"] != word:
+            raise click.UsageError(
+                f"two sources: {word} and --source {given['source']}; name one of them"
+            )
+        if rest:
+            raise click.UsageError(
+                f"one source at a time: {word}, then {rest[0]}; for several clips name their "
+                "folder or a glob in quotes"
+            )
+        return args

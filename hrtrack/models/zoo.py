@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -212,10 +213,11 @@ def fetch(entry: Entry, folder: Path, *, trust_unhashed: bool = False, again: bo
         got = pooch.retrieve(entry.url, None, fname=file, path=folder, downloader=download)
     except ModelError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors
+        begun = (folder / f"{file}.part").is_file() and (folder / f"{file}.part").stat().st_size
+        advice = "; the next try goes on where this one stopped" if begun else ""
         raise ModelError(
-            f"cannot download {entry.name} from {entry.url}: {_reason(error)}; "
-            "the next try goes on where this one stopped"
+            f"cannot download {entry.name} from {entry.url}: {_reason(error)}{advice}"
         ) from None
     return _unpack(Path(got), final) if file.endswith(".zip") else Path(got)
 
@@ -234,11 +236,15 @@ def _transfer(url: str, part: Path, title: str) -> None:
         answer.raise_for_status()
         if answer.status_code != requests.codes.partial_content:
             have = 0
-        rest = answer.headers.get("Content-Length")
-        total = have + int(rest) if rest else None
+        rest = answer.headers.get("Content-Length", "")
+        total = have + int(rest) if rest.isdecimal() else None
         columns = (TextColumn(title), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        console = Console(stderr=True)
         with (
-            Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+            # Rich would leave an empty line in a log.
+            Progress(
+                *columns, console=console, transient=True, disable=not console.is_terminal
+            ) as progress,
             part.open("ab" if have else "wb") as out,
         ):
             task = progress.add_task(title, total=total, completed=have)
@@ -280,12 +286,38 @@ def _unpack(archive: Path, final: Path) -> Path:
                 raise ModelError(f"{archive} holds {len(models)} ONNX files, expected one")
             with whole(final) as part:
                 part.write_bytes(files.read(models[0]))
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError):
         archive.unlink()
-        raise ModelError(f"{archive} is not a zip file; it was deleted") from None
+        raise ModelError(f"{archive} is no zip file that can be read; it was deleted") from None
     archive.unlink()
     return final
 
 
 def _reason(error: Exception) -> str:
+    """Why a download failed, in a few words of ours: requests quotes its own objects."""
+    import requests.exceptions as kinds
+    import urllib3.exceptions as causes
+
+    cause = error.args[0] if error.args else None
+    cause = getattr(cause, "reason", None) or cause
+    if isinstance(error, kinds.HTTPError) and error.response is not None:
+        return f"the server answers {error.response.status_code} {error.response.reason}"
+    if isinstance(error, kinds.Timeout):
+        return f"no answer within {TIMEOUT_SECONDS} s"
+    if isinstance(error, kinds.ProxyError):
+        return "the proxy of this machine's settings cannot be reached"
+    if isinstance(error, kinds.SSLError):
+        return "no secure connection: its certificate or its kind of encryption is refused"
+    if isinstance(cause, causes.NameResolutionError):
+        return "the server's name is not known here; is this machine online?"
+    if isinstance(cause, causes.NewConnectionError):
+        return "the server cannot be reached; is this machine online?"
+    if isinstance(error, kinds.TooManyRedirects):
+        return "the server sends from one address to the next without end"
+    if isinstance(error, (kinds.ChunkedEncodingError, kinds.ConnectionError)):
+        return "the connection broke off"
+    if isinstance(error, (kinds.ContentDecodingError, kinds.InvalidHeader)):
+        return "the server's answer makes no sense"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[:1].lower() + error.strerror[1:]
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -25,7 +25,7 @@ from .frame import Frame
 from .gate import Gate
 from .infer import Backend, EngineBuilder, PoseNetwork, Precision, open_network
 from .infer.flip import FlipTest
-from .loop import Pipeline, Tagger
+from .loop import Doubt, Pipeline, Tagger
 from .smooth import Smoother
 from .source import LiveOptions, open_source
 from .source_base import Decode
@@ -135,6 +135,7 @@ class Tracker:
         self._min_score = min_score
         self._smooth: Smoothing = smooth
         self._cuts: Cuts = cuts
+        self._doubt = Doubt()
         self._new_tagger: Callable[[], Tagger] | None = None
         if action is not None:
             from .act import open_actions
@@ -156,6 +157,7 @@ class Tracker:
 
     def close(self) -> None:
         """Frees the networks, once the frames under way in other threads are done."""
+        self._doubt.tell(self._min_score)
         self._gate.close()
 
     def pipeline(self, *, live: bool = False, keep_heatmaps: bool = False) -> Pipeline:
@@ -183,6 +185,7 @@ class Tracker:
             stopwatch=self.stopwatch,
             cuts=CutDetector() if self._cuts == "auto" else None,
             in_use=self._gate,
+            doubt=self._doubt,
         )
 
     def track(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from .frame import Frame
 from .smooth import Smoother
 from .stopwatch import Stopwatch
 
+LOG = logging.getLogger(__name__)
 Picture = Callable[[], NDArray[np.uint8]]
 
 
@@ -47,6 +49,38 @@ class Poser(Protocol):
 
 
 @dataclass
+class Doubt:
+    """Says once that the pose model is sure of nobody although the detector finds people.
+
+    That is how a model shows that was made for other pictures, colours or crops.
+    """
+
+    enough: int = 20
+    """So many detected people without a single sure pose are no chance."""
+    offered: int = 0
+    best: float = 0.0
+    told: bool = False
+
+    def look(self, poses: Poses, least: float) -> None:
+        """Takes note of the poses in what the detector found; ``least`` is what a score needs."""
+        self.offered += len(poses)
+        self.best = max(self.best, float(poses.person_scores.max(initial=0.0)))
+        if self.offered >= self.enough:
+            self.tell(least)
+
+    def tell(self, least: float) -> None:
+        """Warns where not one of the people was sure."""
+        if self.told or not self.offered or self.best >= least:
+            return
+        self.told = True
+        LOG.warning(
+            "the detector found people %d times, but the pose model was sure of none: its best "
+            "score was %.2f of the %.2f needed; it may be made for other pictures",
+            self.offered, self.best, least,
+        )  # fmt: skip
+
+
+@dataclass
 class Pipeline:
     """Everything between a decoded frame and its people, in the order a frame meets it.
 
@@ -62,6 +96,7 @@ class Pipeline:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     cuts: CutDetector | None = None
     in_use: AbstractContextManager[object] = field(default_factory=nullcontext)
+    doubt: Doubt = field(default_factory=Doubt)
 
     def step(self, frame: Frame) -> Poses:
         """The tracked, smoothed people of one frame."""
@@ -76,6 +111,8 @@ class Pipeline:
         with self.stopwatch.stage("detect"):
             proposals = self.proposer.propose(frame)
         poses = self.estimate(frame, proposals.boxes, proposals.scores)
+        if proposals.detected:
+            self.doubt.look(poses, self.tracks.options.min_score)
         with self.stopwatch.stage("associate"):
             poses = self.tracks.update(poses, proposals)
             poses = self.smoother.update(poses)

@@ -10,13 +10,17 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import BackendError, SinkError, one_line
+from ..interrupt import SIGNALS
 
 ATTEMPTS = 3
 """How often a clip is begun whose process was killed under it."""
@@ -120,7 +124,7 @@ def _collect(
     work: Work,
     folder: Path,
     on_done: Callable[[Done], None],
-    run: Callable[[list[str]], Iterator[Done]],
+    run: Callable[[list[str]], Generator[Done, None, None]],
 ) -> list[Done]:
     known = read_summary(folder)
     results = {clip: done for clip in work.outputs if (done := _finished(work, clip, known))}
@@ -152,10 +156,11 @@ def _collect(
                 summary.write("\n")
             for clip in todo:
                 note({"begun": clip}, clip)
-            for done in run(todo):
-                results[done.source] = done
-                note(asdict(done), done.source)
-                on_done(done)
+            with closing(run(todo)) as finished:
+                for done in finished:
+                    results[done.source] = done
+                    note(asdict(done), done.source)
+                    on_done(done)
     return [results[clip] for clip in work.outputs]
 
 
@@ -179,21 +184,24 @@ def _state(clip: str) -> list[int]:
     return [found.st_size, found.st_mtime_ns]
 
 
-def _in_processes(clips: list[str], run_one: RunOne, jobs: int) -> Iterator[Done]:
+def _in_processes(clips: list[str], run_one: RunOne, jobs: int) -> Generator[Done, None, None]:
     begun = dict.fromkeys(clips, 0)
     waiting = list(clips)
     # Forked copies of a process with running threads can hang.
     context = multiprocessing.get_context("spawn")
     while waiting:
         running: dict[Future[Done], str] = {}
-        with ProcessPoolExecutor(min(jobs, len(waiting)), mp_context=context) as pool:
+        others = set(multiprocessing.active_children())
+        pool = ProcessPoolExecutor(min(jobs, len(waiting)), context, _begin_child)
+        with pool:
             try:
                 while waiting or running:
                     # Only as many as there are processes, so that a dead one costs few attempts.
                     while waiting and len(running) < jobs:
                         clip = waiting.pop(0)
                         begun[clip] += 1
-                        running[pool.submit(run_one, clip)] = clip
+                        with _held_back():
+                            running[pool.submit(run_one, clip)] = clip
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         done = future.result()
                         del running[future]
@@ -206,9 +214,49 @@ def _in_processes(clips: list[str], run_one: RunOne, jobs: int) -> Iterator[Done
                     else:
                         line = f"its process died {ATTEMPTS} times"
                         yield Done(clip, error=line, code=1)
+            except BaseException:
+                # Leaving the pool waits until they have finished what they were writing.
+                for child in set(multiprocessing.active_children()) - others:
+                    child.terminate()
+                raise
 
 
-def _on_ray(clips: list[str], run_one: RunOne, address: str, cpus: float) -> Iterator[Done]:
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """Signals wait, also in processes started here, until these are ready for them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin_child() -> None:
+    """For a child's start: it ends when its parent does, and when its parent says so.
+
+    Ctrl-C reaches the whole group of processes, ``timeout`` signals each of them; what a clip
+    does at SIGTERM, its ``run_one`` decides.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _on_ray(
+    clips: list[str], run_one: RunOne, address: str, cpus: float
+) -> Generator[Done, None, None]:
     try:
         import ray
     except ImportError:

@@ -21,24 +21,33 @@ from ..poses import Poses
 from .frame import Frame
 
 SMOOTHING = 0.05
-"""Weight of the newest frame in the running FPS."""
+"""Weight of the newest frame's time in the running FPS."""
 
 
 class Speed:
-    """Frames per second: a running figure and the mean since the first frame."""
+    """Frames per second: a running figure and the mean since the first frame.
+
+    The running figure averages times, not rates: the few frames that come at once, out of a
+    queue, would else count for hundreds.
+    """
 
     def __init__(self) -> None:
         self.frames = 0
-        self.now = 0.0
+        self._period = 0.0
         self._first = self._last = time.monotonic()
 
     def step(self) -> None:
         """Counts one finished frame."""
         instant = time.monotonic()
-        rate = 1 / max(instant - self._last, 1e-6)
-        self.now = rate if self.frames < 2 else self.now + SMOOTHING * (rate - self.now)
-        self._last = instant
         self.frames += 1
+        weight = max(SMOOTHING, 1 / self.frames)
+        self._period += weight * (instant - self._last - self._period)
+        self._last = instant
+
+    @property
+    def now(self) -> float:
+        """Frames per second over about the last 20 frames."""
+        return 1 / max(self._period, 1e-6) if self.frames else 0.0
 
     @property
     def seconds(self) -> float:
@@ -52,7 +61,10 @@ class Speed:
 
 
 class Meter:
-    """Counts frames and people, and shows them on stderr while the loop runs."""
+    """Counts frames, people and identities, and shows them on stderr while the loop runs.
+
+    ``people`` is the sum over all frames of the people in each.
+    """
 
     def __init__(self, name: str, total: int | None, *, quiet: bool, live: bool) -> None:
         self.speed = Speed()
@@ -91,7 +103,7 @@ class Meter:
     def step(self, frame: Frame, poses: Poses) -> None:
         """Counts one frame."""
         self.speed.step()
-        self.people = len(poses)
+        self.people += len(poses)
         self.ids.update(int(i) for i in poses.ids if i >= 0)
         if not self._shown:
             return

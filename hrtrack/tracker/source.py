@@ -213,6 +213,23 @@ def is_still(name: str) -> bool:
         return True
 
 
+def has_source_suffix(text: str) -> bool:
+    """Whether a text ends like a video or a picture."""
+    return Path(text).suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES
+
+
+def names_source(text: str) -> bool:
+    """Whether a text, without ``--source`` before it, names something that can be opened: what
+    exists, a glob that something matches, a pattern of numbered pictures, a URL, a camera."""
+    if text == "-" or URL.match(text) or text.startswith("lavfi:"):
+        return True
+    if camera_number(text) is not None or os.path.lexists(text):
+        return True
+    if glob.has_magic(text):
+        return next(glob.iglob(text, recursive=True), None) is not None
+    return "%" in text and has_source_suffix(text)
+
+
 def _check_named(source: str) -> None:
     if not source.strip():
         raise UsageError("the source is empty; name a camera, a file, a folder or a URL")

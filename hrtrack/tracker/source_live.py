@@ -72,6 +72,9 @@ class LiveSource(Source):
 
     ``dropped`` counts the frames thrown away, ``reconnects`` the connections made after the
     first. Every frame that arrived was either delivered, dropped, or is the one still waiting.
+
+    Time, and with it ``start`` and ``end``, begins with the first frame that is asked for, not
+    when the source opens: loading the networks in between may take longer than the asked range.
     """
 
     opener: Opener = field(kw_only=True)
@@ -104,14 +107,19 @@ class LiveSource(Source):
         self.size = first.shown.size(first.picture)
 
     def __iter__(self) -> Iterator[Frame]:
+        zero: float | None = None
         while (arrival := self._wait()) is not None:
-            if self.end is not None and arrival.seconds >= self.end:
+            zero = arrival.seconds if zero is None else zero
+            since = arrival.seconds - zero
+            if self.end is not None and since >= self.end:
                 return
+            if self.start is not None and since < self.start:
+                continue
             began = time.perf_counter()
             image = arrival.shown.rgb(arrival.picture)
             if self.stopwatch:
                 self.stopwatch.add("decode", time.perf_counter() - began)
-            pts = round(arrival.seconds / TIME_BASE)
+            pts = round(since / TIME_BASE)
             seconds = float(pts * TIME_BASE)
             yield Frame(
                 arrival.index, seconds, image, pts, TIME_BASE, arrival.dropped, arrival.instant
@@ -232,7 +240,7 @@ class LiveSource(Source):
     ) -> None:
         seconds = self._timeline.stamp(own, instant)
         index, self.received = self.received, self.received + 1
-        if index % self.stride or (self.start is not None and seconds < self.start):
+        if index % self.stride:
             return
         with self._news:
             self.dropped += self._slot is not None

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..configs.schema import TrainConfig
 from ..errors import DataError, UsageError
+from ..interrupt import shield
 from ..models.graph import pixel_scale
 from ..models.hrnet import HRNet
 from ..models.info import PoseInfo
@@ -164,7 +165,15 @@ class _Run:
             return
         (self.folder / "batches").mkdir(exist_ok=True)
         with Logs(self.folder, self.step, quiet=quiet) as logs:
-            self._steps(plan, logs, log_every)
+            before = self.step
+            try:
+                self._steps(plan, logs, log_every)
+            except KeyboardInterrupt:
+                if self.step > before:
+                    self.elapsed = plan.elapsed
+                    self._save()
+                    LOG.warning("stopped at step %d, which is saved: --resume goes on", self.step)
+                raise
         save_average(self.raw, self.ema.state, self.described, self.folder / WEIGHTS)
         crops = sample_crops(self.people, self.config, CALIBRATION_CROPS)
         if len(crops) < FEWEST:
@@ -183,13 +192,14 @@ class _Run:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             try:
-                loss, gradient, people = self._step(source, meter)
+                with shield():
+                    loss, gradient, people = self._step(source, meter)
+                    self.step += 1
+                    epoch_before, self.seen = self.seen // plan.epoch_size, self.seen + people
+                    self.ema.update(self.raw, self.step)
             except StopIteration:  # the loader, which works ahead, saw the clock run out first
                 break
-            self.step += 1
-            epoch_before, self.seen = self.seen // plan.epoch_size, self.seen + people
             epochs = self.seen // plan.epoch_size
-            self.ema.update(self.raw, self.step)
             meter.add(loss, gradient)
             done = plan.share_done(self.step, self.seen)
             ended = done >= 1

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from multiprocessing.context import BaseContext
+
+GRACE = 30.0
+"""Seconds that a worker goes on after SIGTERM: for the step that the training is at."""
 
 
 def worker_context() -> BaseContext:
@@ -26,6 +30,10 @@ def begin_worker(_: int = 0) -> None:
     import cv2
     import torch
 
+    # Ctrl-C and `timeout` signal workers, too; the training, which has a step to finish and to
+    # save, ends them itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _last_chance)
     # More threads would fight with the training for cores.
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -38,3 +46,9 @@ def begin_worker(_: int = 0) -> None:
 
     if parent is not None:
         threading.Thread(target=watch, daemon=True).start()
+
+
+def _last_chance(*_: object) -> None:
+    ending = threading.Timer(GRACE, os._exit, (1,))
+    ending.daemon = True
+    ending.start()

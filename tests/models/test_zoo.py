@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import socket
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -185,6 +187,83 @@ def test_missing_on_the_server(server: Server, tmp_path: Path) -> None:
     gone = dataclasses.replace(known, url=server.url + "gone.pth")
     with pytest.raises(ModelError, match=r"cannot download some-model .*404"):
         zoo.fetch(gone, tmp_path)
+
+
+class Faults(BaseHTTPRequestHandler):
+    """Answers, each wrong in the way its path names."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        fault = self.path.strip("/").removesuffix(".onnx")
+        self.close_connection = True
+        if fault == "silent":
+            time.sleep(1)
+        elif fault == "garbage":
+            self.wfile.write(b"\x00\x01\r\n\r\n")
+        elif fault == "down":
+            self.send_error(503)
+        else:
+            self.send_response(302 if fault == "loop" else 200)
+            headers = {
+                "loop": ("Location", self.path),
+                "short": ("Content-Length", "1000"),
+                "chunks": ("Transfer-Encoding", "chunked"),
+                "coded": ("Content-Encoding", "gzip"),
+            }
+            self.send_header(*headers[fault])
+            self.end_headers()
+            self.wfile.write(b"5\r\nabcde\r\nzz")
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def faults() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Faults) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("down", "the server answers 503 Service Unavailable"),
+        ("silent", "no answer within 0.2 s"),
+        ("garbage", "the connection broke off"),
+        ("short", "the connection broke off"),
+        ("chunks", "the connection broke off"),
+        ("coded", "the server's answer makes no sense"),
+        ("loop", "without end"),
+        ("closed", "the server cannot be reached; is this machine online?"),
+        ("nobody", "the server's name is not known here; is this machine online?"),
+        ("tls", "no secure connection"),
+    ],
+)
+def test_a_failed_download_is_told_in_a_few_words(
+    fault: str,
+    words: str,
+    faults: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(zoo, "TIMEOUT_SECONDS", 0.2)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and does not listen
+        base = {
+            "closed": f"http://127.0.0.1:{closed.getsockname()[1]}/",
+            "nobody": "http://nobody.invalid/",
+            "tls": faults.replace("http", "https"),
+        }.get(fault, faults)
+        made = zoo.Entry("some-model", "pose", f"{base}{fault}.onnx", None, "none", "test")
+        with pytest.raises(ModelError) as error:
+            zoo.fetch(made, tmp_path, trust_unhashed=True)
+    assert words in str(error.value)
+    assert len(str(error.value)) < 200
+    assert capfd.readouterr() == ("", "")
 
 
 def test_resolve(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

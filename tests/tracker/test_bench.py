@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import hrtrack
 from hrtrack.cli.bench import pipeline as pipeline_command
 from hrtrack.errors import SourceError
 from hrtrack.poses import Poses
@@ -128,4 +131,21 @@ def test_the_command_measures_and_compares(tmp_path: Path) -> None:
     assert [run["name"] for run in found["pipelines"]] == ["body_fast", "1 people", "2 people"]
     assert {"p50", "p95", "p99"} <= found["pipelines"][0]["stages"][0].keys()
     assert found["peers"][0]["cpu_ms"] == 40
+    assert found["hrtrack"] == hrtrack.__version__
+    assert found["frame_size"] == [640, 360]
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(found["date"])) < timedelta(hours=1)
+    main = found["pipelines"][0]
+    assert main["backend"].startswith("OpenVINO ")
+    assert main["device"]
+    assert main["precision"]
+    # Both tables, equal to those printed, row by row.
+    rows = [re.findall(r"[a-z]+|[0-9.]+", line) for line in result.stdout.splitlines()]
+    for table in (main, main["file_to_file"]):
+        assert table["stages"]
+        for stage in table["stages"]:
+            name, *times = stage.values()
+            assert [name, *(f"{value:.2f}" for value in times)] in rows
+        assert f": {table['fps']:.1f} FPS" in result.stdout
+    assert f"networks: {main['with_drawing']['own_ms']:.2f} ms" in result.stdout
+    assert f"decode {main['file_to_file']['decode_alone_ms']:.2f} ms" in result.stdout
     assert (tmp_path / "a.png").stat().st_size > 10_000

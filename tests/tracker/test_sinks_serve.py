@@ -10,7 +10,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -218,10 +220,20 @@ def test_a_stalled_viewer_slows_nobody(served: Viewer) -> None:
 
 
 def test_other_addresses_ask_for_the_token(run: Run) -> None:
-    made = viewer("0.0.0.0:0")(run)
+    told: list[str] = []
+    made = viewer("0.0.0.0:0", announce=told.append)(run)
     try:
-        assert "?token=" in made.url
-        base, token = made.url.replace("0.0.0.0", "127.0.0.1").split("?token=")
+        assert told == made.urls
+        for url in told:  # what another computer can use
+            host = urlsplit(url).hostname
+            assert host is not None
+            assert host == socket.gethostname() or not ip_address(host).is_loopback
+            assert host != "0.0.0.0"
+        shown, _, token = made.url.partition("?token=")
+        if urlsplit(shown).hostname != socket.gethostname():
+            assert get(shown + "figures", Cookie=f"hrtrack_token={token}")[0] == 200
+        port = urlsplit(shown).port
+        base = f"http://127.0.0.1:{port}/"
         for path in ("", "stream", "figures", "results"):
             status, body = get(base + path)
             assert status == 401

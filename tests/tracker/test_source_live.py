@@ -211,3 +211,18 @@ def test_the_timeline_survives_wild_clocks() -> None:
     line.reconnect()
     assert line.stamp(0.0, 105.0) == pytest.approx(5.0)
     assert line.stamp(0.1, 104.0) > 5.0
+
+
+def test_time_begins_with_the_first_frame_asked_for() -> None:
+    synthetic = "lavfi:testsrc=size=96x64:rate=50"
+    with open_source(synthetic, start=0.2, end=0.6, stride=2) as source:
+        time.sleep(1.0)  # as long as networks take to load
+        times = [frame.time for frame in source]
+    assert len(times) > 3
+    assert 0.2 <= times[0] < 0.4
+    assert times[-1] < 0.6
+    with open_source(synthetic) as source:
+        time.sleep(0.5)
+        first = next(iter(source))
+    assert first.time == 0
+    assert first.dropped > 10

@@ -18,6 +18,8 @@ Backend = Literal["auto", "openvino", "torch", "tensorrt", "tensorrt-rtx"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 EngineBuilder = Callable[[Path, Path, Identity], None]
 """Builds a TensorRT engine: from a model file, to an engine file, to this identity."""
+CHECKPOINTS = (".pth", ".pt", ".safetensors")
+"""Suffixes of models that only torch runs."""
 
 
 class PoseNetwork(Network, Protocol):
@@ -25,6 +27,10 @@ class PoseNetwork(Network, Protocol):
 
     info: PoseInfo
     skeleton: Skeleton
+
+    def runs_on(self) -> dict[str, str]:
+        """The ``backend`` with its version, the ``device`` and the ``precision``."""
+        ...
 
     def describe(self) -> str:
         """One line for the log: back end, device, precision, and why they were chosen."""
@@ -62,6 +68,8 @@ def open_network(
     known = get_args(Backend)
     if backend not in known:
         raise BackendError(f"unknown back end '{backend}'; known are {', '.join(known)}")
+    if backend == "openvino" and device is not None and device.lower().startswith("cuda"):
+        raise BackendError(f"OpenVINO does not run on {device}; give --backend torch or tensorrt")
     path = resolve(model, task="pose")
     chosen, why = (backend, "") if backend != "auto" else choose_backend(path, device)
     if chosen == "openvino":
@@ -84,17 +92,21 @@ def choose_backend(path: Path, device: str | None) -> tuple[Backend, str]:
     """What ``auto`` takes for a model here, and the reason in a few words."""
     if path.suffix == ".engine":
         return "tensorrt", "the model is a TensorRT engine"
-    if path.suffix in (".pth", ".pt", ".safetensors"):
+    if path.suffix in CHECKPOINTS:
         return "torch", "the model is a checkpoint"
     if path.suffix == ".xml" or (device is not None and not device.lower().startswith("cuda")):
         return "openvino", "the model or device is OpenVINO's"
-    if not nvidia_driver_present():
+    if device is not None:
+        require_torch(f"the device {device}", "hrtrack[train]")
+    elif not nvidia_driver_present():
         return "openvino", "no NVIDIA GPU here"
     try:
         import torch
     except ImportError:
         return "openvino", "an NVIDIA GPU is here but PyTorch is not installed"
     if not torch.cuda.is_available():
+        if device is not None:  # whose back end says what is missing
+            return "torch", ""
         return "openvino", "the installed PyTorch cannot use this GPU"
     from .tensorrt import usable_package
 

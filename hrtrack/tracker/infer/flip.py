@@ -38,6 +38,10 @@ class FlipTest:
         found = {"keypoints": keypoints.astype(np.float32, copy=False)}
         return {**found, "heatmaps": maps} if heatmaps else found
 
+    def runs_on(self) -> dict[str, str]:
+        """The back end with its version, the device and the precision."""
+        return self._network.runs_on()
+
     def describe(self) -> str:
         """One line for the log."""
         return f"{self._network.describe()}, averaged with mirror images"

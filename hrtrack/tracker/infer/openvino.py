@@ -196,18 +196,24 @@ class OpenVinoNetwork:
             found["heatmaps"] = np.zeros(shape, np.float32)
         return found
 
-    def describe(self) -> str:
-        """One line for the log."""
+    def runs_on(self) -> dict[str, str]:
+        """The back end with its version, the device and the precision."""
         import openvino
 
         name = self._core.get_property(self._device, "FULL_DEVICE_NAME")
         version = ".".join(openvino.get_version().split("-")[0].split(".")[:2])
+        return {
+            "backend": f"OpenVINO {version}", "device": name, "precision": self._precision,
+        }  # fmt: skip
+
+    def describe(self) -> str:
+        """One line for the log."""
         height, width = self.input_hw
         decoder = "" if self._decodes else ", heatmaps decoded outside"
         why = f" ({self._why})" if self._why else ""
         return (
-            f"{self._path.stem} {height}x{width} {self.skeleton.name} on OpenVINO {version}, "
-            f"{name}, {self._precision}{decoder}{why}"
+            f"{self._path.stem} {height}x{width} {self.skeleton.name} on "
+            f"{', '.join(self.runs_on().values())}{decoder}{why}"
         )
 
     def close(self) -> None:

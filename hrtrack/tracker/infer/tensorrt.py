@@ -182,14 +182,22 @@ class EngineNetwork:
         found = self.on_device(crops, heatmaps=heatmaps)
         return {name: tensor.cpu().numpy() for name, tensor in found.items()}
 
+    def runs_on(self) -> dict[str, str]:
+        """The back end with its version, the device and the precision."""
+        return {
+            "backend": f"{self.identity.package} {self.identity.version}",
+            "device": torch.cuda.get_device_name(self.device),
+            "precision": self.identity.precision,
+        }
+
     def describe(self) -> str:
         """One line for the log."""
-        it, (height, width) = self.identity, self.input_hw
+        height, width = self.input_hw
         why = f" ({self._why})" if self._why else ""
-        doubt = "" if it.verified else ", not yet compared with PyTorch"
+        doubt = "" if self.identity.verified else ", not yet compared with PyTorch"
         return (
-            f"{self._name} {height}x{width} {self.skeleton.name} on {it.package} {it.version}, "
-            f"{torch.cuda.get_device_name(self.device)}, {it.precision}{doubt}{why}"
+            f"{self._name} {height}x{width} {self.skeleton.name} on "
+            f"{', '.join(self.runs_on().values())}{doubt}{why}"
         )
 
     def close(self) -> None:

@@ -95,14 +95,21 @@ class TorchNetwork:
         found = self.on_device(crops, heatmaps=heatmaps)
         return {name: tensor.cpu().numpy() for name, tensor in found.items()}
 
+    def runs_on(self) -> dict[str, str]:
+        """The back end with its version, the device and the precision."""
+        where = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+        return {
+            "backend": f"PyTorch {torch.__version__}", "device": where,
+            "precision": self._precision,
+        }  # fmt: skip
+
     def describe(self) -> str:
         """One line for the log."""
-        where = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
         height, width = self.input_hw
         why = f" ({self._why})" if self._why else ""
         return (
-            f"{self._name} {height}x{width} {self.skeleton.name} on PyTorch "
-            f"{torch.__version__}, {where}, {self._precision}{why}"
+            f"{self._name} {height}x{width} {self.skeleton.name} on "
+            f"{', '.join(self.runs_on().values())}{why}"
         )
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ...errors import HrtrackError, SinkError
+from ...interrupt import shield
 from ..stopwatch import Stopwatch
 from .base import Run, Sink
 from .targets import Target, prepare
@@ -49,21 +50,24 @@ class Sinks:
                     drawn.append(picture())
                 return drawn[0]
 
-        for sink in self._sinks:
-            if not sink.write(frame, poses, once):
-                self._stopped = True
+        # Otherwise a frame could be in one output and not in the next.
+        with shield():
+            for sink in self._sinks:
+                if not sink.write(frame, poses, once):
+                    self._stopped = True
         return not self._stopped
 
     def close(self, *, complete: bool = True) -> None:
         """Finishes every output, whatever happens to the others; raises the first failure."""
         first: Exception | None = None
-        while self._sinks:
-            try:
-                self._sinks.pop().close(complete=complete)
-            except Exception as error:
-                if first is not None:
-                    LOG.error("%s", error)
-                first = first or error
+        with shield():
+            while self._sinks:
+                try:
+                    self._sinks.pop().close(complete=complete)
+                except Exception as error:
+                    if first is not None:
+                        LOG.error("%s", error)
+                    first = first or error
         if first is not None:
             raise first
 

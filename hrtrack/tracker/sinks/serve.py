@@ -7,9 +7,11 @@ once for all of them and sent on the server's own threads, so that no viewer slo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import ipaddress
 import secrets
+import socket
 import tempfile
 import threading
 import time
@@ -49,7 +51,11 @@ LOGIN = """<!doctype html><title>hrtrack</title>
 
 
 class Viewer:
-    """Serves the run at ``host:port`` until it ends; ``url`` is where, with the token if any."""
+    """Serves the run at ``host:port`` until it ends.
+
+    ``urls`` are where, with the token if any; of ``0.0.0.0`` and ``::`` the addresses that other
+    computers use, most likely first.
+    """
 
     def __init__(self, run: Run, host: str, port: int, made_by: str, token: str | None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="hrtrack")
@@ -80,8 +86,14 @@ class Viewer:
                 f"cannot serve on {host}:{port}: {reason[:1].lower()}{reason[1:]}"
             ) from None
         self._port = bound
-        shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{bound}/" + (f"?token={self._token}" if self._token else "")
+        asked = f"?token={self._token}" if self._token else ""
+        shown = (f"[{one}]" if ":" in one else one for one in reachable(host))
+        self.urls = [f"http://{one}:{bound}/{asked}" for one in shown]
+
+    @property
+    def url(self) -> str:
+        """The likeliest of ``urls``."""
+        return self.urls[0]
 
     def write(self, frame: Frame, poses: Poses, picture: Picture) -> bool:
         """Leaves the newest picture and figures for the viewers; draws only if they want one."""
@@ -226,7 +238,7 @@ def viewer(
 ) -> Callable[[Run], Viewer]:
     """What `open_sinks` makes the viewer with, on ``HOST:PORT`` or ``PORT`` (on the loopback).
 
-    ``announce`` is told the URL. On any address but the loopback a token is asked for; one is
+    ``announce`` is told each URL. On any address but the loopback a token is asked for; one is
     made up unless given. UsageError for an address that is none.
     """
     host, port = parse_address(address)
@@ -234,7 +246,8 @@ def viewer(
     def make(run: Run) -> Viewer:
         made = Viewer(run, host, port, made_by, token)
         if announce is not None:
-            announce(made.url)
+            for url in made.urls:
+                announce(url)
         return made
 
     return make
@@ -246,6 +259,37 @@ def parse_address(address: str) -> tuple[str, int]:
     if not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"--serve {address}: HOST:PORT was expected, for example 127.0.0.1:8000")
     return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def reachable(host: str) -> list[str]:
+    """The addresses under which others reach a server bound to ``host``.
+
+    A host that stands for every address is replaced by those of this machine: that of the route
+    to the world, then those its name has; its name where there is none.
+    """
+    try:
+        bound = ipaddress.ip_address(host)
+    except ValueError:
+        return [host]
+    if not bound.is_unspecified:
+        return [host]
+    # Servers on :: answer to IPv6 alone. The targets are addresses for documentation (RFC 5737,
+    # RFC 3849): choosing a route to one sends nothing.
+    six = bound.version == 6
+    family = socket.AF_INET6 if six else socket.AF_INET
+    found, name = [], socket.gethostname()
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as asked:
+        asked.connect(("2001:db8::1" if six else "192.0.2.1", 9))
+        found.append(str(asked.getsockname()[0]))
+    with contextlib.suppress(OSError):
+        found += [str(answer[4][0]) for answer in socket.getaddrinfo(name, None, family)]
+    usable = [one for one in dict.fromkeys(found) if not _is_local(one)]
+    return usable or [name]
+
+
+def _is_local(address: str) -> bool:
+    found = ipaddress.ip_address(address.partition("%")[0])
+    return found.is_loopback or found.is_link_local
 
 
 def _is_loopback(host: str) -> bool:

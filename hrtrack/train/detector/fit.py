@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ...configs.person_fast_schema import DetectorTrainConfig, FitSection
+from ...interrupt import shield
 from ...models.detector import PersonDetector
 from ...writable import make_folder
 from ..memory import keep_freed_memory
@@ -24,6 +26,7 @@ from .state import State, fresh, save_weights
 from .step import Step
 from .teacher import DeviceTeacher, teaches_beside
 
+LOG = logging.getLogger(__name__)
 LAST_LR_SHARE = 0.02
 
 
@@ -66,8 +69,15 @@ def train_detector(
             state.load(saved)
             break
 
+    begun = state.step
     if _share_done(fit, state) < 1:
-        _learn(config, state, store, place, output, quiet=quiet)
+        try:
+            _learn(config, state, store, place, output, quiet=quiet)
+        except KeyboardInterrupt:
+            if state.step > begun:
+                state.save(last)
+                LOG.warning("stopped at step %d, which is saved: --resume goes on", state.step)
+            raise
     state.save(final)
     save_weights(state.mean, output / "weights.pt")
     last.unlink(missing_ok=True)
@@ -113,11 +123,12 @@ def _learn(
             for group in state.optimizer.param_groups:
                 group["lr"] = learning_rate(fit, state.step, done.value)
             taught = config.teacher is not None and done.value < config.teacher.until
-            parts = step(batch, taught)
-            if not on_gpu:  # which need not be waited for
-                check(parts)
-            state.optimizer.step()
-            state.follow(fit.ema)
+            with shield():
+                parts = step(batch, taught)
+                if not on_gpu:  # which need not be waited for
+                    check(parts)
+                state.optimizer.step()
+                state.follow(fit.ema)
             log.add(state.step, done.value, len(boxes), parts)
             shown = f"{config.name} step {state.step} {log.loss}"
             progress.update(task, completed=done.value, description=shown)

@@ -1,0 +1,93 @@
+"""Ctrl-C and SIGTERM: the first ends a run in order, the second at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(KeyboardInterrupt):
+    """Somebody asked the run to end; ``exit_code`` is what a shell expects of it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+
+
+class _Listener:
+    """Turns the first signal into `Stopped`, as soon as no `shield` is held."""
+
+    def __init__(self, again: signal.Handlers) -> None:
+        self.process = os.getpid()
+        self.again = again
+        self.shields = 0
+        self.waiting: Stopped | None = None
+
+    def heard(self, number: int, _: FrameType | None) -> None:
+        for one in SIGNALS:
+            if signal.getsignal(one) == self.heard:
+                signal.signal(one, self.again)
+        if os.getpid() != self.process:  # a forked child: its parent ends the work
+            os.kill(os.getpid(), number)
+            return
+        self.waiting = Stopped(number)
+        if not self.shields:
+            self.release()
+
+    def release(self) -> None:
+        stopped, self.waiting = self.waiting, None
+        if stopped is not None:
+            raise stopped
+
+
+_listener: _Listener | None = None
+
+
+@contextmanager
+def listening(again: signal.Handlers = signal.SIG_DFL) -> Iterator[None]:
+    """Within the block the first SIGINT or SIGTERM raises `Stopped` in the main thread.
+
+    The next one does what ``again`` says: kill the process, whatever it does. A signal that was
+    ignored when the block began (``nohup``, a job in the background) stays ignored.
+    """
+    global _listener
+    if threading.current_thread() is not threading.main_thread() or _listener is not None:
+        yield
+        return
+    _listener = _Listener(again)
+    before = {one: signal.getsignal(one) for one in SIGNALS}
+    for one in SIGNALS:
+        if before[one] is not signal.SIG_IGN:
+            signal.signal(one, _listener.heard)
+    try:
+        yield
+    finally:
+        _listener = None
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+@contextmanager
+def shield() -> Iterator[None]:
+    """A block that a signal does not break off; `Stopped` is raised when it is done.
+
+    For what would be left half done: a frame in some of the outputs, a step in some of the
+    weights. Outside `listening`, and on other threads, it changes nothing.
+    """
+    listener = _listener
+    if listener is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    listener.shields += 1
+    try:
+        yield
+    finally:
+        listener.shields -= 1
+        if not listener.shields:
+            listener.release()

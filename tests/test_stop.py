@@ -1,0 +1,168 @@
+"""Ctrl-C, SIGTERM and a second signal: whole outputs, a summary, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import pytest
+
+from hrtrack.interrupt import Stopped, listening, shield
+from hrtrack.tracker.sinks.jsonl import read_jsonl
+
+from .clips import canvas, count_frames
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+COMMAND = (sys.executable, "-m", "hrtrack")
+CAMERA = "lavfi:testsrc2=size=160x120:rate=100"
+
+
+def begin(*arguments: str) -> subprocess.Popen[str]:
+    """Starts the command in a group of its own."""
+    return subprocess.Popen(
+        [*COMMAND, *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def wait_for(what: Callable[[], bool], run: subprocess.Popen[str]) -> None:
+    """Until something is so; an error when the run has ended first."""
+    until = time.monotonic() + 120
+    while not what():
+        assert run.poll() is None, run.communicate()[1]
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def long_clip(path: Path) -> Path:
+    """A person who slides to and fro for a minute."""
+    pictures = [canvas(60 + 12 * min(i, 20 - i)) for i in range(20)]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        stream.height, stream.width, stream.pix_fmt = 360, 640, "yuv420p"
+        for index in range(1500):
+            frame = av.VideoFrame.from_ndarray(pictures[index % 20], format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def nobody_left(group: int) -> bool:
+    """Whether a group of processes ends soon."""
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def lines_in(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_live_run_ends_whole(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    video, rows = tmp_path / "out.mp4", tmp_path / "out.jsonl"
+    run = begin("--source", CAMERA, "--output", str(video), "--save", str(rows))
+    wait_for(lambda: lines_in(rows) >= 10, run)
+    run.send_signal(number)
+    told = run.communicate(timeout=60)[1]
+    assert run.returncode == code
+    frames = count_frames(video)
+    assert frames >= 10
+    assert frames == len(list(read_jsonl(rows)))
+    assert f"stopped, {frames} frames, 0 identities" in told.splitlines()[-1]
+    assert "Traceback" not in told
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    rows = tmp_path / "out.jsonl"
+    command = (*COMMAND, "--source", CAMERA, "--save", str(rows), "--save", "-", "--quiet")
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    size = -1
+
+    def hangs() -> bool:  # as soon as the pipe, which nobody reads, is full
+        nonlocal size
+        before, size = size, lines_in(rows)
+        time.sleep(0.5)
+        return before == size > 0
+
+    try:
+        wait_for(hangs, run)
+        run.terminate()
+        time.sleep(0.5)
+        assert run.poll() is None
+        run.terminate()
+        assert run.wait(timeout=20) == -signal.SIGTERM
+    finally:
+        run.kill()
+        run.communicate()
+
+
+@pytest.mark.parametrize("group", [False, True])
+def test_jobs_end_with_whole_outputs_and_no_orphan(group: bool, tmp_path: Path) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    clips.mkdir()
+    first = long_clip(clips / "a.mp4")
+    for name in ("b", "c"):
+        (clips / f"{name}.mp4").write_bytes(first.read_bytes())
+    folder = ("--source", str(clips), "--output", str(out), "--jobs", "2")
+    rows = ("--save", f"jsonl:{out}", "--detect-every", "50")
+    run = begin(*folder, *rows)
+    wait_for(lambda: all(lines_in(out / f"{name}.jsonl") >= 5 for name in "ab"), run)
+    (os.killpg if group else os.kill)(run.pid, signal.SIGTERM)
+    told = run.communicate(timeout=60)[1]
+    assert run.returncode == 143
+    assert "3 sources, 0 frames" in told.splitlines()[-1]
+    assert "the same command goes on" in told.splitlines()[-1]
+    assert "Traceback" not in told
+    for name in "ab":
+        assert count_frames(out / f"{name}_pose.mp4") == lines_in(out / f"{name}.jsonl")
+    assert not list(out.glob("*.part*"))
+    assert nobody_left(run.pid)
+
+
+def test_children_of_a_killed_job_end_too(tmp_path: Path) -> None:
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    clips.mkdir()
+    long_clip(clips / "a.mp4")
+    run = begin("--source", str(clips), "--output", str(out), "--jobs", "1")
+    wait_for(lambda: (out / "a_pose.part.mp4").exists(), run)
+    run.kill()
+    run.wait()
+    assert nobody_left(run.pid)
+
+
+def test_a_shield_keeps_a_block_whole() -> None:
+    done = []
+
+    def work() -> None:
+        with listening():
+            with shield(), shield():
+                os.kill(os.getpid(), signal.SIGTERM)
+                done.append("inside")
+            done.append("outside")
+
+    with pytest.raises(Stopped) as stop:
+        work()
+    assert done == ["inside"]
+    assert stop.value.exit_code == 143
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_was_ignored_stays_ignored(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with listening():
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
