@@ -20,7 +20,9 @@ from rich.progress import track
 from ...configs.person_fast_schema import SetSection
 from ...errors import DataError
 from ...writable import whole
-from ..data.coco_file import read_coco_file
+from ..data.coco_file import picture_size, read_coco_file
+from ..data.photos import Photos
+from ..data.plausible import Given, require_plausible
 
 PERSON, PADDING, IGNORE = 1, 0, -1
 UNREADABLE_MOST = 20
@@ -92,7 +94,7 @@ def build_store(
     ``pseudo`` annotation, -1 for a crowd. Does nothing where the store is already there.
 
     Raises:
-        DataError: annotations or too many photos cannot be read.
+        DataError: annotations or too many photos cannot be read, or boxes are surely wrong.
     """
     # The index goes to its name last, so a store that has one is whole.
     if (folder / "index.json").is_file():
@@ -104,6 +106,7 @@ def build_store(
     with (folder / "pixels.bin").open("wb") as pixels:
         for number, part in enumerate(sets):
             data = read_coco_file(root / part.annotations, ("images", "annotations"))
+            _require_plausible(data, root / part.annotations, root / part.images)
             boxes = _boxes_by_photo(data)
             said, console = f"decoding {part.images}", Console(stderr=True, quiet=quiet)
             paths = [root / part.images / photo["file_name"] for photo in data["images"]]
@@ -161,6 +164,22 @@ def _read(path: Path, long_side: int) -> Decoded:
         size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8), scale
+
+
+def _require_plausible(data: dict[str, Any], annotations: Path, images: Path) -> None:
+    """DataError for boxes that are surely no x, y, width, height in pixels of these photos."""
+    photos = {photo["id"]: photo for photo in data["images"]}
+    boxed = [e for e in data["annotations"] if e.get("bbox") and e.get("image_id") in photos]
+    files = [photos[e["image_id"]]["file_name"] for e in boxed]
+    sizes = [picture_size(photos[e["image_id"]]) or (np.nan, np.nan) for e in boxed]
+    require_plausible(
+        Given(
+            annotations, [e["id"] for e in boxed], files,
+            np.array([e["bbox"] for e in boxed], np.float64).reshape(-1, 4),
+            np.array(sizes, np.float64).reshape(-1, 2),
+        ),
+        Photos(images),
+    )  # fmt: skip
 
 
 def _boxes_by_photo(data: dict[str, Any]) -> dict[int, list[list[float]]]:
