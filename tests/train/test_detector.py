@@ -292,7 +292,7 @@ def test_a_step_that_is_to_be_recorded_never_waits(
 def test_a_loss_that_is_no_number_is_told_and_never_saved(tmp_path: Path) -> None:
     make_set(tmp_path / "set", 4)
     settings = config(tmp_path / "set", steps=6, precision="fp32", lr=1e30, save_minutes=0)
-    with pytest.raises(ModelError, match="no number any more"):
+    with pytest.raises(ModelError, match=r"the (loss|gradient) became .*last.pt holds the last"):
         train_detector(settings, tmp_path / "out", device="cpu", quiet=True)
     assert not (tmp_path / "out/final.pt").exists()
     net = torch.load(tmp_path / "out/last.pt", weights_only=True)["net"]

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
 from ...configs.person_fast_schema import SetSection
 from ...errors import DataError
@@ -23,7 +23,9 @@ from ...writable import whole
 from ..data.coco_file import picture_size, read_coco_file
 from ..data.photos import Photos
 from ..data.plausible import Given, require_plausible
+from ..progress import shown
 
+T = TypeVar("T")
 PERSON, PADDING, IGNORE = 1, 0, -1
 UNREADABLE_MOST = 20
 
@@ -108,12 +110,9 @@ def build_store(
             data = read_coco_file(root / part.annotations, ("images", "annotations"))
             _require_plausible(data, root / part.annotations, root / part.images)
             boxes = _boxes_by_photo(data)
-            said, console = f"decoding {part.images}", Console(stderr=True, quiet=quiet)
             paths = [root / part.images / photo["file_name"] for photo in data["images"]]
             decoded = zip(data["images"], _decoded(paths, part.long_side), strict=True)
-            for photo, (path, (rgb, scale)) in track(
-                decoded, said, total=len(paths), console=console
-            ):
+            for photo, (path, (rgb, scale)) in _tracked(decoded, part.images, len(paths), quiet):
                 if rgb is None:
                     unreadable.append(str(path))
                     if len(unreadable) > UNREADABLE_MOST:
@@ -135,6 +134,16 @@ def build_store(
         raise DataError(f"no photo in {', '.join(part.annotations for part in sets)}")
     with whole(folder / "index.json") as index:
         index.write_text(json.dumps(entries))
+
+
+def _tracked(items: Iterator[T], images: str, total: int, quiet: bool) -> Iterator[T]:
+    """The items, while a bar or lines tell how many photos are decoded."""
+    bar = Progress(*Progress.get_default_columns(), console=Console(stderr=True, quiet=quiet))
+    with shown(bar):
+        task = bar.add_task(f"decoding {images}", total=total)
+        for item in items:
+            yield item
+            bar.advance(task)
 
 
 Decoded = tuple[NDArray[np.uint8] | None, float]
