@@ -68,7 +68,9 @@ def test_on_the_command_line(sticks: Path, tmp_path: Path, monkeypatch: pytest.M
 def test_it_measures_what_starts_from_weights(sticks: Path, tmp_path: Path) -> None:
     config = load_config("tiny", [f"data.root={sticks}", "fit.batch=4"])
     skeleton = open_people(config.data, config.data.train).skeleton
-    torch.save(new_network(config, skeleton, None).state_dict(), tmp_path / "start.pth")
+    weights = new_network(config, skeleton, None).state_dict()
+    trunk = {name: value for name, value in weights.items() if not name.startswith("final_layer.")}
+    torch.save(trunk, tmp_path / "start.pth")
     report = measure_throughput(config, init=tmp_path / "start.pth", device="cpu", seconds=0.05)
     assert report.model > 0
     wider = load_config("tiny", [f"data.root={sticks}", "fit.batch=4", "model.width=16"])
