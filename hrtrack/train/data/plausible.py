@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,7 @@ class Given:
     points: Floats = field(default_factory=lambda: np.zeros((0, 0, 2)))
     labelled: Flags = field(default_factory=lambda: np.zeros((0, 0), bool))
 
-    def of(self, wrong: Flags) -> str:
+    def of(self, wrong: Any) -> str:
         """The annotations that ``wrong`` (N,) marks: the first by its id, the others counted."""
         rows = np.flatnonzero(wrong)
         more = "" if len(rows) == 1 else f" and {len(rows) - 1} more of {len(wrong)}"
@@ -129,8 +130,10 @@ def _real_sizes(given: Given, photos: Photos) -> Floats:
     }
     found = {name: size for name in chosen if (size := photos.size(name)) is not None}
     real = np.array([found.get(name, (np.nan, np.nan)) for name in given.files], np.float64)
-    other = (np.abs(real - given.sizes) > 1).any(axis=1)  # False where either is unknown
-    for row in np.flatnonzero(other):
+    other: Flags = np.asarray(
+        (np.abs(real - given.sizes) > 1).any(axis=1)
+    )  # False where either is unknown
+    for row in np.flatnonzero(other).tolist():
         # The header is what differs; the reader has the last word (it may turn pictures).
         file = given.files[row]
         try:
@@ -145,11 +148,11 @@ def _real_sizes(given: Given, photos: Photos) -> Floats:
     if not other.any():
         return sizes
     looked = np.isfinite(real).all(axis=1) & np.isfinite(given.sizes).all(axis=1)
-    row = int(np.flatnonzero(other)[0])
+    first = int(np.flatnonzero(other)[0])
     said = (
         f"{given.of(other)} is on a picture that the file calls "
-        f"{given.sizes[row, 0]:.0f}x{given.sizes[row, 1]:.0f}, but {given.files[row]} is "
-        f"{real[row, 0]:.0f}x{real[row, 1]:.0f}"
+        f"{given.sizes[first, 0]:.0f}x{given.sizes[first, 1]:.0f}, but {given.files[first]} is "
+        f"{real[first, 0]:.0f}x{real[first, 1]:.0f}"
     )
     leaves = _outside_picture(given, real).any(axis=1)
     leaves &= ~_outside_picture(given, given.sizes).any(axis=1) & other
