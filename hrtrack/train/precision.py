@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 Precision = Literal["fp32", "bf16"]
-BUDGET, ROUNDS = 4.0, (2, 5)
+BUDGET, ROUNDS = 4.0, (1, 5)
 """Seconds of a trial, and the fewest and the most times that each arithmetic is timed."""
 WORTH = 0.9
 """bfloat16 is taken where a step needs less than this part of float32's time: for a gain smaller
