@@ -74,7 +74,7 @@ def _import_advice(error: ImportError) -> str:
     extras = {
         "torch": "train", "safetensors": "train", "pycocotools": "train", "scipy": "train",
         "matplotlib": "train", "tensorboard": "train", "onnx": "train", "onnxscript": "train",
-        "pyarrow": "parquet", "ray": "ray", "nncf": "int8", "aiohttp": "serve",
+        "PIL": "train", "pyarrow": "parquet", "ray": "ray", "nncf": "int8", "aiohttp": "serve",
     }  # fmt: skip
     package = (error.name or "").split(".")[0]
     if package in extras:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,9 @@ def train(config: str | None, overrides: tuple[str, ...], **settings: Any) -> No
     if config is None:
         _list_configs()
         return
+    # Read when torch is loaded. Threads that spin while they wait take the cores from the
+    # processes that make the batches, and from whatever else the machine does.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     kind = task_of(config)
     if kind != ACTION and (settings["data"] or settings["seed"] is not None):
         raise UsageError(
@@ -87,10 +91,8 @@ def _require_sense(settings: dict[str, Any]) -> None:
     if settings["throughput"] and settings["ablate"]:
         raise UsageError("--throughput and --ablate do not go together")
     begins = settings["init"] is not None or settings["resume"]
-    if settings["throughput"] and begins:
-        raise UsageError(
-            "--throughput measures a network that is thrown away; leave out --init and --resume"
-        )
+    if settings["throughput"] and settings["resume"]:
+        raise UsageError("--throughput measures a network that is thrown away; leave out --resume")
     if settings["ablate"] and begins:
         raise UsageError(
             "--ablate begins every run afresh and goes on by itself with what it finds; leave out "
@@ -151,7 +153,13 @@ def _throughput(config: str, overrides: tuple[str, ...], settings: dict[str, Any
     from ..configs.schema import load_config
     from ..train.throughput import measure_throughput
 
-    click.echo(measure_throughput(load_config(config, overrides), device=settings["device"]))
+    click.echo(
+        measure_throughput(
+            load_config(config, overrides),
+            init=_init(settings["init"]),
+            device=settings["device"],
+        )
+    )
 
 
 def _init(name: str | None) -> str | None:
@@ -235,7 +243,7 @@ def _ablate(
         device=settings["device"],
         quiet=settings["quiet"],
     )
-    click.echo("PCKh@0.5 after the last epoch, mean over seeds and standard deviation")
+    click.echo(f"{runs[0].measure} after the last epoch, mean over seeds and standard deviation")
     for scope in scopes:
         for variant, (mean, spread, seeds) in summary(runs, scope).items():
             click.echo(f"{scope:7} {variant:36} {mean:5.1f} +- {spread:.1f}  ({seeds} seeds)")

@@ -147,8 +147,9 @@ class FitSection(_Section):
     ``epochs``, after ``steps`` where given, or after ``minutes`` where given: then the
     schedule follows the clock. ``milestones`` are shares of the training. ``optimizer``: ``muon``
     (`hrtrack.train.muon`) takes AdamW's learning rates, rather lower than higher.
-    ``precision``: ``auto`` is ``bf16`` where the device is quicker at it
-    (`hrtrack.train.precision`). ``graph``: on one GPU, with ``data.resident`` and no
+    ``precision``: ``auto`` is ``bf16`` where the device is quicker at it, on CPUs by a trial
+    (`hrtrack.train.settle`, which also raises ``accumulate`` where a batch would not fit into the
+    memory). ``graph``: on one GPU, with ``data.resident`` and no
     ``accumulate``, a step is one CUDA graph.
     """
 

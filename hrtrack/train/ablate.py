@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,12 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..configs.schema import TrainConfig
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from ..writable import make_folder
 
 if TYPE_CHECKING:
     from .data.people import People
 
+LOG = logging.getLogger(__name__)
+Measure = Literal["PCKh@0.5", "OKS x 100"]
 Scope = Literal["stem", "blocks", "all"]
 DEFAULT = "default"
 VARIANTS: dict[str, dict[str, str]] = {
@@ -39,7 +42,10 @@ RESULTS = "ablation.json"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One training: mean PCKh@0.5 on the validation set after each epoch, in percent.
+    """One training: its ``scores`` by ``measure`` on the validation set after each epoch.
+
+    The measure is the mean PCKh@0.5 in percent, or 100 times the mean OKS where the set knows no
+    head sizes.
 
     ``scope`` is None for the unchanged network, which serves every scope. ``failed`` holds the
     reason where the loss stopped being a number.
@@ -48,7 +54,8 @@ class Run:
     variant: str
     scope: Scope | None
     seed: int
-    pckh: tuple[float, ...]
+    scores: tuple[float, ...]
+    measure: Measure
     failed: str | None = None
 
 
@@ -65,7 +72,7 @@ def ablate(
     """Trains every variant with every seed and draws the study's figures.
 
     Args:
-        config: the training to vary; its validation set must have head sizes.
+        config: the training to vary, with a validation set.
         folder: gets a folder for each run, ``ablation.json`` and one figure a scope. Runs that
             are found finished there are not repeated, a broken one goes on.
         epochs: instead of the configuration's.
@@ -76,7 +83,6 @@ def ablate(
 
     Raises:
         ConfigError: the configuration has no validation set.
-        DataError: the validation set has no head sizes.
         HrtrackError: whatever `train_pose` raises.
     """
     from .plots import plot_ablation
@@ -85,36 +91,38 @@ def ablate(
         raise ConfigError(f"configuration '{config.name}': ablations need data.val")
     folder = Path(folder)
     make_folder(folder)
-    floor = median_pose_pckh(config)
-    if floor is None:
-        raise DataError(
-            f"configuration '{config.name}': the validation set knows no head sizes, so there is "
-            "no PCKh to compare"
-        )
+    measure, floor = median_pose_score(config)
+    if measure != "PCKh@0.5":
+        LOG.warning("the validation set knows no head sizes: the runs are compared by their OKS")
     runs: list[Run] = []
     for variant, scope, seed in planned(scopes, seeds):
         varied = vary(config, variant, scope, seed, epochs)
-        runs.append(_train(varied, folder / varied.name, variant, scope, seed, device, quiet))
+        runs.append(
+            _train(varied, folder / varied.name, variant, scope, seed, measure, device, quiet)
+        )
         write_runs(runs, folder / RESULTS)
     for scope in scopes:
         plot_ablation(of_scope(runs, scope), scope, folder / f"{scope}.png", floor)
     return runs
 
 
-def median_pose_pckh(config: TrainConfig) -> float | None:
-    """The PCKh@0.5 of putting the training set's median pose into every validation box: what a
-    network that looks at nothing can reach. None without head sizes."""
+def median_pose_score(config: TrainConfig) -> tuple[Measure, float]:
+    """The score of putting the training set's median pose into every validation box: what a
+    network that looks at nothing can reach. And what measures the validation set."""
     from .data.sets import open_people
-    from .validate import mean_pckh
+    from .validate import mean_oks, mean_pckh
 
-    if config.data.val is None:
-        return None
+    assert config.data.val is not None
     people = open_people(config.data, config.data.train)
     val = open_people(config.data, [config.data.val])
     places = (people.keypoints - people.boxes[:, None, :2]) / _sides(people)
     unlabelled = (people.weights <= 0)[..., None]
     middle = np.ma.median(np.ma.array(places, mask=np.broadcast_to(unlabelled, places.shape)), 0)
-    return mean_pckh(val.boxes[:, None, :2] + middle.filled(0.5) * _sides(val), val)
+    found = val.boxes[:, None, :2] + middle.filled(0.5) * _sides(val)
+    pckh = mean_pckh(found, val)
+    if pckh is not None:
+        return "PCKh@0.5", pckh
+    return "OKS x 100", 100 * mean_oks(found, val, val.weights > 0, val.skeleton)
 
 
 def _sides(people: People) -> NDArray[np.float32]:
@@ -157,15 +165,15 @@ def write_runs(runs: Sequence[Run], path: Path) -> None:
 def read_runs(path: Path) -> list[Run]:
     """What `write_runs` wrote."""
     entries: list[dict[str, Any]] = json.loads(path.read_text())
-    return [Run(**{**entry, "pckh": tuple(entry["pckh"])}) for entry in entries]
+    return [Run(**{**entry, "scores": tuple(entry["scores"])}) for entry in entries]
 
 
 def summary(runs: Sequence[Run], scope: Scope) -> dict[str, tuple[float, float, int]]:
-    """For each variant the mean and the spread (standard deviation) of the last epoch's PCKh
+    """For each variant the mean and the spread (standard deviation) of the last epoch's score
     over seeds, and the number of seeds; runs that failed count with what they reached last."""
     found = {}
     for variant in VARIANTS:
-        last = [run.pckh[-1] if run.pckh else 0.0 for run in of_scope(runs, scope)
+        last = [run.scores[-1] if run.scores else 0.0 for run in of_scope(runs, scope)
                 if run.variant == variant]  # fmt: skip
         if last:
             spread = float(np.std(last, ddof=1)) if len(last) > 1 else 0.0
@@ -179,28 +187,28 @@ def _train(
     variant: str,
     scope: Scope | None,
     seed: int,
+    measure: Measure,
     device: str,
     quiet: bool,
 ) -> Run:
+    from .diverged import Diverged
     from .loop import train_pose
     from .state import STATE
 
     failed = None
     try:
         train_pose(config, folder, resume=(folder / STATE).is_file(), device=device, quiet=quiet)
-    except DataError as error:
-        # A variant that diverges is a finding, not an accident.
-        if not str(error).startswith("the loss became"):
-            raise
+    except Diverged as error:  # of a variant that is a finding, not an accident
         failed = str(error)
-    return Run(variant, scope, seed, tuple(_scores(folder / "val.csv")), failed)
+    scores = tuple(_scores(folder / "val.csv", measure))
+    return Run(variant, scope, seed, scores, measure, failed)
 
 
-def _scores(path: Path) -> list[float]:
+def _scores(path: Path, measure: Measure) -> list[float]:
     if not path.is_file():
         return []
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    if any(not row["pckh"] for row in rows):
-        raise DataError(f"{path}: the validation set knows no head sizes, so there is no PCKh")
-    return [float(row["pckh"]) for row in rows]
+    if measure == "PCKh@0.5":
+        return [float(row["pckh"]) for row in rows]
+    return [100 * float(row["oks"]) for row in rows]

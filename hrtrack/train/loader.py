@@ -18,12 +18,14 @@ from ..skeleton import Skeleton
 from .augment import training_crop
 from .data.people import People
 from .plan import Draw
+from .room import prefetched
 from .teacher import Teacher
 from .workers import begin_worker, worker_context
 
 if TYPE_CHECKING:
     from ..configs.schema import TrainConfig
 
+PREFETCH = 4
 BEYOND = 2**40
 """No training gets to the positions from here on."""
 UPPER_WORDS = (
@@ -167,12 +169,19 @@ def batches(
             batch_sampler=_Parts(parts),
             collate_fn=collate if teacher is None else Taught(Path(teacher.model), joints),
             num_workers=workers,
-            prefetch_factor=4 if workers else None,
+            prefetch_factor=prefetched(_bytes(config), workers, PREFETCH) if workers else None,
             worker_init_fn=begin_worker if workers else None,
             multiprocessing_context=worker_context() if workers else None,
             pin_memory=pin,
         )
     )
+
+
+def _bytes(config: TrainConfig) -> int:
+    """Of the largest part of a batch."""
+    stages = [(stage.size, stage.batch) for stage in config.fit.stages]
+    stages = stages or [(config.input.size, config.fit.batch)]
+    return max(3 * h * w * batch // config.fit.accumulate for (h, w), batch in stages)
 
 
 class _Parts:

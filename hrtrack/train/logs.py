@@ -9,6 +9,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from .progress import shown
+
 TRAIN_COLUMNS = ("step", "epoch", "seen", "loss", "lr", "gradient", "images_per_second", "waiting")
 VAL_COLUMNS = ("step", "epoch", "seen", "pckh", "oks")
 
@@ -56,10 +58,11 @@ class Logs:
             TimeRemainingColumn(),
             console=self.console,
         )
+        self._shown = shown(self._progress)
         self._task = self._progress.add_task("training", total=1.0, said="")
 
     def __enter__(self) -> Logs:
-        self._progress.start()
+        self._shown.__enter__()
         return self
 
     def __exit__(
@@ -68,7 +71,7 @@ class Logs:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        self._shown.__exit__(kind, error, trace)
         self._train.close()
         self._val.close()
         self._board.close()
@@ -89,7 +92,7 @@ class Logs:
                 said.append(f"{name} {row[name]:.4g}")
         self.console.print(f"epoch {row['epoch']:.2f}: {', '.join(said)}")
 
-    def show(self, share_done: float, loss: float, images_per_second: float) -> None:
+    def show(self, share_done: float, step: int, loss: float, images_per_second: float) -> None:
         """Moves the bar."""
-        said = f"loss {loss:.4g}  {images_per_second:.0f} images/s"
+        said = f"step {step}  loss {loss:.4g}  {images_per_second:.3g} images/s"
         self._progress.update(self._task, completed=share_done, said=said)

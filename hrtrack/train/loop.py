@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from ..models.ranges import FEWEST
 from ..writable import make_folder
 from .data.people import People
 from .data.sets import open_people
+from .diverged import require_numbers, require_sound_state
 from .gradients import Gradients
 from .loader import Batch, batches, sample_crops
 from .logs import Logs
@@ -33,12 +35,14 @@ from .pictures import save_batch, save_curves
 from .plan import Plan
 from .provenance import provenance
 from .resident import Resident
+from .settle import choice_of, settle
 from .state import (
     BEST,
     STATE,
     WEIGHTS,
     RunState,
     add_ranges,
+    kept_choice,
     load_state,
     save_average,
     save_state,
@@ -51,6 +55,7 @@ from .validate import validate
 LOG = logging.getLogger(__name__)
 CALIBRATION_CROPS = 64
 """Shown to the finished network to find the ranges for 8 bits."""
+ADVICE = "lower fit.lr, set fit.clip, or use model.init=fixup for a network without norms"
 FEW_STEPS = 20
 """Steps between two rows of the log, so that a GPU is not asked for its loss at each."""
 
@@ -99,13 +104,16 @@ def train_pose(
         )
     make_folder(folder)
     with team(device) as members:
-        require_sound(config, members.device)
-        run = _Run(config, people, val, folder, members, init)
+        said, state = config.model_dump(mode="json"), None
         if resume:
-            said = config.model_dump(mode="json")
             state = load_state(folder, said, people.skeleton.joints)
             if members.leads:
                 warn_of_changes(state, said, folder)
+        kept = kept_choice(state, said) if state is not None else None
+        settled = settle(config, people, members, kept)
+        require_sound(settled, members.device)
+        run = _Run(settled, said, people, val, folder, members, init)
+        if state is not None:
             run.restore(state)
         run.go(quiet, log_every)
     return folder / WEIGHTS
@@ -117,13 +125,14 @@ class _Run:
     def __init__(
         self,
         config: TrainConfig,
+        asked: dict[str, Any],
         people: People,
         val: People | None,
         folder: Path,
         members: Team,
         init: str | Path | None,
     ) -> None:
-        self.config, self.people, self.val = config, people, val
+        self.config, self.asked, self.people, self.val = config, asked, people, val
         self.folder, self.team = folder, members
         torch.manual_seed(config.fit.seed)
         self.raw = new_network(config, people.skeleton, init).to(members.device)
@@ -184,6 +193,7 @@ class _Run:
         save_curves(self.folder, self.config.name)
 
     def _steps(self, plan: Plan, logs: Logs | None, log_every: int) -> None:
+        self._require_sound_state()  # of what it starts from
         fit, saved, kept = self.config.fit, time.monotonic(), self.step
         source = self._source(plan)
         meter, epoch = Meter(self.seen), 0.0
@@ -207,13 +217,11 @@ class _Run:
             place = {"step": self.step, "epoch": epoch, "seen": self.seen}
             if logs is not None and (ended or self.step % log_every == 0):
                 row = meter.row(self.seen)
-                if not math.isfinite(float(row["loss"] or 0)):
-                    raise DataError(
-                        f"the loss became {row['loss']} at step {self.step}: lower fit.lr, "
-                        "set fit.clip, or use model.init=fixup for a network without norms"
-                    )
+                self._require_numbers(float(row["loss"] or 0), float(row["gradient"] or 0))
+                self._require_sound_state()
                 logs.train({**place, "lr": rate, **row})
-                logs.show(done, float(row["loss"] or 0), float(row["images_per_second"] or 0))
+                speed = float(row["images_per_second"] or 0)
+                logs.show(done, self.step, float(row["loss"] or 0), speed)
             passed = epochs > epoch_before
             if ended or (passed and epochs % fit.val_every == 0):
                 self._validate(logs, place)
@@ -251,9 +259,21 @@ class _Run:
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         factor = self.team.world / totals[1].clamp(min=1e-6)
         torch._foreach_mul_(gradients, factor)
-        norm = nn.utils.clip_grad_norm_(self.raw.parameters(), fit.clip or math.inf)
+        norm = nn.utils.clip_grad_norm_(self.raw.parameters(), fit.clip or math.inf).detach()
+        loss = totals[0] / totals[1].clamp(min=1e-6)
+        if device.type == "cpu":  # which need not be waited for
+            self._require_numbers(float(loss), float(norm), ahead=1)
         self.optimizer.step()
-        return totals[0] / totals[1].clamp(min=1e-6), norm.detach(), people * self.team.world
+        return loss, norm, people * self.team.world
+
+    def _require_numbers(self, loss: float, gradient: float, ahead: int = 0) -> None:
+        step = self.step + ahead
+        require_numbers(step, loss, gradient, self.folder / STATE, advice=ADVICE)
+
+    def _require_sound_state(self) -> None:
+        require_sound_state(
+            self.step, self.raw.state_dict(), self.ema.state, self.folder / STATE, advice=ADVICE
+        )
 
     def _name_unreadable(self, batch: Batch) -> None:
         for row in batch.unreadable:
@@ -269,6 +289,7 @@ class _Run:
 
     def _validate(self, logs: Logs | None, place: dict[str, float | int]) -> None:
         if self.val is not None and logs is not None:
+            self._require_sound_state()
             twin = HRNet(self.raw.config)
             twin.load_state_dict(self.ema.state)
             result = validate(twin, self.val, self.described, self.config, self.team.device)
@@ -281,11 +302,13 @@ class _Run:
         self.team.wait()
 
     def _save(self) -> None:
+        self._require_sound_state()
         state = RunState(
             network=self.raw.state_dict(),
             average=self.ema.state,
             optimizer=self.optimizer.state_dict(),
-            config=self.config.model_dump(mode="json"),
+            config=self.asked,
+            choice=choice_of(self.config),
             step=self.step,
             seen=self.seen,
             elapsed=self.elapsed,
@@ -299,4 +322,5 @@ class _Run:
 
 def _notes(config: TrainConfig, init: str | Path | None) -> dict[str, str]:
     begun = {} if init is None else {"init": Path(init).name}
-    return {"training": config.name, **begun, **provenance(config.fit.seed)}
+    computed = {"precision": config.fit.precision}
+    return {"training": config.name, **begun, **computed, **provenance(config.fit.seed)}

@@ -36,6 +36,21 @@ class Draw:
     sigma: float
 
 
+def last_stage(config: TrainConfig) -> TrainConfig:
+    """The last stage of a training alone, for as long as one likes."""
+    fit = {"minutes": 1e6, "stages": ()}
+    if not config.fit.stages:
+        return config.model_copy(update={"fit": config.fit.model_copy(update=fit)})
+    last = config.fit.stages[-1]
+    return config.model_copy(
+        update={
+            "fit": config.fit.model_copy(update={**fit, "batch": last.batch}),
+            "input": config.input.model_copy(update={"size": last.size}),
+            "target": config.target.model_copy(update={"sigma": last.sigma}),
+        }
+    )
+
+
 class Plan:
     """The stream of people, shuffled anew each epoch, and how far the training is.
 

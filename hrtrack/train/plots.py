@@ -39,13 +39,13 @@ def plot_ablation(runs: Sequence[Run], scope: str, path: Path, floor: float | No
     """
     variants = list(dict.fromkeys(run.variant for run in runs))
     figure, panels = _panels(len(variants) + 1)
-    highest = max((max(run.pckh) for run in runs if run.pckh), default=1.0)
+    highest = max((max(run.scores) for run in runs if run.scores), default=1.0)
     for panel, variant, colour in zip(panels, variants, COLOURS, strict=False):
         chosen = [run for run in runs if run.variant == variant]
         for run, style in zip(chosen, ("-", "--", ":", "-.") * len(chosen), strict=False):
-            epochs = np.arange(1, len(run.pckh) + 1)
+            epochs = np.arange(1, len(run.scores) + 1)
             said = f"seed {run.seed}" + (" (diverged)" if run.failed else "")
-            panel.plot(epochs, run.pckh, style, color=colour, marker="o", ms=3, lw=1, label=said)
+            panel.plot(epochs, run.scores, style, color=colour, marker="o", ms=3, lw=1, label=said)
         panel.set_title(variant, fontsize=10)
         _together(panels[-1], chosen, variant, colour)
     panels[-1].set_title("all together", fontsize=10)
@@ -55,13 +55,13 @@ def plot_ablation(runs: Sequence[Run], scope: str, path: Path, floor: float | No
         panel.set(xlabel="epoch", ylim=(0, 1.6 * highest))
         panel.grid(alpha=0.3)
         panel.legend(fontsize=8, loc="upper left")
-    panels[0].set_ylabel("validation PCKh@0.5, mean (%)")
+    panels[0].set_ylabel("validation, mean " + " / ".join({run.measure for run in runs}))
     figure.suptitle(f"Batch norm and activation taken out of: {scope}")
     figure.savefig(path, dpi=DPI)
 
 
 def _together(panel: Any, runs: Sequence[Run], variant: str, colour: str) -> None:
-    begun = [run.pckh for run in runs if run.pckh]
+    begun = [run.scores for run in runs if run.scores]
     if not begun:
         return
     length = min(len(scores) for scores in begun)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,7 @@ from ..models.info import PoseInfo
 from ..models.network import Network
 from ..skeleton import Skeleton
 from .labels import Labels
+from .progress import shown
 
 Floats = NDArray[np.floating]
 Image = NDArray[np.uint8]
@@ -164,15 +166,15 @@ def _require_joints(predicted: Skeleton, labelled: Skeleton, name: str) -> None:
         )
 
 
-def progress(quiet: bool) -> Progress:
-    """A bar with the time left on stderr, shown on a terminal only."""
-    console = Console(stderr=True)
-    return Progress(
+def progress(quiet: bool) -> AbstractContextManager[Progress]:
+    """On stderr a bar with the time left, or lines where that is no terminal."""
+    bar = Progress(
         TextColumn("[bold]{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=console,
+        console=Console(stderr=True),
         transient=True,
-        disable=quiet or not console.is_terminal,
+        disable=quiet,
     )
+    return shown(bar)

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..geometry import crop_affines, crop_boxes, transform
 from ..skeleton import Skeleton
 from .augment import CUT_REACH, HALF_BODY_PADDING, ROTATION_CUT, UPPER_SHARE
 from .data.people import People
 from .loader import Batch, upper_joints
 from .plan import Draw
+from .room import free_memory
 
 if TYPE_CHECKING:
     from ..configs.schema import AugmentSection, TrainConfig
@@ -46,7 +47,16 @@ class Kept:
 
 
 def keep(people: People, side: int, padding: float, device: torch.device) -> Kept:
-    """Cuts everybody out as squares of ``side`` pixels, `ROOM` times as wide as a padded box."""
+    """Cuts everybody out as squares of ``side`` pixels, `ROOM` times as wide as a padded box.
+
+    ConfigError where they do not fit into the memory of a CPU's machine.
+    """
+    needed, free = 3 * len(people) * side**2, free_memory() if device.type == "cpu" else None
+    if free is not None and needed > free:
+        raise ConfigError(
+            f"the crops of {len(people)} people need {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB "
+            "are free: set data.resident=false, or a smaller data.resident_side"
+        )
     windows = crop_boxes(people.boxes, 1.0, padding * ROOM)
     affines = crop_affines(windows, (side, side))
     crops = torch.zeros((len(people), side, side, 3), dtype=torch.uint8, device=device)

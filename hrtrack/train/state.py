@@ -26,6 +26,8 @@ STATE = "state.pt"
 WEIGHTS = "weights.safetensors"
 BEST = "best.safetensors"
 ELSEWHERE = "resume with the same configuration and data, or start in another folder"
+SHAPING = ("model", "target", "input", "teacher", "fit.optimizer", "fit.ema")
+"""What the saved network, optimiser and average are made of and for."""
 MAY_CHANGE = {
     "name", "data.root", "data.workers", "data.max_unreadable",
     "fit.epochs", "fit.steps", "fit.minutes", "fit.save_minutes", "fit.val_every",
@@ -35,7 +37,11 @@ MAY_CHANGE = {
 
 @dataclass(slots=True)
 class RunState:
-    """Everything that the next step depends on, and the best result so far."""
+    """Everything that the next step depends on, and the best result so far.
+
+    ``config`` is as the user wrote it, ``choice`` what the machine decided of it
+    (`hrtrack.train.settle`).
+    """
 
     network: State
     average: State
@@ -48,6 +54,7 @@ class RunState:
     unreadable: int = 0
     joints: list[str] = field(default_factory=list)
     pupil: State = field(default_factory=dict)
+    choice: dict[str, str | int] = field(default_factory=dict)
 
 
 def save_state(state: RunState, folder: Path) -> None:
@@ -76,10 +83,18 @@ def load_state(folder: Path, config: dict[str, Any], joints: Sequence[str]) -> R
         raise ModelError(
             f"{path} cannot be resumed: it is damaged, or it is not the state of a training"
         ) from None
-    fixed = ("model", "target", "input", "teacher")
-    changed = [key for key in fixed if state.config.get(key) != config.get(key)]
+    old, new = _flat(state.config), _flat(config)
+    changed = [
+        key
+        for key in dict.fromkeys([*new, *old])
+        if key.startswith(SHAPING) and old.get(key) != new.get(key)
+    ]
     if changed:
-        raise ModelError(f"{path} was made with other settings under '{changed[0]}'; {ELSEWHERE}")
+        key = changed[0]
+        raise ModelError(
+            f"{path} was made with other settings: {key} was {old.get(key)}, is {new.get(key)}; "
+            f"{ELSEWHERE}"
+        )
     if len(head) != len(joints):
         raise ModelError(
             f"{path} was made for {len(head)} joints, the data have {len(joints)}; {ELSEWHERE}"
@@ -105,6 +120,12 @@ def warn_of_changes(state: RunState, config: dict[str, Any], folder: Path) -> No
             "%s began with other settings and will not end as if it had never been stopped: %s",
             folder, ", ".join(changed),
         )  # fmt: skip
+
+
+def kept_choice(state: RunState, config: dict[str, Any]) -> dict[str, str | int]:
+    """What the machine decided when the run began, but for settings that the user has changed."""
+    old, new = state.config.get("fit", {}), config.get("fit", {})
+    return {key: v for key, v in state.choice.items() if old.get(key) == new.get(key)}
 
 
 def _flat(values: Any, name: str = "") -> dict[str, Any]:

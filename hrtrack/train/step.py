@@ -17,17 +17,22 @@ if TYPE_CHECKING:
     from ..configs.schema import TrainConfig
 
 
-def require_sound(config: TrainConfig, device: torch.device) -> None:
-    """ConfigError where PyTorch is known to compute wrong maps.
+def miscomputed(config: TrainConfig) -> tuple[int, int] | None:
+    """The crops (height, width) of which PyTorch computes wrong maps in bfloat16 on CPUs.
 
-    On CPUs its bfloat16 convolutions of stride 2 are wrong where 2 columns become 1 and several
+    Its bfloat16 convolutions there of stride 2 are wrong where 2 columns become 1 and several
     rows remain (PyTorch 2.13 with oneDNN on AMX: results that change from call to call, NaN
     among them), as they do in the deepest branch of a crop 32 pixels wide.
     """
     sizes = [config.input.size, *(stage.size for stage in config.fit.stages)]
-    narrow = [(height, width) for height, width in sizes if width == 32 < height]
-    if device.type == "cpu" and in_bf16(config.fit.precision, device) and narrow:
-        height, width = narrow[0]
+    return next(((height, width) for height, width in sizes if width == 32 < height), None)
+
+
+def require_sound(config: TrainConfig, device: torch.device) -> None:
+    """ConfigError where PyTorch is known to compute wrong maps (`miscomputed`)."""
+    narrow = miscomputed(config)
+    if device.type == "cpu" and config.fit.precision == "bf16" and narrow:
+        height, width = narrow
         raise ConfigError(
             f"bfloat16 on a CPU miscomputes crops of {height}x{width} in PyTorch: "
             "take crops 64 or more wide, or fit.precision=fp32"

@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -17,8 +18,9 @@ from .loader import Batch, batches
 from .network import new_network
 from .optim import make_optimizer
 from .parallel import team
-from .plan import Plan
+from .plan import Plan, last_stage
 from .resident import Resident
+from .settle import settle
 from .step import require_sound
 from .teacher import pupil_of
 
@@ -34,6 +36,7 @@ class Throughput:
     size: tuple[int, int]
     batch: int
     device: str
+    precision: str
 
     @property
     def kept(self) -> float:
@@ -45,7 +48,8 @@ class Throughput:
         height, width = self.size
         slower = "the network" if self.model < self.loader else "the data"
         return (
-            f"crops of {height}x{width}, {self.batch} at a time, on {self.device}\n"
+            f"crops of {height}x{width}, {self.batch} at a time, on {self.device} in "
+            f"{self.precision}\n"
             f"loader alone   {self.loader:9.1f} images/s\n"
             f"network alone  {self.model:9.1f} images/s\n"
             f"training       {self.real:9.1f} images/s, {self.kept:.0%} of what {slower} allows"
@@ -53,22 +57,27 @@ class Throughput:
 
 
 def measure_throughput(
-    config: TrainConfig, *, device: str = "auto", seconds: float = 10.0
+    config: TrainConfig,
+    *,
+    init: str | Path | None = None,
+    device: str = "auto",
+    seconds: float = 10.0,
 ) -> Throughput:
     """Runs each of the three for about ``seconds`` on a network that is thrown away.
 
-    Of a training in stages the last is measured. One process only: its share of the batch is
-    the whole.
+    Of a training in stages the last is measured, and ``init`` is what it would start from. One
+    process only: its share of the batch is the whole.
 
     Raises:
         HrtrackError: as for `hrtrack.train.loop.train_pose`.
     """
     people = open_people(config.data, config.data.train)
-    config = _endless(config)
+    config = last_stage(config)
     with team(device) as members:
         place = members.device
+        config = settle(config, people, members)
         require_sound(config, place)
-        network = new_network(config, people.skeleton, None).to(place)
+        network = new_network(config, people.skeleton, init).to(place)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         pupil = pupil_of(network, config)
         learning = network if pupil is None else pupil.to(place)
@@ -98,22 +107,8 @@ def measure_throughput(
             size=config.input.size,
             batch=config.fit.batch // config.fit.accumulate,
             device=str(place),
+            precision=config.fit.precision,
         )
-
-
-def _endless(config: TrainConfig) -> TrainConfig:
-    """The last stage alone, for as long as one likes to watch."""
-    fit = {"minutes": 1e6, "stages": ()}
-    if not config.fit.stages:
-        return config.model_copy(update={"fit": config.fit.model_copy(update=fit)})
-    last = config.fit.stages[-1]
-    return config.model_copy(
-        update={
-            "fit": config.fit.model_copy(update={**fit, "batch": last.batch}),
-            "input": config.input.model_copy(update={"size": last.size}),
-            "target": config.target.model_copy(update={"sigma": last.sigma}),
-        }
-    )
 
 
 def _rate(

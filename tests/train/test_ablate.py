@@ -15,12 +15,13 @@ import cv2
 import torch
 
 from hrtrack.configs.schema import load_config
-from hrtrack.errors import ConfigError, DataError
+from hrtrack.errors import ConfigError
 from hrtrack.models.hrnet import HRNet, HRNetConfig, initialise
 from hrtrack.train import ablate
 
 from .sticks import JOINTS, write_set
 
+PCKH: ablate.Measure = "PCKh@0.5"
 NAMES = ("nose", "left_wrist", "right_wrist", "left_ankle", "right_ankle")
 
 
@@ -80,7 +81,9 @@ def test_all_runs_and_the_figure(sticks: Path, tmp_path: Path) -> None:
     assert [(run.variant, run.scope, run.seed) for run in runs] == [
         (variant, None if variant == "default" else "stem", 3) for variant in ablate.VARIANTS
     ]
-    assert all(len(run.pckh) == 2 and min(run.pckh) >= 0 for run in runs)
+    assert all(
+        len(run.scores) == 2 and min(run.scores) >= 0 and run.measure == "PCKh@0.5" for run in runs
+    )
     assert ablate.read_runs(out / ablate.RESULTS) == runs
     figure = cv2.imread(str(out / "stem.png"))
     assert figure is not None
@@ -102,11 +105,11 @@ def test_every_seed_trains_the_default_once_and_each_scope_twice() -> None:
 
 def test_summary_by_hand() -> None:
     runs = [
-        ablate.Run("default", None, 0, (10.0, 60.0)),
-        ablate.Run("default", None, 1, (10.0, 64.0)),
-        ablate.Run("no batch norm", "all", 0, (5.0, 30.0)),
-        ablate.Run("no batch norm", "all", 1, (5.0,), "the loss became nan at step 9"),
-        ablate.Run("no batch norm", "stem", 0, (5.0, 99.0)),
+        ablate.Run("default", None, 0, (10.0, 60.0), PCKH),
+        ablate.Run("default", None, 1, (10.0, 64.0), PCKH),
+        ablate.Run("no batch norm", "all", 0, (5.0, 30.0), PCKH),
+        ablate.Run("no batch norm", "all", 1, (5.0,), PCKH, "the loss became nan at step 9"),
+        ablate.Run("no batch norm", "stem", 0, (5.0, 99.0), PCKH),
     ]
     found = ablate.summary(runs, "all")
     assert found["default"] == pytest.approx((62.0, 8**0.5, 2))
@@ -116,34 +119,42 @@ def test_summary_by_hand() -> None:
 
 def test_the_floor_is_what_the_median_pose_gets(sticks: Path) -> None:
     config = load_config("tiny", [f"data.root={sticks}"])
-    floor = ablate.median_pose_pckh(config)
-    assert floor is not None
+    measure, floor = ablate.median_pose_score(config)
+    assert measure == PCKH
     # Heads of 16 pixels, joints within some 10 of their median place: neither none nor all.
     assert 5 < floor < 80
     exact = load_config("tiny", [f"data.root={sticks}", "data.train.0.annotations=val.json"])
     content = json.loads((sticks / "val.json").read_text())
     content["annotations"] = content["annotations"][:1]
     (sticks / "val.json").write_text(json.dumps(content))
-    assert ablate.median_pose_pckh(exact) == 100.0
+    assert ablate.median_pose_score(exact) == (PCKH, 100.0)
 
 
-def test_it_needs_a_validation_set_with_heads(sticks: Path, tmp_path: Path) -> None:
+def test_it_needs_a_validation_set(sticks: Path, tmp_path: Path) -> None:
     config = load_config("tiny", [f"data.root={sticks}", "data.val=null"])
     with pytest.raises(ConfigError, match=r"data\.val"):
         ablate.ablate(config, tmp_path / "out", quiet=True)
+
+
+def test_without_head_sizes_the_runs_are_compared_by_oks(
+    sticks: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     content = json.loads((sticks / "val.json").read_text())
     for person in content["annotations"]:
         del person["neck"]
     (sticks / "val.json").write_text(json.dumps(content))
     config = load_config("tiny", [f"data.root={sticks}", "fit.batch=8"])
-    with pytest.raises(DataError, match="no head sizes"):
-        ablate.ablate(
-            config,
-            tmp_path / "out",
-            epochs=1,
-            seeds=(0,),
-            scopes=("all",),
-            device="cpu",
-            quiet=True,
-        )
-    assert not list((tmp_path / "out").iterdir()), "it trained before it looked"
+    out = tmp_path / "out"
+    runs = ablate.ablate(
+        config, out, epochs=1, seeds=(0,), scopes=("stem",), device="cpu", quiet=True
+    )
+    assert "knows no head sizes: the runs are compared by their OKS" in caplog.text
+    for run in runs:
+        rows = (
+            out / ablate.vary(config, run.variant, run.scope, 0, 1).name / "val.csv"
+        ).read_text()
+        oks = float(rows.splitlines()[1].split(",")[-1])
+        assert (run.measure, run.scores) == ("OKS x 100", (100 * oks,))
+    measure, floor = ablate.median_pose_score(config)
+    assert measure == "OKS x 100"
+    assert 0 < floor < 100

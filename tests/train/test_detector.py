@@ -41,6 +41,7 @@ from hrtrack.train.detector.photos import (  # noqa: E402
     build_store,
 )
 from hrtrack.train.detector.predict import as_function  # noqa: E402
+from hrtrack.train.detector.settle import settle  # noqa: E402
 from hrtrack.train.detector.sketch import place  # noqa: E402
 from hrtrack.train.detector.state import fresh  # noqa: E402
 from hrtrack.train.detector.step import Step  # noqa: E402
@@ -292,7 +293,7 @@ def test_a_step_that_is_to_be_recorded_never_waits(
 def test_a_loss_that_is_no_number_is_told_and_never_saved(tmp_path: Path) -> None:
     make_set(tmp_path / "set", 4)
     settings = config(tmp_path / "set", steps=6, precision="fp32", lr=1e30, save_minutes=0)
-    with pytest.raises(ModelError, match="no number any more"):
+    with pytest.raises(ModelError, match=r"the (loss|gradient) became .*last.pt holds the last"):
         train_detector(settings, tmp_path / "out", device="cpu", quiet=True)
     assert not (tmp_path / "out/final.pt").exists()
     net = torch.load(tmp_path / "out/last.pt", weights_only=True)["net"]
@@ -308,6 +309,23 @@ def test_a_finished_training_is_read_back_without_its_photos(
     monkeypatch.setattr(fit_module, "batches", None)
     again = train_detector(settings, tmp_path / "out", device="cpu", quiet=True).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
+    other = config(tmp_path / "set", steps=2, precision="fp32", optimizer="muon")
+    with pytest.raises(ModelError, match=r"other settings: fit.optimizer was adamw, is muon"):
+        train_detector(other, tmp_path / "out", device="cpu", quiet=True)
+
+
+def test_a_resumed_detector_training_keeps_its_precision(tmp_path: Path) -> None:
+    make_set(tmp_path, 4)
+    settings = config(tmp_path, steps=1, workers=0)
+    build_store(settings.data.sets, tmp_path, tmp_path / "cache", quiet=True)
+    store, cpu = PhotoStore(tmp_path / "cache", 0.5, [1.0]), torch.device("cpu")
+    for kept in ("bf16", "fp32"):
+        assert settle(settings, store, cpu, kept).fit.precision == kept
+        own = config(tmp_path, steps=1, precision="fp32")
+        assert settle(own, store, cpu, kept).fit.precision == "fp32"
+    state = torch.random.get_rng_state()
+    assert settle(settings, store, cpu, None).fit.precision in ("bf16", "fp32")
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 @pytest.mark.gpu

@@ -117,7 +117,7 @@ def test_workers_end_with_a_killed_training(sticks: Path, tmp_path: Path) -> Non
         assert killed.poll() is None, "ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    assert len(marked()) >= 4  # training, process of origin and two workers
+    assert len(marked()) >= 3  # training, process of origin and a worker or two, as cores allow
     killed.send_signal(signal.SIGKILL)
     killed.wait(timeout=60)
     while marked():

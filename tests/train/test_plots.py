@@ -30,11 +30,17 @@ def panels(path: Path, colour: tuple[int, int, int]) -> np.ndarray:
 
 def test_each_variant_has_its_panel_and_all_meet_in_the_last(tmp_path: Path) -> None:
     runs = [
-        Run(variant, None if variant == "default" else "all", seed, (5.0 + i, 20.0 + 9 * i))
+        Run(
+            variant,
+            None if variant == "default" else "all",
+            seed,
+            (5.0 + i, 20.0 + 9 * i),
+            "PCKh@0.5",
+        )
         for i, variant in enumerate(VARIANTS)
         for seed in (0, 1)
     ]
-    runs.append(Run("no batch norm", "all", 2, (), "the loss became nan at step 3"))
+    runs.append(Run("no batch norm", "all", 2, (), "PCKh@0.5", "the loss became nan at step 3"))
     plot_ablation(runs, "all", tmp_path / "all.png")
     for panel, colour in enumerate((BLUE, ORANGE, GREEN)):
         assert set(panels(tmp_path / "all.png", colour)) == {panel, 3}

@@ -9,10 +9,14 @@ import pytest
 
 pytest.importorskip("torch")
 
+import torch
 from click.testing import CliRunner
 
 from hrtrack.cli.main import hrtrack
 from hrtrack.configs.schema import load_config
+from hrtrack.errors import ModelError
+from hrtrack.train.data.sets import open_people
+from hrtrack.train.network import new_network
 from hrtrack.train.throughput import measure_throughput
 
 
@@ -48,9 +52,27 @@ def test_on_the_command_line(sticks: Path, tmp_path: Path, monkeypatch: pytest.M
         "-o", str(folder),
     )  # fmt: skip
     assert code == 0, said
-    assert "crops of 64x64, 2 at a time, on cpu" in said
+    assert "crops of 64x64, 2 at a time, on cpu in fp32" in said
     assert [line.split()[0] for line in said.splitlines()[1:4]] == ["loader", "network", "training"]
     assert not folder.exists()
+    code, said = run(
+        "tiny", "--throughput", "--device", "cpu", f"data.root={sticks}", "--init", "nothing.pth"
+    )
+    assert code == 1
+    assert "nothing.pth" in said
     code, said = run("person_fast", "--throughput")
     assert code != 0
     assert "--throughput is for pose networks" in said
+
+
+def test_it_measures_what_starts_from_weights(sticks: Path, tmp_path: Path) -> None:
+    config = load_config("tiny", [f"data.root={sticks}", "fit.batch=4"])
+    skeleton = open_people(config.data, config.data.train).skeleton
+    weights = new_network(config, skeleton, None).state_dict()
+    trunk = {name: value for name, value in weights.items() if not name.startswith("final_layer.")}
+    torch.save(trunk, tmp_path / "start.pth")
+    report = measure_throughput(config, init=tmp_path / "start.pth", device="cpu", seconds=0.05)
+    assert report.model > 0
+    wider = load_config("tiny", [f"data.root={sticks}", "fit.batch=4", "model.width=16"])
+    with pytest.raises(ModelError, match="does not fit the configured network"):
+        measure_throughput(wider, init=tmp_path / "start.pth", device="cpu", seconds=0.05)

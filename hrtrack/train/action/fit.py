@@ -18,6 +18,7 @@ from ...models.action import ActionNet
 from ...models.action_info import ActionInfo
 from ...models.action_input import Window, normalise
 from ..data.clips import ActionClip
+from ..diverged import require_numbers, require_sound_state
 from ..precision import in_bf16
 from .batches import batches, in_units
 from .distort import tracker_like
@@ -82,11 +83,13 @@ def fit(
         loss = loss_of(logits.float(), torch.from_numpy(targets))
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+        norm = nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+        require_numbers(step + 1, float(loss.detach()), float(norm))
         optimizer.step()
         schedule.step()
         _follow(mean_net, net, min(settings.ema, (1 + step) / (10 + step)))
         step_done(step + 1, steps, float(loss.detach()))
+    require_sound_state(steps, net.state_dict(), mean_net.state_dict())
     network = as_function(mean_net)
     held_out = [clip for clip in held_out if clip.label in labels]
     temperature, threshold = calibrate(network, held_out, labels, window, settings.keep, seed)

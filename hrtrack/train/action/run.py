@@ -97,16 +97,18 @@ def eval_action(
 
 
 @contextlib.contextmanager
-def _bar(title: str, shown: bool) -> Iterator[Callable[[int, str], None]]:
+def _bar(title: str, wanted: bool) -> Iterator[Callable[[int, str], None]]:
     """A progress bar; the function moves it by one of ``total`` and says what is going on."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
+    from ..progress import shown
+
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), Remaining())
     text = TextColumn("{task.fields[note]}")
     console = Console(stderr=True)
-    with Progress(*columns, text, console=console, disable=not shown) as progress:
+    with shown(Progress(*columns, text, console=console, disable=not wanted)) as progress:
         task = progress.add_task(title, total=None, note="")
 
         def advance(total: int, note: str) -> None:

@@ -11,18 +11,21 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...configs.schema import SetSection
 from ...errors import DataError, ModelError
 from ...skeleton import COCO17, Skeleton
 from ..metrics.pckh import segment_head_sizes
-from .coco_file import read_coco_file, shown, whole
+from .coco_file import picture_size, read_coco_file, shown, whole
 from .people import People, in_share
 from .photos import Photos
+from .plausible import Given, require_plausible
 
 LOG = logging.getLogger(__name__)
 DEFAULT_SIGMA = 0.079
@@ -45,7 +48,8 @@ def people_of(content: dict[str, Any], spec: SetSection, annotations: Path, imag
     """The people of a COCO file's checked ``content`` that have labelled joints and are no crowd.
 
     Raises:
-        DataError: a file is missing or damaged, joints do not match, or nobody is left.
+        DataError: a file is missing or damaged, joints do not match, labels are surely wrong
+            (`require_plausible`), or nobody is left.
     """
     skeleton = skeleton_of(content, annotations)
     category = _category(content, annotations)
@@ -67,6 +71,7 @@ def people_of(content: dict[str, Any], spec: SetSection, annotations: Path, imag
         and int((row[:, 2] > 0).sum()) >= spec.min_joints
         and in_share(_name(names, entry, annotations), spec.share)
     ]
+    require_plausible(_given(kept, skeleton, content["images"], names, annotations), photos)
     labelled = len(kept)
     kept = [(row, e) for row, e in kept if max(_sides(_box(e, row))) >= SMALLEST]
     if len(kept) < labelled:
@@ -105,6 +110,29 @@ def people_of(content: dict[str, Any], spec: SetSection, annotations: Path, imag
         weights=joints[..., 2],
         heads=segment_head_sizes(neck, top).astype(np.float32),
         repeats=np.full(len(kept), spec.repeat, np.int32),
+    )
+
+
+def _given(
+    kept: Sequence[tuple[NDArray[np.float32], dict[str, Any]]],
+    skeleton: Skeleton,
+    images: Sequence[dict[str, Any]],
+    names: dict[Any, str],
+    path: Path,
+) -> Given:
+    """What the file says of the people who are left, unchanged."""
+    unknown = (np.nan, np.nan)
+    sizes = {image["id"]: picture_size(image) or unknown for image in images}
+    rows = np.array([row for row, _ in kept], np.float64).reshape(-1, len(skeleton), 3)
+    return Given(
+        path=path,
+        ids=[entry["id"] for _, entry in kept],
+        files=[names[entry["image_id"]] for _, entry in kept],
+        boxes=np.array([e.get("bbox") or unknown * 2 for _, e in kept], np.float64).reshape(-1, 4),
+        sizes=np.array([sizes[e["image_id"]] for _, e in kept], np.float64).reshape(-1, 2),
+        names=skeleton.joints,
+        points=rows[..., :2],
+        labelled=rows[..., 2] > 0,
     )
 
 
@@ -200,7 +228,7 @@ def _sided(name: str) -> tuple[str, str]:
 
 def _row(
     entry: dict[str, Any], spec: SetSection, skeleton: Skeleton, path: Path
-) -> np.ndarray[Any, np.dtype[np.float32]] | None:
+) -> NDArray[np.float32] | None:
     """Joints (K, 3) as x, y, weight; None for crowds and for people who are to be left out."""
     flat = entry.get("keypoints")
     if entry.get("iscrowd") or not flat:
@@ -222,7 +250,7 @@ def _row(
     return row
 
 
-def _box(entry: dict[str, Any], row: np.ndarray[Any, np.dtype[np.float32]]) -> list[float]:
+def _box(entry: dict[str, Any], row: NDArray[np.float32]) -> list[float]:
     """x0, y0, x1, y1; around the labelled joints where there is no box."""
     box = entry.get("bbox")
     if box and box[2] > 0 and box[3] > 0:

@@ -96,6 +96,13 @@ def _check_annotation(entry: dict[str, Any], path: Path) -> None:
         raise wrong("pseudo_keypoints", f"numbers of joints, from 0 to {count - 1}")
 
 
+def picture_size(image: dict[str, Any]) -> tuple[float, float] | None:
+    """Width and height that the file gives for a picture; None where it gives none."""
+    size = image.get("width"), image.get("height")
+    known = all(isinstance(side, int | float) and 0 < side < LARGEST for side in size)
+    return (float(image["width"]), float(image["height"])) if known else None
+
+
 def _numbers(values: Any) -> int | None:
     """How many sensible numbers a list holds; None where it holds anything else."""
     if not isinstance(values, list):

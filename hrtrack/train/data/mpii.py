@@ -20,6 +20,7 @@ from ...skeleton import MPII16
 from ..metrics.pckh import mpii_head_sizes
 from .people import People, in_share
 from .photos import Photos
+from .plausible import Given, require_plausible
 
 PIXELS_PER_SCALE = 200.0
 DOWN_PER_SCALE = 15.0
@@ -36,7 +37,8 @@ def read_mpii(spec: SetSection, annotations: Path, images: Path) -> People:
     evaluation does; the original ``.mat`` holds them itself.
 
     Raises:
-        DataError: a file is missing, damaged or of another layout, or nobody is left.
+        DataError: a file is missing, damaged or of another layout, labels are surely wrong
+            (`require_plausible`), or nobody is left.
     """
     if not annotations.is_file():
         raise DataError(f"no such annotation file: {annotations}")
@@ -54,11 +56,19 @@ def read_mpii(spec: SetSection, annotations: Path, images: Path) -> People:
             f"{photos.where} holds none of the annotated photos, the first of which is "
             f"'{rows[0][0]}': wrong folder?"
         )
+    joints = np.stack([row[3] for row in rows])
+    nothing = np.full((len(rows), 4), np.nan)
+    require_plausible(
+        Given(
+            annotations, range(len(rows)), [row[0] for row in rows], nothing, nothing[:, :2],
+            MPII16.joints, joints[..., :2].astype(np.float64), joints[..., 2] > 0,
+        ),
+        photos,
+    )  # fmt: skip
     centres = np.stack([row[1] for row in rows])
     scales = np.array([row[2] for row in rows], np.float32)
     centres[:, 1] += DOWN_PER_SCALE * scales
     half = PIXELS_PER_SCALE / 2 * scales[:, None]
-    joints = np.stack([row[3] for row in rows])
     return People(
         skeleton=MPII16,
         sources=(photos,),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 from pathlib import Path
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 from ...errors import DataError
 from ...pictures import PictureError, decode_picture
+
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
+"""The EXIF tag, and the values of it that exchange width and height."""
 
 
 class Photos:
@@ -45,6 +49,19 @@ class Photos:
             return decode_picture(data)
         except PictureError as error:
             raise DataError(f"the photo {name} in {self.where} {error}") from None
+
+    def size(self, name: str) -> tuple[int, int] | None:
+        """Width and height of a photo as it is shown, from its header; None where that says
+        nothing."""
+        from PIL import Image
+
+        try:
+            with Image.open(io.BytesIO(self._bytes(name))) as photo:
+                width, height = photo.size
+                turned = photo.getexif().get(ORIENTATION, 1) in SIDEWAYS
+        except Exception:  # of whatever kind: the reader will tell what is wrong with the photo
+            return None
+        return (height, width) if turned else (width, height)
 
     def _bytes(self, name: str) -> bytes:
         if self._names is None:

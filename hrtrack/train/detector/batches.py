@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...configs.person_fast_schema import CanvasSection, DetectorTrainConfig
+from ..room import prefetched
 from ..workers import begin_worker, worker_context
 from .canvas import BOXES_MOST, draw_batch, draw_sketches, pad_boxes
 from .paint_device import Sketches, as_numbers
@@ -52,7 +53,7 @@ def batches(
         batch_size=None,
         sampler=_From(first),
         num_workers=workers,
-        prefetch_factor=PREFETCH if workers else None,
+        prefetch_factor=prefetched(_bytes(config), workers, PREFETCH) if workers else None,
         worker_init_fn=begin_worker if workers else None,
         multiprocessing_context=worker_context() if workers else None,
         pin_memory=pin,
@@ -73,6 +74,12 @@ def calibration_pictures(
         yield torch.from_numpy(
             draw_batch(store, config.stages[-1].canvases, config.fit.batch, seed)[0]
         )
+
+
+def _bytes(config: DetectorTrainConfig) -> int:
+    """Of a batch of the largest canvases."""
+    sizes = [canvas.size for stage in config.stages for canvas in stage.canvases]
+    return 3 * config.fit.batch * max(height * width for height, width in sizes)
 
 
 class _Canvases(Dataset[Drawn]):

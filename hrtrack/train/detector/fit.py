@@ -17,12 +17,14 @@ from ...models.detector import PersonDetector
 from ...writable import make_folder
 from ..memory import keep_freed_memory
 from ..parallel import choose_device
+from ..progress import shown
 from ..workers import worker_context
 from .batches import batches
-from .log import Log, check
+from .log import LAST, Log, check
 from .paint_device import DevicePainter, fits
 from .photos import PhotoStore, build_store
-from .state import State, fresh, save_weights
+from .settle import settle
+from .state import Saved, State, fresh, save_weights
 from .step import Step
 from .teacher import DeviceTeacher, teaches_beside
 
@@ -49,8 +51,8 @@ def train_detector(
     Raises:
         BackendError: a device was asked for that is not there.
         DataError: annotations or photos cannot be read.
-        ModelError: ``init`` or the checkpoint to resume does not fit, or the loss is no number
-            any more.
+        ModelError: ``init`` or the checkpoint to resume does not fit, or the training's numbers
+            are none any more (`Diverged`).
     """
     fit = config.fit
     make_folder(output)
@@ -62,12 +64,13 @@ def train_detector(
     place = choose_device(device)
     if place.type == "cpu":
         keep_freed_memory()
+    last, final = output / LAST, output / "final.pt"
+    found = next((path for path in (last, final) if path.is_file()), None)
+    saved = None if found is None else Saved(found, config)
+    config = settle(config, store, place, None if saved is None else saved.precision)
     state = fresh(config, init, place)
-    last, final = output / "last.pt", output / "final.pt"
-    for saved in (last, final):
-        if saved.is_file():
-            state.load(saved)
-            break
+    if saved is not None:
+        saved.fill(state)
 
     begun = state.step
     if _share_done(fit, state) < 1:
@@ -75,10 +78,10 @@ def train_detector(
             _learn(config, state, store, place, output, quiet=quiet)
         except KeyboardInterrupt:
             if state.step > begun:
-                state.save(last)
+                state.save(last, config)
                 LOG.warning("stopped at step %d, which is saved: --resume goes on", state.step)
             raise
-    state.save(final)
+    state.save(final, config)
     save_weights(state.mean, output / "weights.pt")
     last.unlink(missing_ok=True)
     return state.mean
@@ -94,7 +97,8 @@ def _learn(
     quiet: bool,
 ) -> None:
     """Steps to the end of the training, saved to last.pt on the way."""
-    fit = config.fit
+    fit, saved = config.fit, output / LAST
+    state.require_sound(saved)  # of what it starts from
     done = worker_context().Value("d", 0.0)
     on_gpu = place.type == "cuda"
     painter = DevicePainter(store, place) if _paints_there(fit, store, place) else None
@@ -110,7 +114,7 @@ def _learn(
     step = Step(config, state, place, teacher, recorded, console.print)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     log, parts = Log(output / "log.csv", fit.log_steps), {}
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+    with shown(Progress(*columns, TimeRemainingColumn(), console=console)) as progress:
         task = progress.add_task(config.name, total=1.0)
         started, kept, before = time.monotonic(), time.monotonic(), state.seconds
         for drawn, boxes, kinds, *answer in loader:
@@ -126,19 +130,21 @@ def _learn(
             with shield():
                 parts = step(batch, taught)
                 if not on_gpu:  # which need not be waited for
-                    check(parts)
+                    check(parts, state.step + 1, saved)
                 state.optimizer.step()
                 state.follow(fit.ema)
             log.add(state.step, done.value, len(boxes), parts)
-            shown = f"{config.name} step {state.step} {log.loss}"
-            progress.update(task, completed=done.value, description=shown)
+            said = f"{config.name} step {state.step} {log.loss}"
+            progress.update(task, completed=done.value, description=said)
             if time.monotonic() - kept > fit.save_minutes * 60:
-                check(parts)
-                state.save(output / "last.pt")
+                check(parts, state.step, saved)
+                state.require_sound(saved)
+                state.save(saved, config)
                 kept = time.monotonic()
         progress.update(task, completed=1.0)
     if parts:
-        check(parts)
+        check(parts, state.step, saved)
+    state.require_sound(saved)
 
 
 def _paints_there(fit: FitSection, store: PhotoStore, device: torch.device) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
-import math
 import time
 from pathlib import Path
 
 from torch import Tensor
 
-from ...errors import ModelError
+from ..diverged import require_numbers
+
+LAST = "last.pt"
+"""A training's state, which lies beside its log."""
 
 
 class Log:
@@ -30,7 +32,7 @@ class Log:
         self._images += images
         if self._count < self.every:
             return
-        check(parts)
+        check(parts, step, self.path.with_name(LAST))
         now = time.monotonic()
         row = {
             "step": step,
@@ -48,7 +50,6 @@ class Log:
         self._sums, self._count, self._images, self._since = {}, 0, 0, now
 
 
-def check(parts: dict[str, Tensor]) -> None:
-    """Waits for a step's loss and gradient; ModelError where they are no numbers any more."""
-    if not all(math.isfinite(float(parts[name])) for name in ("loss", "gradient")):
-        raise ModelError("the loss is no number any more: try a lower fit.lr")
+def check(parts: dict[str, Tensor], step: int, saved: Path) -> None:
+    """Waits for a step's loss and gradient; `Diverged` where they are no numbers any more."""
+    require_numbers(step, float(parts["loss"]), float(parts["gradient"]), saved)

@@ -9,20 +9,24 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
 from ...configs.person_fast_schema import SetSection
 from ...errors import DataError
 from ...pictures import PictureError, decode_picture
 from ...writable import whole
-from ..data.coco_file import read_coco_file
+from ..data.coco_file import picture_size, read_coco_file
+from ..data.photos import Photos
+from ..data.plausible import Given, require_plausible
+from ..progress import shown
 
+T = TypeVar("T")
 PERSON, PADDING, IGNORE = 1, 0, -1
 UNREADABLE_MOST = 20
 
@@ -93,7 +97,7 @@ def build_store(
     ``pseudo`` annotation, -1 for a crowd. Does nothing where the store is already there.
 
     Raises:
-        DataError: annotations or too many photos cannot be read.
+        DataError: annotations or too many photos cannot be read, or boxes are surely wrong.
     """
     # The index goes to its name last, so a store that has one is whole.
     if (folder / "index.json").is_file():
@@ -105,13 +109,11 @@ def build_store(
     with (folder / "pixels.bin").open("wb") as pixels:
         for number, part in enumerate(sets):
             data = read_coco_file(root / part.annotations, ("images", "annotations"))
+            _require_plausible(data, root / part.annotations, root / part.images)
             boxes = _boxes_by_photo(data)
-            said, console = f"decoding {part.images}", Console(stderr=True, quiet=quiet)
             paths = [root / part.images / photo["file_name"] for photo in data["images"]]
             decoded = zip(data["images"], _decoded(paths, part.long_side), strict=True)
-            for photo, (path, (rgb, scale)) in track(
-                decoded, said, total=len(paths), console=console
-            ):
+            for photo, (path, (rgb, scale)) in _tracked(decoded, part.images, len(paths), quiet):
                 if rgb is None:
                     unreadable.append(str(path))
                     if len(unreadable) > UNREADABLE_MOST:
@@ -133,6 +135,16 @@ def build_store(
         raise DataError(f"no photo in {', '.join(part.annotations for part in sets)}")
     with whole(folder / "index.json") as index:
         index.write_text(json.dumps(entries))
+
+
+def _tracked(items: Iterator[T], images: str, total: int, quiet: bool) -> Iterator[T]:
+    """The items, while a bar or lines tell how many photos are decoded."""
+    bar = Progress(*Progress.get_default_columns(), console=Console(stderr=True, quiet=quiet))
+    with shown(bar):
+        task = bar.add_task(f"decoding {images}", total=total)
+        for item in items:
+            yield item
+            bar.advance(task)
 
 
 Decoded = tuple[NDArray[np.uint8] | None, float]
@@ -163,6 +175,22 @@ def _read(path: Path, long_side: int) -> Decoded:
         size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return np.asarray(image, np.uint8), scale
+
+
+def _require_plausible(data: dict[str, Any], annotations: Path, images: Path) -> None:
+    """DataError for boxes that are surely no x, y, width, height in pixels of these photos."""
+    photos = {photo["id"]: photo for photo in data["images"]}
+    boxed = [e for e in data["annotations"] if e.get("bbox") and e.get("image_id") in photos]
+    files = [photos[e["image_id"]]["file_name"] for e in boxed]
+    sizes = [picture_size(photos[e["image_id"]]) or (np.nan, np.nan) for e in boxed]
+    require_plausible(
+        Given(
+            annotations, [e["id"] for e in boxed], files,
+            np.array([e["bbox"] for e in boxed], np.float64).reshape(-1, 4),
+            np.array(sizes, np.float64).reshape(-1, 2),
+        ),
+        Photos(images),
+    )  # fmt: skip
 
 
 def _boxes_by_photo(data: dict[str, Any]) -> dict[int, list[list[float]]]:

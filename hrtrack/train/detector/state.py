@@ -19,11 +19,14 @@ from ...models.detector import (
     load_detector,
 )
 from ...writable import whole
+from ..diverged import require_sound_state
 from ..optim import move_average, optimizer_of
 from ..precision import in_bf16
 from .teacher import Pupil
 
 EMA_WARMUP = 20
+SHAPING = ("optimizer", "ema")
+"""Settings of the fit that the saved optimiser and average are made for."""
 
 
 @dataclass
@@ -37,7 +40,8 @@ class State:
     step: int = 0
     seconds: float = 0.0
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, config: DetectorTrainConfig) -> None:
+        """Writes everything, and with which settings it came about."""
         state = {
             "net": self.net.state_dict(),
             "config": config_text(self.net.config),
@@ -46,29 +50,84 @@ class State:
             "opt": self.optimizer.state_dict(),
             "step": self.step,
             "elapsed": self.seconds,
+            "settings": _settings(config),
+            "precision": config.fit.precision,
         }
         with whole(path) as part:
             torch.save(state, part)
 
-    def load(self, path: Path) -> None:
-        try:
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-            self.net.load_state_dict(saved["net"])
-            self.mean.load_state_dict(saved["ema"])
-            self.pupil.load_state_dict(saved["pupil"])
-            self.optimizer.load_state_dict(saved["opt"])
-            self.step, self.seconds = saved["step"], saved["elapsed"]
-        except (RuntimeError, ValueError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"cannot resume from {path}: {reason}") from None
-        except (KeyError, TypeError, EOFError, AttributeError, pickle.UnpicklingError):
-            raise ModelError(f"cannot resume from {path}: not the state of a training") from None
+    def require_sound(self, saved: Path) -> None:
+        """`Diverged` where weights, norms' statistics or their averages are no numbers."""
+        network = self.net.state_dict() | self.pupil.state_dict()
+        require_sound_state(self.step, network, self.mean.state_dict(), saved)
 
     def follow(self, decay: float) -> None:
         """Counts a step and moves the average towards the network."""
         self.step += 1
         decay = min(decay, (self.step + 1) / (self.step + EMA_WARMUP))
         move_average(self.mean.state_dict(), self.net.state_dict(), decay)
+
+
+class Saved:
+    """What `State.save` wrote, to go on from with a configuration that fits it.
+
+    Raises:
+        ModelError: the file is damaged, no state of a training, or of other settings.
+    """
+
+    def __init__(self, path: Path, config: DetectorTrainConfig) -> None:
+        self.path = path
+        try:
+            self._saved = torch.load(path, map_location="cpu", weights_only=True)
+            of_model = self._saved["config"]
+        except (RuntimeError, ValueError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"cannot resume from {path}: {reason}") from None
+        except (KeyError, TypeError, EOFError, AttributeError, pickle.UnpicklingError):
+            raise self._no_state() from None
+        old = {"model": of_model, **self._saved.get("settings", {})}
+        new = {"model": config_text(_network(config)), **_settings(config)}
+        changed = [key for key in old if old[key] != new.get(key)]
+        if changed:
+            key = changed[0]
+            name = key if key == "model" else f"fit.{key}"
+            raise ModelError(
+                f"{path} was made with other settings: {name} was {old[key]}, is {new.get(key)}; "
+                "resume with the same configuration, or start in another folder"
+            )
+
+    @property
+    def precision(self) -> str | None:
+        """What the training computes in; None where older files do not say."""
+        found = self._saved.get("precision")
+        return None if found is None else str(found)
+
+    def fill(self, state: State) -> None:
+        """Puts everything into a training's state."""
+        saved = self._saved
+        try:
+            state.net.load_state_dict(saved["net"])
+            state.mean.load_state_dict(saved["ema"])
+            state.pupil.load_state_dict(saved["pupil"])
+            state.optimizer.load_state_dict(saved["opt"])
+            state.step, state.seconds = saved["step"], saved["elapsed"]
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"cannot resume from {self.path}: {reason}") from None
+        except (KeyError, TypeError, AttributeError):
+            raise self._no_state() from None
+
+    def _no_state(self) -> ModelError:
+        return ModelError(f"cannot resume from {self.path}: not the state of a training")
+
+
+def _settings(config: DetectorTrainConfig) -> dict[str, object]:
+    return {key: getattr(config.fit, key) for key in SHAPING}
+
+
+def _network(config: DetectorTrainConfig) -> DetectorConfig:
+    model = config.model
+    return DetectorConfig(model.widths, model.blocks, model.pyramid)
 
 
 def save_weights(mean: PersonDetector, path: Path) -> None:
@@ -80,13 +139,12 @@ def save_weights(mean: PersonDetector, path: Path) -> None:
 
 def fresh(config: DetectorTrainConfig, init: Path | None, device: torch.device) -> State:
     """A training's beginning; ``init`` is a checkpoint or one of our ONNX files."""
-    model = config.model
-    net = PersonDetector(DetectorConfig(model.widths, model.blocks, model.pyramid))
+    net = PersonDetector(_network(config))
     if init is not None:
         load_detector(init, net)
     net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean = copy.deepcopy(net).eval()
-    pupil = Pupil(model.pyramid).to(device)
+    pupil = Pupil(config.model.pyramid).to(device)
     learning = {f"net.{name}": p for name, p in net.named_parameters()}
     if config.teacher:
         learning |= {f"pupil.{name}": p for name, p in pupil.named_parameters()}
