@@ -19,6 +19,7 @@ import hashlib
 import json
 import pickle
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -31,7 +32,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.stream_server import busy_core, decoded, encoded, serving
 from benchmarks.virtual_time import Camera, Clock, Costs, charged, live_people
+from hrtrack.errors import HrtrackError
 from hrtrack.geometry import iou
 from hrtrack.poses import Poses
 from hrtrack.tracker.api import Tracker
@@ -39,6 +42,7 @@ from hrtrack.tracker.boxes import Detector, Found, People
 from hrtrack.tracker.detect import open_detector
 from hrtrack.tracker.frame import Frame
 from hrtrack.tracker.source import open_source
+from hrtrack.tracker.source_base import upright_rgb
 from hrtrack.train.metrics import tracking
 
 Every = int | Literal["auto"]
@@ -198,17 +202,18 @@ class Showing:
     rate: float
 
 
-def restamped(clip: Clip, rate: float, seconds: float | None) -> Showing:
-    """A clip at so many frames a second, about as fast as people moved if it has as many.
+def restamped(count: int, own: float, rate: float, seconds: float | None) -> Showing:
+    """A clip of ``count`` frames, ``own`` a second, shown at ``rate`` frames a second.
 
-    With ``seconds`` it runs forwards and backwards until they are over.
+    People move about as fast as they did where the clip has frames enough. With ``seconds`` it
+    runs forwards and backwards until they are over.
     """
-    order = list(range(0, len(clip.images), max(1, round(clip.rate / rate))))
+    order = list(range(0, count, max(1, round(own / rate))))
     if seconds is None:
         return Showing(order, rate)
     turn = order + order[-2:0:-1]
-    count = round(seconds * rate)
-    return Showing((turn * (count // len(turn) + 1))[:count], rate)
+    wanted = round(seconds * rate)
+    return Showing((turn * (wanted // len(turn) + 1))[:wanted], rate)
 
 
 @dataclass(frozen=True)
@@ -265,24 +270,28 @@ def costs_of(clip: Clip, rate: float, pace: str) -> tuple[float, Costs]:
 
 
 def compare(
-    clip: str, rate: float, pace: str, every: Every, live: Processed, truth: Sequence[Poses],
-    judges: Sequence[Detector],
-) -> Row:  # fmt: skip
-    """The figures of a live run beside those of the file run on its frames."""
+    head: tuple[str, float, str, Every],
+    live: Processed,
+    truth: Sequence[Poses],
+    seen: Sequence[Sequence[NDArray[np.floating]]],
+) -> Row:
+    """The figures of a live run beside those of the file run on its frames.
+
+    ``head`` is clip, frames a second, pace and detect every; ``seen`` has, frame by frame, the
+    boxes of every judge, and is empty without judges.
+    """
     scores = tracking.score([tracking.compare_boxes(map(_people, truth), map(_people, live.poses))])
     runs = (truth, live.poses)
-    ghosts: list[float | None] = [None, None]
-    if judges:
-        seen = [[judge(frame.image)[0] for judge in judges] for frame in live.frames]
-        ghosts = [_ghosts(run, seen) for run in runs]
+    ghosts = [_ghosts(run, seen) if seen else None for run in runs]
     ids = [len({int(one) for poses in run for one in poses.ids}) for run in runs]
     people = [float(np.mean([len(poses) for poses in run])) for run in runs]
+    clip, rate, pace, every = head
     return Row(
         clip,
         rate,
         pace,
         str(every),
-        len(live.frames),
+        len(live.poses),
         live.dropped,
         1e3 * float(np.percentile(live.ages, 95)),
         scores.idf1,
@@ -318,11 +327,58 @@ def simulate(
     rows = []
     for rate, pace, every in product(rates, paces, everies):
         camera, costs = costs_of(clip, rate, pace)
-        live = run_live(clip, restamped(clip, camera, seconds), every, costs)
+        showing = restamped(len(clip.images), clip.rate, camera, seconds)
+        live = run_live(clip, showing, every, costs)
         truth = run_file(clip, live.frames, every)
-        rows.append(compare(clip.name, rate, pace, every, live, truth, clip.judges))
-        clip.save()
+        seen = [[judge(one.image)[0] for judge in clip.judges] for one in live.frames]
+        rows.append(
+            compare((clip.name, rate, pace, every), live, truth, seen if clip.judges else [])
+        )
+        tell(rows[-1])
+    clip.save()
     return rows
+
+
+def run_real(
+    path: Path, rate: float, every: Every, busy: bool, seconds: float | None,
+    judges: Sequence[Detector], threads: int | None,
+) -> Row:  # fmt: skip
+    """A live run in true time, over loopback from a server of its own."""
+    with open_source(str(path)) as source:
+        own, warm = float(source.fps or 30), next(iter(source)).image
+        count = 1 + sum(1 for _ in source)
+    pieces = encoded(path, restamped(count, own, rate, seconds).order, rate)
+    poses, ages, keys, dropped = [], [], [], 0
+    with Tracker(threads=threads, detect_every=every) as tracker:
+        tracker.image(warm)
+        with busy_core(busy), serving(pieces, rate) as server:
+            for frame, found in tracker.track(server.url):
+                ages.append(time.monotonic() - (frame.arrived or 0.0))
+                poses.append(found)
+                keys.append(picture_key(frame.image))
+                dropped = frame.dropped
+        pipeline = tracker.pipeline()
+        truth: list[Poses] = []
+        seen: list[list[NDArray[np.floating]]] = []
+        for number, picture in enumerate(decoded(pieces)):
+            if len(truth) == len(poses) or poses[len(truth)].frame != number:
+                continue
+            at = len(truth)
+            image = upright_rgb(picture)
+            if picture_key(image) != keys[at]:
+                raise HrtrackError(f"frame {number} of the stream is not the one that was sent")
+            truth.append(pipeline.step(Frame(number, poses[at].time, image)))
+            if judges:
+                seen.append([judge(image)[0] for judge in judges])
+    live = Processed([], poses, ages, dropped)
+    return compare((path.stem, rate, "busy core" if busy else "real", every), live, truth, seen)
+
+
+def tell(row: Row) -> None:
+    """Says at once what was measured; the table comes at the end."""
+    click.echo(
+        " ".join(f"{name}={cell}" for name, cell in zip(HEADS, cells(row), strict=True)), err=True
+    )
 
 
 def cells(row: Row) -> list[str]:
@@ -367,6 +423,11 @@ def _list(context: click.Context, option: click.Parameter, text: str) -> list[st
     "--judge", "judges", multiple=True, type=click.Path(True, path_type=Path),
     help="ONNX person detector that tells ghosts from people; may be repeated.",
 )  # fmt: skip
+@click.option("--real", is_flag=True, help="In true time over loopback, at --rates of the camera.")
+@click.option(
+    "--busy", is_flag=True, help="With --real: also beside a process that keeps a core busy."
+)
+@click.option("--repeat", default=1, help="With --real: measure every case so many times.")
 @click.option("--threads", type=int, help="CPU threads of the networks.")
 @click.option(
     "--cache", type=click.Path(path_type=Path),
@@ -384,17 +445,29 @@ def main(
     every: list[str],
     seconds: float | None,
     judges: tuple[Path, ...],
+    real: bool,
+    busy: bool,
+    repeat: int,
     threads: int | None,
     cache: Path,
     json_path: Path | None,
     markdown_path: Path | None,
 ) -> None:
     everies: list[Every] = ["auto" if one == "auto" else int(one) for one in every]
+    speeds = [float(one) for one in rates]
     rows: list[Row] = []
-    with Tracker(threads=threads) as tracker:
-        for path in clips:
-            clip = open_clip(path, tracker, judges, cache)
-            rows += simulate(clip, [float(one) for one in rates], paces, everies, seconds)
+    if real:
+        opened = [open_detector(str(judge), min_score=JUDGE_SCORE) for judge in judges]
+        loads = (False, True) if busy else (False,)
+        for path, rate, load, one in product(clips, speeds, loads, everies):
+            for _ in range(repeat):
+                rows.append(run_real(path, rate, one, load, seconds, opened, threads))
+                tell(rows[-1])
+    else:
+        with Tracker(threads=threads) as tracker:
+            for path in clips:
+                clip = open_clip(path, tracker, judges, cache)
+                rows += simulate(clip, speeds, paces, everies, seconds)
     show(rows)
     if json_path is not None:
         json_path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
