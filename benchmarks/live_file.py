@@ -345,8 +345,9 @@ def run_real(
 ) -> Row:  # fmt: skip
     """A live run in true time, over loopback from a server of its own."""
     with open_source(str(path)) as source:
-        own, warm = float(source.fps or 30), next(iter(source)).image
-        count = 1 + sum(1 for _ in source)
+        own, count = float(source.fps or 30), 0
+        for count, frame in enumerate(source, start=1):  # noqa: B007
+            warm = frame.image
     pieces = encoded(path, restamped(count, own, rate, seconds).order, rate)
     poses, ages, keys, dropped = [], [], [], 0
     with Tracker(threads=threads, detect_every=every) as tracker:

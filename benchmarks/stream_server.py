@@ -19,7 +19,7 @@ import av
 
 def encoded(path: Path, order: list[int], rate: float) -> list[bytes]:
     """The clip's frames in this ``order`` as MPEG-TS with H.264, in one piece of bytes a frame."""
-    with av.open(str(path)) as source:
+    with av.open(str(path), "r") as source:
         pictures = [
             picture.reformat(format="yuv420p") for picture in source.decode(source.streams.video[0])
         ]
@@ -52,7 +52,7 @@ def encoded(path: Path, order: list[int], rate: float) -> list[bytes]:
 
 def decoded(pieces: list[bytes]) -> Iterator[Any]:
     """The pictures that a client gets who misses none."""
-    with av.open(io.BytesIO(b"".join(pieces)), format="mpegts") as container:
+    with av.open(io.BytesIO(b"".join(pieces)), "r", format="mpegts") as container:
         yield from container.decode(container.streams.video[0])
 
 

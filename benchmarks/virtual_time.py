@@ -31,7 +31,7 @@ class Clock:
         return self.now
 
 
-class LaterFuture(Future):  # type: ignore[type-arg]
+class LaterFuture(Future):
     """A result that is known at once and shown from the instant ``ready`` on."""
 
     def __init__(self, clock: Clock, ready: float) -> None:
