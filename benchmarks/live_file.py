@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.stream_server import busy_core, decoded, encoded, serving
+from benchmarks.stream_server import Recording, busy_core, decoded, serving
 from benchmarks.virtual_time import Camera, Clock, Costs, charged, live_people
 from hrtrack.errors import HrtrackError
 from hrtrack.geometry import iou
@@ -348,7 +348,7 @@ def run_real(
         own, count = float(source.fps or 30), 0
         for count, frame in enumerate(source, start=1):  # noqa: B007
             warm = frame.image
-    pieces = encoded(path, restamped(count, own, rate, seconds).order, rate)
+    pieces = list(Recording(path, restamped(count, own, rate, seconds).order, rate))
     poses, ages, keys, dropped = [], [], [], 0
     with Tracker(threads=threads, detect_every=every) as tracker:
         tracker.image(warm)

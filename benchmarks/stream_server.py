@@ -6,48 +6,66 @@ import io
 import multiprocessing
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import cycle
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import av
+from av.video.frame import PictureType
 
 
-def encoded(path: Path, order: list[int], rate: float) -> list[bytes]:
-    """The clip's frames in this ``order`` as MPEG-TS with H.264, in one piece of bytes a frame."""
-    with av.open(str(path), "r") as source:
-        pictures = [
-            picture.reformat(format="yuv420p") for picture in source.decode(source.streams.video[0])
-        ]
-    target = io.BytesIO()
-    pieces, taken = [], 0
-    with av.open(target, "w", format="mpegts", options={"flush_packets": "1"}) as container:
-        stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
-        stream.width, stream.height, stream.pix_fmt = (
-            pictures[0].width,
-            pictures[0].height,
-            "yuv420p",
-        )
-        stream.options = {
-            "preset": "ultrafast",
-            "tune": "zerolatency",
-            "crf": "18",
-            "x264-params": f"keyint={max(1, round(rate))}:threads=1",
-        }
-        for number, index in enumerate(order):
-            picture = pictures[index]
-            picture.pts, picture.time_base = number, 1 / stream.codec_context.framerate
-            picture.pict_type = av.video.frame.PictureType.NONE
-            container.mux(stream.encode(picture))
-            pieces.append(target.getvalue()[taken:])
-            taken += len(pieces[-1])
-        container.mux(stream.encode(None))
-    rest = target.getvalue()[taken:]
-    return [*pieces[:-1], pieces[-1] + rest]
+class _Pieces(list[bytes]):
+    """A file that keeps what was written to it piece by piece."""
+
+    def write(self, data: bytes) -> int:
+        self.append(bytes(data))
+        return len(data)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A clip's frames in this ``order``, ``rate`` a second; ``endless`` repeats it.
+
+    Iterating encodes it as MPEG-TS with H.264 and gives one piece of bytes a frame.
+    """
+
+    path: Path
+    order: list[int]
+    rate: float
+    endless: bool = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        with av.open(str(self.path), "r") as source:
+            pictures = [one.reformat(format="yuv420p") for one in source.decode(video=0)]
+        rate = Fraction(self.rate).limit_denominator(1000)
+        written = _Pieces()
+        with av.open(written, "w", format="mpegts", options={"flush_packets": "1"}) as target:
+            stream = target.add_stream("libx264", rate=rate)
+            stream.width, stream.height = pictures[0].width, pictures[0].height
+            stream.pix_fmt = "yuv420p"
+            stream.options = {
+                "preset": "ultrafast",
+                "tune": "zerolatency",
+                "crf": "18",
+                "x264-params": f"keyint={max(1, round(rate))}:threads=1",
+            }
+            order = cycle(self.order) if self.endless else self.order
+            for number, index in enumerate(order):
+                picture = pictures[index]
+                picture.pts, picture.time_base = number, 1 / rate
+                picture.pict_type = PictureType.NONE
+                target.mux(stream.encode(picture))
+                piece = b"".join(written)
+                written.clear()
+                yield piece
+            target.mux(stream.encode(None))
+        if written:
+            yield b"".join(written)
 
 
 def decoded(pieces: list[bytes]) -> Iterator[Any]:
@@ -56,8 +74,7 @@ def decoded(pieces: list[bytes]) -> Iterator[Any]:
         yield from container.decode(container.streams.video[0])
 
 
-def _serve(port: int, pieces: list[bytes], rate: float, ready: Connection) -> None:
-    """Sends the pieces to one client after another, each from the start."""
+def _serve(port: int, pieces: Iterable[bytes], rate: float, ready: Connection) -> None:
     with socket.create_server(("127.0.0.1", port)) as server:
         ready.send(server.getsockname()[1])
         while True:
@@ -87,8 +104,11 @@ class Server:
 
 
 @contextmanager
-def serving(pieces: list[bytes], rate: float, port: int = 0) -> Iterator[Server]:
-    """A process that serves the pieces on this port, a free one by default."""
+def serving(pieces: Iterable[bytes], rate: float, port: int = 0) -> Iterator[Server]:
+    """A process that serves the pieces on this port, a free one by default.
+
+    Every client gets them from the start, one client after another.
+    """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(port, pieces, rate, there), daemon=True)
