@@ -10,7 +10,9 @@ loopback in true time instead, tracked by ``Tracker.track``, on the machine as i
 process that keeps a core busy.
 
 The file run on the same frames with the same times is the truth: IDF1 says how well identities
-agree with it. A ghost is a box in which every ``--judge`` sees nobody.
+agree with it, once by the IoU of boxes and once by the OKS of joints: live draws some boxes around
+the joints that the file run takes from the detector, which leaves out spread arms. A ghost is a
+box in which every ``--judge`` sees nobody.
 """
 
 from __future__ import annotations
@@ -35,8 +37,9 @@ from rich.table import Table
 from benchmarks.stream_server import Recording, busy_core, decoded, serving
 from benchmarks.virtual_time import Camera, Clock, Costs, charged, live_people
 from hrtrack.errors import HrtrackError
-from hrtrack.geometry import iou
+from hrtrack.geometry import area, iou, oks
 from hrtrack.poses import Poses
+from hrtrack.skeleton import Skeleton
 from hrtrack.tracker.api import Tracker
 from hrtrack.tracker.boxes import Detector, Found, People
 from hrtrack.tracker.detect import open_detector
@@ -68,6 +71,7 @@ class Row:
     dropped: int
     age: float
     idf1: float
+    idf1_joints: float
     file_ids: int
     ids: int
     file_people: float
@@ -78,7 +82,7 @@ class Row:
 
 HEADS = (
     "clip", "fps", "pace", "detect every", "frames", "dropped", "p95 age ms", "IDF1",
-    "identities file", "live", "people file", "live", "ghosts file", "live",
+    "of joints", "identities file", "live", "people file", "live", "ghosts file", "live",
 )  # fmt: skip
 
 
@@ -274,13 +278,17 @@ def compare(
     live: Processed,
     truth: Sequence[Poses],
     seen: Sequence[Sequence[NDArray[np.floating]]],
+    skeleton: Skeleton,
 ) -> Row:
     """The figures of a live run beside those of the file run on its frames.
 
     ``head`` is clip, frames a second, pace and detect every; ``seen`` has, frame by frame, the
     boxes of every judge, and is empty without judges.
     """
-    scores = tracking.score([tracking.compare_boxes(map(_people, truth), map(_people, live.poses))])
+    boxes = tracking.compare_boxes(map(_people, truth), map(_people, live.poses))
+    sigmas = np.array(skeleton.sigmas)
+    alike = [_alike(a, b, sigmas) for a, b in zip(truth, live.poses, strict=True)]
+    joints = replace(boxes, similarity=alike)
     runs = (truth, live.poses)
     ghosts = [_ghosts(run, seen) if seen else None for run in runs]
     ids = [len({int(one) for poses in run for one in poses.ids}) for run in runs]
@@ -294,7 +302,8 @@ def compare(
         len(live.poses),
         live.dropped,
         1e3 * float(np.percentile(live.ages, 95)),
-        scores.idf1,
+        tracking.score([boxes]).idf1,
+        tracking.score([joints]).idf1,
         *ids,
         *people,
         *ghosts,
@@ -303,6 +312,18 @@ def compare(
 
 def _people(poses: Poses) -> tracking.Frame:
     return tracking.Frame(poses.ids, poses.boxes.astype(np.float64))
+
+
+def _alike(truth: Poses, found: Poses, sigmas: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The OKS (N, M) of every pose in truth with every one found, by what truth sees of it."""
+    likeness = oks(
+        found.keypoints.astype(np.float64),
+        truth.keypoints.astype(np.float64),
+        area(truth.boxes),
+        sigmas,
+        truth.scores[None].astype(np.float64),
+    )
+    return likeness.T.astype(np.float64)
 
 
 def _ghosts(run: Sequence[Poses], seen: Sequence[Sequence[NDArray[np.floating]]]) -> float:
@@ -332,7 +353,13 @@ def simulate(
         truth = run_file(clip, live.frames, every)
         seen = [[judge(one.image)[0] for judge in clip.judges] for one in live.frames]
         rows.append(
-            compare((clip.name, rate, pace, every), live, truth, seen if clip.judges else [])
+            compare(
+                (clip.name, rate, pace, every),
+                live,
+                truth,
+                seen if clip.judges else [],
+                clip.tracker.skeleton,
+            )
         )
         tell(rows[-1])
     clip.save()
@@ -358,6 +385,7 @@ def run_real(
                 poses.append(found)
                 keys.append(picture_key(frame.image))
                 dropped = frame.dropped
+        skeleton = tracker.skeleton
         pipeline = tracker.pipeline()
         truth: list[Poses] = []
         seen: list[list[NDArray[np.floating]]] = []
@@ -372,7 +400,9 @@ def run_real(
             if judges:
                 seen.append([judge(image)[0] for judge in judges])
     live = Processed([], poses, ages, dropped)
-    return compare((path.stem, rate, "busy core" if busy else "real", every), live, truth, seen)
+    return compare(
+        (path.stem, rate, "busy core" if busy else "real", every), live, truth, seen, skeleton
+    )
 
 
 def tell(row: Row) -> None:
@@ -385,8 +415,8 @@ def tell(row: Row) -> None:
 def cells(row: Row) -> list[str]:
     """A row as text."""
     values = asdict(row)
-    for name in ("idf1", "people", "file_people"):
-        values[name] = f"{values[name]:.3f}" if name == "idf1" else f"{values[name]:.2f}"
+    for name in ("idf1", "idf1_joints", "people", "file_people"):
+        values[name] = f"{values[name]:.3f}" if "idf1" in name else f"{values[name]:.2f}"
     for name in ("age", "ghosts", "file_ghosts"):
         digits = 0 if name == "age" else 1
         values[name] = "" if values[name] is None else f"{values[name]:.{digits}f}"
