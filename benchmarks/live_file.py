@@ -19,7 +19,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
+import platform
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -55,6 +58,12 @@ GHOST_IOU = 0.3
 """A box that overlaps less with everybody that a judge sees shows nobody."""
 JUDGE_SCORE = 0.15
 """Judges are to find even whom they doubt: only a box without anybody is a ghost."""
+PACE_WORDS = """\
+Paces: `one-late`, the camera is slower than the loop and the detector is ready in the next frame;
+`slower`, the camera is slower and the detector takes 120 ms; `faster`, the camera is half as fast
+again as the loop and the detector takes one and a half frames; `real`, true time on this machine;
+`busy core`, the same beside a process that keeps a core busy.
+"""
 SLOW_DETECTOR = 0.12
 """Seconds that the detector takes on a small laptop beside the pose network."""
 
@@ -423,11 +432,19 @@ def cells(row: Row) -> list[str]:
     return [f"{one:g}" if isinstance(one, float) else str(one) for one in values.values()]
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The rows as a table in Markdown."""
+def markdown(rows: Sequence[Row], command: str) -> str:
+    """The rows as a page in Markdown: how they came about, the table, what its words mean."""
     lines = [" | ".join(HEADS), " | ".join("---" for _ in HEADS)]
     lines += [" | ".join(cells(row)) for row in rows]
-    return "".join(f"| {line} |\n" for line in lines)
+    table = "".join(f"| {line} |\n" for line in lines)
+    return (
+        "# Live against the file run on the same frames\n\n"
+        f"    {command}\n\n"
+        f"{os.cpu_count()} logical cores, {platform.machine()}, {platform.system()}.\n\n"
+        f"{table}\n{PACE_WORDS}\n"
+        "IDF1 takes the file run for the truth, by boxes (IoU .5) and by joints (OKS .5).\n"
+        "Ghosts are boxes in a hundred frames in which the judges see nobody.\n"
+    )
 
 
 def show(rows: Sequence[Row]) -> None:
@@ -503,7 +520,9 @@ def main(
     if json_path is not None:
         json_path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     if markdown_path is not None:
-        markdown_path.write_text(markdown(rows))
+        words = " ".join(Path(one).name if os.sep in one else one for one in sys.argv[1:])
+        markdown_path.parent.mkdir(parents=True, exist_ok=True)
+        markdown_path.write_text(markdown(rows, f"python -m benchmarks.live_file {words}"))
 
 
 if __name__ == "__main__":
