@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from hrtrack.cli.evaluate import short_names
-from hrtrack.tracker.infer import open_network
-from hrtrack.train.evaluate import evaluate
-from hrtrack.train.plots import Point, plot_accuracy_against_time
-from hrtrack.train.predict import PoseNetwork
+from hrtrack.evaluation.charts import Point, plot_accuracy_against_time
+from hrtrack.evaluation.evaluate import evaluate
+from hrtrack.evaluation.predict import PoseNetwork
+from hrtrack.tracker.inference.open import open_network
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 

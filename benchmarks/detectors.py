@@ -13,8 +13,8 @@ from pathlib import Path
 import click
 
 from hrtrack.cli import run
-from hrtrack.tracker.detect import open_detector
-from hrtrack.train.metrics.detection import evaluate_detectors, load_people, table
+from hrtrack.evaluation.metrics.detection import evaluate_detectors, load_people, table
+from hrtrack.tracker.inference.open import open_detector
 
 
 @click.command()

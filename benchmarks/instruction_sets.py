@@ -14,9 +14,9 @@ import time
 
 import numpy as np
 
-from hrtrack.models import eightbit
 from hrtrack.models.info import read_onnx_metadata
-from hrtrack.models.runtime import openvino_core
+from hrtrack.models.runtimes import eight_bit
+from hrtrack.models.runtimes.openvino import openvino_core
 from hrtrack.models.zoo import resolve
 
 SETS = {
@@ -34,7 +34,7 @@ def measure(models: list[str], threads: int) -> None:
     core, spans = openvino_core(), []
     for name in models:
         path = resolve(name)
-        ranges = eightbit.from_metadata(read_onnx_metadata(path), path)
+        ranges = eight_bit.from_metadata(read_onnx_metadata(path), path)
         if not ranges:
             sys.exit(f"{name} holds no activation ranges: hrtrack export {name} --calibrate FOLDER")
         for quantised in (False, True):
@@ -42,7 +42,7 @@ def measure(models: list[str], threads: int) -> None:
             shape = [d.get_length() if d.is_static else 1 for d in model.input(0).partial_shape]
             model.reshape(shape)
             if quantised:
-                eightbit.quantise(model, ranges)
+                eight_bit.quantise(model, ranges)
             config = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
             request = core.compile_model(model, "CPU", config).create_infer_request()
             picture = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)

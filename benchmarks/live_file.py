@@ -40,16 +40,16 @@ from rich.table import Table
 from benchmarks.stream_server import Recording, busy_core, decoded, serving
 from benchmarks.virtual_time import Camera, Clock, Costs, charged, live_people
 from hrtrack.errors import HrtrackError
+from hrtrack.evaluation.metrics import tracking
 from hrtrack.geometry import area, iou, oks
 from hrtrack.poses import Poses
 from hrtrack.skeleton import Skeleton
 from hrtrack.tracker.api import Tracker
-from hrtrack.tracker.boxes import Detector, Found, People
-from hrtrack.tracker.detect import open_detector
-from hrtrack.tracker.frame import Frame
-from hrtrack.tracker.source import open_source
-from hrtrack.tracker.source_base import upright_rgb
-from hrtrack.train.metrics import tracking
+from hrtrack.tracker.inference.open import open_detector
+from hrtrack.tracker.tracking.proposals import Detector, Found, People
+from hrtrack.tracker.video.base import upright_rgb
+from hrtrack.tracker.video.frame import Frame
+from hrtrack.tracker.video.open import open_source
 
 Every = int | Literal["auto"]
 Image = NDArray[np.uint8]

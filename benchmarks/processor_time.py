@@ -13,7 +13,7 @@ from pathlib import Path
 from hrtrack.models.agreement import drawn_crops
 from hrtrack.models.zoo import resolve
 from hrtrack.tracker.bench_model import OnnxRuntimeNetwork
-from hrtrack.tracker.infer import open_network
+from hrtrack.tracker.inference.open import open_network
 
 ROUNDS = 12
 

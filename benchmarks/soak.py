@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.live_file import restamped
 from benchmarks.stream_server import Recording, serving
 from hrtrack.tracker.api import Tracker
-from hrtrack.tracker.source import LiveOptions, open_source
+from hrtrack.tracker.video.open import LiveOptions, open_source
 
 MOST_GROWTH = 0.05
 """Memory may grow by this share from the first third to the last, caches that fill included."""

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hrtrack.tracker import boxes, pace
-from hrtrack.tracker.boxes import Detector, Found, People
+from hrtrack.tracker.tracking import proposals, schedule
+from hrtrack.tracker.tracking.proposals import Detector, Found, People
 
 
 @dataclass
@@ -123,7 +123,7 @@ def live_people(detector: Detector, every: int | Literal["auto"], clock: Clock) 
     people = People(detector, every=every, background=True)
     people.close()
     people._worker = worker  # type: ignore[assignment]
-    modules: Sequence[Any] = (boxes, pace)
+    modules: Sequence[Any] = (proposals, schedule)
     kept = [module.time for module in modules]
     for module in modules:
         module.time = SimpleNamespace(perf_counter=clock)

@@ -7,13 +7,13 @@ take column vectors (x, y, 1).
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.floating]
+from .types import FloatArray
+
 PADDING = 1.25
 
 
-def iou(a: Floats, b: Floats) -> Floats:
+def iou(a: FloatArray, b: FloatArray) -> FloatArray:
     """Intersection over union of every box in ``a`` (N, 4) with every one in ``b`` (M, 4)."""
     # Coordinate by coordinate: a sum or product over an axis of two costs ten times the addition.
     (left, top, right, bottom), (left_b, top_b, right_b, bottom_b) = a.T[:, :, None], b.T
@@ -24,13 +24,19 @@ def iou(a: Floats, b: Floats) -> Floats:
     return overlap / np.maximum(union, 1e-9)
 
 
-def area(boxes: Floats) -> Floats:
+def area(boxes: FloatArray) -> FloatArray:
     """The areas (N,) of boxes (N, 4)."""
     left, top, right, bottom = boxes.T
     return np.maximum(right - left, 0.0) * np.maximum(bottom - top, 0.0)
 
 
-def oks(a: Floats, b: Floats, areas: Floats, sigmas: Floats, valid: Floats | None = None) -> Floats:
+def oks(
+    a: FloatArray,
+    b: FloatArray,
+    areas: FloatArray,
+    sigmas: FloatArray,
+    valid: FloatArray | None = None,
+) -> FloatArray:
     """Object keypoint similarity of every pose in ``a`` with every pose in ``b``.
 
     COCO's definition: the mean over joints of exp(-d^2 / (2 area (2 sigma)^2)).
@@ -49,8 +55,12 @@ def oks(a: Floats, b: Floats, areas: Floats, sigmas: Floats, valid: Floats | Non
 
 
 def aligned_oks(
-    a: Floats, b: Floats, areas: Floats, sigmas: Floats, valid: Floats | None = None
-) -> Floats:
+    a: FloatArray,
+    b: FloatArray,
+    areas: FloatArray,
+    sigmas: FloatArray,
+    valid: FloatArray | None = None,
+) -> FloatArray:
     """The same of poses that stand side by side: ``a`` and ``b`` (..., K, 2), ``areas`` (...)."""
     squared = ((a - b) ** 2).sum(axis=-1)
     variance = (2 * np.asarray(sigmas)) ** 2
@@ -62,7 +72,7 @@ def aligned_oks(
     return np.where(total > 0, (similar * weights).sum(axis=-1) / np.maximum(total, 1e-9), 0.0)
 
 
-def crop_boxes(boxes: Floats, aspect: float, padding: float = PADDING) -> Floats:
+def crop_boxes(boxes: FloatArray, aspect: float, padding: float = PADDING) -> FloatArray:
     """Boxes grown to a width / height of ``aspect`` and then padded, as centre and size.
 
     The top-down convention since Xiao et al. 2018: the shorter side grows until the aspect
@@ -75,7 +85,7 @@ def crop_boxes(boxes: Floats, aspect: float, padding: float = PADDING) -> Floats
     return np.concatenate([centre, size], axis=1)
 
 
-def crop_affines(windows: Floats, input_hw: tuple[int, int]) -> Floats:
+def crop_affines(windows: FloatArray, input_hw: tuple[int, int]) -> FloatArray:
     """Maps from image pixels to crop pixels for upright windows.
 
     Args:
@@ -96,8 +106,8 @@ def crop_affines(windows: Floats, input_hw: tuple[int, int]) -> Floats:
 
 
 def rotated_affine(
-    centre: Floats, size: float, degrees: float, input_hw: tuple[int, int]
-) -> Floats:
+    centre: FloatArray, size: float, degrees: float, input_hw: tuple[int, int]
+) -> FloatArray:
     """The (2, 3) map of a rotated crop: ``size`` image pixels of width fill the crop's width.
 
     Positive ``degrees`` turn as in the official HRNet code (clockwise on the screen is the
@@ -111,13 +121,13 @@ def rotated_affine(
     return np.concatenate([linear, shift[:, None]], axis=1)
 
 
-def invert(affines: Floats) -> Floats:
+def invert(affines: FloatArray) -> FloatArray:
     """The inverse maps of (N, 2, 3) or (2, 3) matrices."""
     linear = np.linalg.inv(affines[..., :2])
     shift = -(linear @ affines[..., 2:])
     return np.concatenate([linear, shift], axis=-1)
 
 
-def transform(points: Floats, affines: Floats) -> Floats:
+def transform(points: FloatArray, affines: FloatArray) -> FloatArray:
     """Points (N, K, 2) through maps (N, 2, 3), or (K, 2) through one (2, 3)."""
     return points @ np.swapaxes(affines[..., :2], -1, -2) + affines[..., None, :, 2]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from .types import Float32Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class Poses:
 
     frame: int
     time: float
-    boxes: Floats
-    person_scores: Floats
-    keypoints: Floats
-    scores: Floats
+    boxes: Float32Array
+    person_scores: Float32Array
+    keypoints: Float32Array
+    scores: Float32Array
     ids: NDArray[np.int64]
     actions: tuple[Action | None, ...] | None = None
 

@@ -40,7 +40,7 @@ def require_file(path: Path) -> None:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A name beside ``path`` to write under; the file gets its own when the block is done.
 
     A block that fails leaves the file of before, if there was one, and nothing beside it.

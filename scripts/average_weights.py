@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from hrtrack.models.eightbit import KEY
+from hrtrack.models.runtimes.eight_bit import KEY
 
 Weights = dict[str, torch.Tensor]
 

@@ -21,12 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from hrtrack.geometry import iou
-from hrtrack.poses import Poses
-from hrtrack.skeleton import ACTION13
-from hrtrack.tracker.associate import Tracks
-from hrtrack.tracker.associate_options import AssociationOptions
-from hrtrack.train.crossings import (
+from hrtrack.evaluation.crossings import (
     NOBODY,
     Clip,
     Noise,
@@ -35,7 +30,11 @@ from hrtrack.train.crossings import (
     make_scenes,
     observe,
 )
-from hrtrack.train.metrics.tracking import Comparison, Frame, compare_boxes, score
+from hrtrack.evaluation.metrics.tracking import Comparison, Frame, compare_boxes, score
+from hrtrack.geometry import iou
+from hrtrack.poses import Poses
+from hrtrack.skeleton import ACTION13
+from hrtrack.tracker.tracking.associate import AssociationOptions, Tracks
 
 Follow = Callable[[Poses], Poses]
 Heard = list[tuple[Scene, list[tuple[Poses, NDArray[np.int64]]]]]

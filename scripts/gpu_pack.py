@@ -23,13 +23,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hrtrack.configs.schema import load_config
+from hrtrack.configs.pose_schema import load_config
 from hrtrack.errors import ConfigError, HrtrackError
 from hrtrack.models.info import PoseInfo
-from hrtrack.train.data.sets import open_people
-from hrtrack.train.network import network_config
-from hrtrack.train.packs import QUALITY, write_packs
-from hrtrack.train.teacher import DeviceTeacher
+from hrtrack.train.pose.data.pseudo_labels import open_people
+from hrtrack.train.pose.data.shards import QUALITY, write_shards
+from hrtrack.train.pose.distillation import DeviceTeacher
+from hrtrack.train.pose.network import network_config
 
 
 def main() -> None:
@@ -72,7 +72,7 @@ def pack(options: argparse.Namespace) -> None:
         )
     for name, people in opened.items():
         began = time.monotonic()
-        written = write_packs(
+        written = write_shards(
             people,
             options.output,
             name,

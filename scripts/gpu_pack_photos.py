@@ -25,10 +25,10 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from hrtrack.configs.person_fast_schema import SetSection, load_detector_config
+from hrtrack.configs.detector_schema import SetSection, load_detector_config
+from hrtrack.datasets.coco import read_coco_file
 from hrtrack.errors import HrtrackError, ModelError, UsageError
-from hrtrack.train.data.coco_file import read_coco_file
-from hrtrack.train.packs import QUALITY
+from hrtrack.train.pose.data.shards import QUALITY
 
 KEPT = ("pseudo", "score", "iscrowd")
 ENTRY_BYTES = 256

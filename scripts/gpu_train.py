@@ -30,18 +30,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from hrtrack.errors import HrtrackError, ModelError
 from hrtrack.models.checkpoints import load_weights, save_weights
-from hrtrack.models.graph import pixel_scale
-from hrtrack.models.hrnet import HRNet, HRNetConfig, initialise
 from hrtrack.models.info import from_metadata
-from hrtrack.train.graphed import Recordings
-from hrtrack.train.loader import Batch
+from hrtrack.models.pose.graph import pixel_scale
+from hrtrack.models.pose.hrnet import HRNet, HRNetConfig, initialise
+from hrtrack.train.cuda_graphs import CudaGraphCache
 from hrtrack.train.optim import Ema, learning_rate, make_optimizer
-from hrtrack.train.packed_people import PackedPeople
-from hrtrack.train.packs import read_packs
-from hrtrack.train.plan import Plan
-from hrtrack.train.resident import Resident
-from hrtrack.train.step import batch_loss
-from hrtrack.train.teacher import DeviceTeacher, Pupil
+from hrtrack.train.pose.data.crop_cache import CropCache
+from hrtrack.train.pose.data.loader import Batch
+from hrtrack.train.pose.data.plan import Plan
+from hrtrack.train.pose.data.shards import ShardedPeople, read_shards
+from hrtrack.train.pose.distillation import DeviceTeacher, DistilledNetwork
+from hrtrack.train.pose.step import batch_loss
 
 STARTED = time.monotonic()
 LOOK_EVERY = 20
@@ -90,11 +89,11 @@ class Training:
         self.config = config = namespace(plan["config"])
         config.fit.minutes, config.fit.stages, config.fit.accumulate = 1e6, (), 1
         config.fit.batch = options.batch or config.fit.batch
-        kept, labels = read_packs(sorted(options.packs.glob("train_*.npz")), self.device)
-        self.people = Resident(kept, described.skeleton, config)
+        kept, labels = read_shards(sorted(options.packs.glob("train_*.npz")), self.device)
+        self.people = CropCache(kept, described.skeleton, config)
         self.val = None
         if held_out := sorted(options.packs.glob("val_*.npz")):
-            self.val = PackedPeople(*read_packs(held_out, self.device), described, config)
+            self.val = ShardedPeople(*read_shards(held_out, self.device), described, config)
         torch.manual_seed(config.fit.seed)
         self.raw = HRNet(HRNetConfig(**dict(tupled(described.config)))).to(self.device)
         initialise(self.raw, config.model.init)
@@ -108,7 +107,7 @@ class Training:
         if config.teacher is not None:
             file = options.packs / config.teacher.model
             self.teacher = DeviceTeacher(file, self.raw.config.joints, self.device)
-            self.learner = Pupil(self.raw, self.teacher.channels).to(self.device)
+            self.learner = DistilledNetwork(self.raw, self.teacher.channels).to(self.device)
         self.optimizer = make_optimizer(self.learner, config.fit)
         scale, offset = pixel_scale()
         self.pixels = scale.to(self.device), offset.to(self.device)
@@ -151,7 +150,7 @@ class Training:
                     losses.append(self.learn(next(source), rate))
                 # Reading the losses waits for the device, which may not run far behind the clock.
                 if log.add(torch.stack(losses).tolist(), self.step, self.seen, place):
-                    raise ModelError("the loss is no number any more; the last save is good")
+                    raise ModelError("the loss became NaN; the last save is good")
                 if passed() - saved > 60 * options.save_minutes and done() < 1:
                     log.say(f"{passed():.0f} s: PCKh@0.5 {self.save()}")
                     saved = passed()
@@ -182,8 +181,8 @@ class Training:
         """Loss and clipped gradients of one batch."""
         self.optimizer.zero_grad(set_to_none=True)
         if self.teacher is not None:
-            features, told = self.teacher(batch.crops)
-            batch = dataclasses.replace(batch, features=features, told=told)
+            features, teacher_heatmaps = self.teacher(batch.crops)
+            batch = dataclasses.replace(batch, features=features, teacher_heatmaps=teacher_heatmaps)
         total, divisor = batch_loss(self.learner, batch, self.config, self.pixels)
         loss = total / divisor.clamp(min=1e-6)
         loss.backward()
@@ -193,7 +192,7 @@ class Training:
 
     def recorded(self) -> Callable[[Batch], torch.Tensor]:
         """The same as one CUDA graph; as it is where the GPU will not."""
-        recordings = Recordings([self.learner], Log.say)
+        recordings = CudaGraphCache([self.learner], Log.say)
 
         def compute(batch: Batch) -> torch.Tensor:
             def step(*tensors: torch.Tensor) -> dict[str, torch.Tensor]:

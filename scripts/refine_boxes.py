@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.progress import track
 
 from hrtrack.cli import run
+from hrtrack.datasets.coco import read_coco_file
 from hrtrack.errors import DataError
 from hrtrack.geometry import iou
-from hrtrack.tracker.detect import open_detector
-from hrtrack.train.data.coco_file import read_coco_file
-from hrtrack.writable import whole
+from hrtrack.tracker.inference.open import open_detector
+from hrtrack.writable import atomic_write
 
 
 @click.command()
@@ -62,7 +62,7 @@ def main(
         found, _ = detect(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
         if len(found):
             redrawn += redraw(people, found, least)
-    with whole(output) as part:
+    with atomic_write(output) as part:
         part.write_text(json.dumps(data))
     total = sum(map(len, labelled.values()))
     click.echo(f"{output}: {redrawn} of {total} labelled boxes redrawn")

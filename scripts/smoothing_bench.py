@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrtrack.cli import run
+from hrtrack.evaluation.crossings import FPS, Clip, load_clips, make_scene
 from hrtrack.poses import Poses
 from hrtrack.skeleton import ACTION13
-from hrtrack.tracker.smooth import STRENGTHS, OneEuroOptions, Smoother
-from hrtrack.train.crossings import FPS, Clip, load_clips, make_scene
+from hrtrack.tracker.tracking.smooth import STRENGTHS, OneEuroOptions, Smoother
 
 Floats = NDArray[np.float64]
 

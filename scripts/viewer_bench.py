@@ -21,14 +21,14 @@ from statistics import median
 
 import click
 
-from hrtrack.cli.outputs import painter
+from hrtrack.cli.outputs import renderer
 from hrtrack.tracker.api import Tracker
-from hrtrack.tracker.draw import DrawOptions
 from hrtrack.tracker.loop import run
+from hrtrack.tracker.outputs.open import open_sinks
+from hrtrack.tracker.outputs.pictures.draw import DrawOptions
+from hrtrack.tracker.outputs.viewers.browser import viewer
 from hrtrack.tracker.progress import Meter
-from hrtrack.tracker.sinks.group import open_sinks
-from hrtrack.tracker.sinks.serve import viewer
-from hrtrack.tracker.source import open_source
+from hrtrack.tracker.video.open import open_source
 
 
 @click.group()
@@ -66,7 +66,7 @@ def _once(tracker: Tracker, clip: str, viewers: int) -> tuple[float, float]:
         source = stack.enter_context(open_source(clip))
         pipeline = tracker.pipeline()
         stack.callback(pipeline.close)
-        picture = painter(tracker.skeleton, DrawOptions({"skeleton", "boxes", "ids"}), pipeline)
+        picture = renderer(tracker.skeleton, DrawOptions({"skeleton", "boxes", "ids"}), pipeline)
         serve = viewer("127.0.0.1:0", announce=urls.append)
         sinks = stack.enter_context(
             open_sinks([], source=source, skeleton=tracker.skeleton, others=[serve])

@@ -14,7 +14,7 @@ import av
 import pytest
 
 from hrtrack.interrupt import Stopped, listening, shield
-from hrtrack.tracker.sinks.jsonl import read_jsonl
+from hrtrack.tracker.outputs.results.jsonl import read_jsonl
 
 from .clips import canvas, count_frames
 

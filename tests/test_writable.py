@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from hrtrack.writable import whole
+from hrtrack.writable import atomic_write
 
 
 def test_a_file_takes_its_name_when_it_is_done(tmp_path: Path) -> None:
     path = tmp_path / "weights.bin"
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(b"new")
         assert not path.exists()
     assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("weights.bin", b"new")]
@@ -22,7 +22,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
     path.write_bytes(b"old")
 
     def stopped() -> None:
-        with whole(path) as part:
+        with atomic_write(path) as part:
             part.write_bytes(b"half")
             raise KeyboardInterrupt
 
@@ -32,6 +32,6 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_a_block_that_wrote_nothing_fails(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), whole(tmp_path / "weights.bin"):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "weights.bin"):
         pass
     assert not list(tmp_path.iterdir())

@@ -73,7 +73,7 @@ def model(models: tuple[str, ...], **settings: Any) -> None:
 def _candidates(files: list[str], runs: tuple[str, ...]) -> list[Candidate]:
     """Every file on every wanted back end that reads it."""
     from ..tracker.bench_model import Candidate
-    from ..tracker.infer import Backend, Precision
+    from ..tracker.inference.backends.base import Backend, Precision
 
     chosen = [run.partition(":") for run in runs] or _present()
     known = (*get_args(Backend), "onnxruntime")
@@ -102,7 +102,7 @@ def _present() -> list[tuple[str, str, str]]:
 
 def ceilings(candidates: list[Candidate]) -> Callable[[Candidate, int], float | None]:
     """The least seconds a call can take on this GPU; nothing is known on a CPU."""
-    from ..tracker.infer import nvidia_driver_present
+    from ..tracker.inference.open import nvidia_driver_present
 
     if not nvidia_driver_present():
         return lambda candidate, batch: None
@@ -111,7 +111,7 @@ def ceilings(candidates: list[Candidate]) -> Callable[[Candidate, int], float | 
     if not torch.cuda.is_available():
         return lambda candidate, batch: None
     from ..models.checkpoints import load_hrnet
-    from ..models.cost import cost
+    from ..models.pose.hrnet import cost
     from ..tracker.bench_model import gpu_ceilings
 
     speeds = gpu_ceilings()

@@ -83,11 +83,10 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
 
     from rich.console import Console
 
-    from ..tracker.detect import open_detector
-    from ..tracker.infer import open_network
-    from ..train.evaluate import evaluate as measure
-    from ..train.evaluate import results_table, write_json
-    from ..train.predict import Protocol
+    from ..evaluation.evaluate import evaluate as measure
+    from ..evaluation.evaluate import results_table, write_json
+    from ..evaluation.predict import Protocol
+    from ..tracker.inference.open import open_detector, open_network
 
     if settings["json_path"]:
         _require_output(settings["json_path"], settings["annotations"])
@@ -183,8 +182,8 @@ def _parts(name: str, whole: bool) -> tuple[str, ...]:
 @click.option("--quiet", "-q", is_flag=True)
 def evaluate_action(data: Path, model: str, out: Path | None, curves: bool, quiet: bool) -> None:
     """Measure an action model: top-1, each class, and how robust it is."""
-    from ..tracker.act_network import open_action_network
-    from ..train.action.run import eval_action
+    from ..actions.tagger import open_action_network
+    from ..actions.training.run import eval_action
 
     network, info = open_action_network(model)
     report = eval_action(network, info, data, out, curves=curves, show_progress=not quiet)
@@ -208,7 +207,7 @@ def evaluate_action(data: Path, model: str, out: Path | None, curves: bool, quie
 @click.option("--json", "json_path", type=FILE)
 def evaluate_tracking(truth: Path, results: Path, json_path: Path | None) -> None:
     """Measure tracks: MOTA, IDF1, HOTA, and MOTA of each joint."""
-    from ..train.metrics.tracking_files import evaluate_files
+    from ..evaluation.tracks import evaluate_files
 
     if json_path:
         _require_output(json_path, truth, results)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..export.run import Target
-    from ..models.engine import EnginePrecision, Identity
     from ..models.network import Network
+    from ..models.runtimes.tensorrt import EnginePrecision, Identity
 
 CALIBRATION_CROPS = 100
 """With so many the bundled model loses nothing (BENCHMARKS.md); the time grows with them."""
@@ -73,7 +73,7 @@ def export(weights: str, **settings: Any) -> None:
 
     from ..export.run import SUFFIXES, ExportOptions, export_model
     from ..export.verify import agreement_table
-    from ..models.engine import parse_batches
+    from ..models.runtimes.tensorrt import parse_batches
     from ..models.zoo import resolve
 
     target = settings["to"]
@@ -115,7 +115,7 @@ def export(weights: str, **settings: Any) -> None:
 
 def _open(path: Path, target: Target, precision: EnginePrecision) -> Network:
     """Opens an export on the back end that it is for; no CPU computes in fp16."""
-    from ..tracker.infer import open_network
+    from ..tracker.inference.open import open_network
 
     if target in ("tensorrt", "tensorrt-rtx"):
         return open_network(path, backend=target, precision=precision)
@@ -142,9 +142,9 @@ def _crops(folder: Path, weights: str) -> NDArray[np.uint8]:
     from ..models.checkpoints import load_hrnet
     from ..models.zoo import resolve
     from ..pictures import SUFFIXES
-    from ..tracker.crop import Cropper
-    from ..tracker.detect import open_detector
-    from ..tracker.source_image import read_image
+    from ..tracker.inference.crop import Cropper
+    from ..tracker.inference.open import open_detector
+    from ..tracker.video.image import read_image
 
     pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not pictures:

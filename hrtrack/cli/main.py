@@ -327,7 +327,7 @@ def hrtrack(ctx: click.Context, **settings: Any) -> int | None:
     if ctx.invoked_subcommand is not None:
         return None
     if settings.pop("list_cameras"):
-        from ..tracker.source import list_cameras
+        from ..tracker.video.open import list_cameras
 
         cameras = list_cameras()
         for camera in cameras:
@@ -349,8 +349,7 @@ def hrtrack(ctx: click.Context, **settings: Any) -> int | None:
 from .bench import bench  # noqa: E402  (the group must exist before its commands)
 from .evaluate import evaluate  # noqa: E402
 from .export import export  # noqa: E402
-from .info import info  # noqa: E402
-from .models import models  # noqa: E402
+from .info import info, models  # noqa: E402
 from .train import train  # noqa: E402
 
 for command in (bench, evaluate, export, info, models, train):

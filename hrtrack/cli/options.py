@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
-"""`hrtrack.tracker.infer.Precision`, without loading it for a help text."""
+"""`hrtrack.tracker.inference.backends.base.Precision`, without loading it for a help text."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -60,7 +60,7 @@ class SourceGroup(GroupedGroup):
         }
         if not optional.keys() & set(args):
             return args
-        from ..tracker.source import has_source_suffix
+        from ..tracker.video.open import has_source_suffix
 
         return [
             f"{word}={optional[word]}" if word in optional and has_source_suffix(after) else word
@@ -85,7 +85,7 @@ class SourceGroup(GroupedGroup):
                     f"after its name; to track something called {word} write ./{word}"
                 )
             return args
-        from ..tracker.source import has_source_suffix, names_source
+        from ..tracker.video.open import has_source_suffix, names_source
 
         if not names_source(word):
             close = difflib.get_close_matches(word, self.list_commands(ctx), 1)

@@ -127,7 +127,7 @@ def task_of(config: str) -> str:
 
 
 def _list_configs() -> None:
-    from ..configs.schema import config_names
+    from ..configs.pose_schema import config_names
 
     click.echo("pose networks: " + ", ".join(config_names()))
     click.echo("person detector: person_fast")
@@ -135,8 +135,8 @@ def _list_configs() -> None:
 
 
 def _pose(config: str, overrides: tuple[str, ...], output: Path, settings: dict[str, Any]) -> None:
-    from ..configs.schema import load_config
-    from ..train.loop import train_pose
+    from ..configs.pose_schema import load_config
+    from ..train.pose.loop import train_pose
 
     final = train_pose(
         load_config(config, overrides),
@@ -150,8 +150,8 @@ def _pose(config: str, overrides: tuple[str, ...], output: Path, settings: dict[
 
 
 def _throughput(config: str, overrides: tuple[str, ...], settings: dict[str, Any]) -> None:
-    from ..configs.schema import load_config
-    from ..train.throughput import measure_throughput
+    from ..configs.pose_schema import load_config
+    from ..train.pose.throughput import measure_throughput
 
     click.echo(
         measure_throughput(
@@ -169,7 +169,7 @@ def _init(name: str | None) -> str | None:
 def _detector(
     config: str, overrides: tuple[str, ...], output: Path, settings: dict[str, Any]
 ) -> None:
-    from ..configs.person_fast_schema import load_detector_config
+    from ..configs.detector_schema import load_detector_config
     from ..export.detector import detector_ranges, export_detector
     from ..models.zoo import resolve
     from ..train.detector.batches import calibration_pictures
@@ -200,9 +200,9 @@ def _detector(
 def _action(
     config: str, overrides: tuple[str, ...], output: Path, settings: dict[str, Any]
 ) -> None:
+    from ..actions.training.run import train_action
     from ..configs.action_schema import load_action_config
     from ..export.action import export_action
-    from ..train.action.run import train_action
     from ..writable import make_folder
 
     if settings["data"] is None:
@@ -230,8 +230,8 @@ def _action(
 def _ablate(
     config: str, overrides: tuple[str, ...], output: Path, settings: dict[str, Any]
 ) -> None:
-    from ..configs.schema import load_config
-    from ..train.ablate import ablate, summary
+    from ..configs.pose_schema import load_config
+    from ..train.pose.ablate import ablate, summary
 
     scopes: Any = settings["scopes"] or ("stem", "blocks", "all")
     runs = ablate(

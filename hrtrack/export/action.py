@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from ..models.action import ActionNet
-from ..models.action_info import ActionInfo
+from ..actions.info import ActionInfo
+from ..actions.network import ActionNet
 from .onnx import OPSET, save_onnx
 
 INPUT, OUTPUT = "joints", "logits"

@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..errors import ModelError
-from ..models import eightbit
-from ..models.detector import (
+from ..models.detector.network import (
     CONFIG_KEY,
     STRIDES,
     DetectorGraph,
     PersonDetector,
     config_text,
 )
-from ..models.eightbit import Ranges
-from ..models.ranges import watched
+from ..models.runtimes import eight_bit
+from ..models.runtimes.eight_bit import Ranges, watched
 from .onnx import FLOAT, OPSET, Small, save_onnx, store_small, strip_prefix
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def export_detector(
     model = onnx.load_model_from_string(buffer.getvalue())
     _store_small(model)
     model.producer_name = "hrtrack"
-    own = {CONFIG_KEY: config_text(detector.config), **eightbit.metadata(ranges or {})}
+    own = {CONFIG_KEY: config_text(detector.config), **eight_bit.metadata(ranges or {})}
     for key, value in {**metadata, **own}.items():
         model.metadata_props.add(key=key, value=value)
     save_onnx(model, path)

@@ -2,7 +2,7 @@
 
 NNCF looks at the values that flow through the network and inserts quantise-dequantise pairs,
 which TensorRT turns into 8-bit kernels. The decoder, and the last layer before it, stay float32.
-CPUs need no such file: see `hrtrack.models.eightbit`.
+CPUs need no such file: see `hrtrack.models.runtimes.eight_bit`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import BackendError, ModelError
 from ..models.info import PoseInfo
-from ..models.ranges import require_crops
+from ..models.runtimes.eight_bit import require_crops
 from .onnx import INPUT
 
 if TYPE_CHECKING:

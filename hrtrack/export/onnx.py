@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from ..errors import ModelError
-from ..models.detector import SCALE_SUFFIX
-from ..models.graph import PoseGraph
-from ..models.hrnet import HRNet
+from ..models.detector.network import SCALE_SUFFIX
 from ..models.info import PoseInfo
-from ..writable import whole
+from ..models.pose.graph import PoseGraph
+from ..models.pose.hrnet import HRNet
+from ..writable import atomic_write
 
 if TYPE_CHECKING:
     import onnx
@@ -111,7 +111,7 @@ def save_onnx(model: onnx.ModelProto, path: str | Path) -> None:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as part:
+        with atomic_write(path) as part:
             part.write_bytes(model.SerializeToString())
     except OSError as error:
         raise ModelError(f"cannot write {path}: {error.strerror}") from None

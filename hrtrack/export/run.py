@@ -1,4 +1,5 @@
-"""`hrtrack export`: a pose model's weights into what a runtime wants, compared with PyTorch."""
+"""`hrtrack export`: turns a pose model's weights into what a runtime wants, compared with
+PyTorch."""
 
 from __future__ import annotations
 
@@ -14,22 +15,25 @@ import torch
 from numpy.typing import NDArray
 
 from ..errors import BackendError, ModelError, UsageError
-from ..models import eightbit
-from ..models import engine as engines
 from ..models.agreement import Agreement, drawn_crops
 from ..models.checkpoints import load_hrnet, load_weights
-from ..models.engine import BatchRange, EnginePrecision, Identity, Package
-from ..models.hrnet import HRNet
 from ..models.info import PoseInfo
 from ..models.network import Network
-from ..models.ranges import FEWEST, pose_ranges, require_crops
+from ..models.pose.hrnet import HRNet
+from ..models.runtimes import eight_bit
+from ..models.runtimes import tensorrt as engines
+from ..models.runtimes.eight_bit import FEWEST, pose_ranges, require_crops
+from ..models.runtimes.openvino import openvino_core
+from ..models.runtimes.tensorrt import BatchRange, EnginePrecision, Identity, Package
 from ..writable import require_file
-from . import int8, ir, tensorrt, torch2trt
+from . import int8, tensorrt, torch2trt
 from .onnx import Storage, save_onnx, store_weights, to_onnx
 from .verify import Reference, reference_answers, verify
 
 if TYPE_CHECKING:
     import onnx
+    import openvino
+
 
 LOG = logging.getLogger(__name__)
 Target = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
@@ -65,7 +69,7 @@ class ExportOptions:
 class Exported:
     """The file, and how far it is from PyTorch; None where it could not run on this machine.
 
-    ``eightbit`` is the same of a float32 ONNX file computed in 8 bits, if it allows that.
+    ``eight_bit`` is the same of a float32 ONNX file computed in 8 bits, if it allows that.
     """
 
     path: Path
@@ -113,14 +117,14 @@ def export_model(
         ranges = _ranges(weights, network, described, options)
         widely = options.precision == "fp32"  # and in 8 bits only where that is fast
 
-        def save(kept: eightbit.Ranges) -> None:
+        def save(kept: eight_bit.Ranges) -> None:
             if options.to == "onnx":
                 save_onnx(_onnx_model(network, described, options, kept), draft)
                 return
-            model = ir.to_openvino(_onnx_model(network, described, options))
+            model = to_openvino(_onnx_model(network, described, options))
             if options.precision == "int8":
-                eightbit.quantise(model, ranges, elsewhere=True)
-            ir.save_openvino(model, described, draft, kept if widely else {})
+                eight_bit.quantise(model, ranges, elsewhere=True)
+            save_openvino(model, described, draft, kept if widely else {})
 
         save(ranges)
 
@@ -169,12 +173,12 @@ def _require_sense(path: Path, options: ExportOptions) -> None:
 
 def _ranges(
     weights: Path, network: HRNet, described: PoseInfo, options: ExportOptions
-) -> eightbit.Ranges:
+) -> eight_bit.Ranges:
     if options.calibration is not None:
         return pose_ranges(network, described, options.calibration)
     if not _keeps_ranges(options):
         return {}
-    return eightbit.from_metadata(load_weights(weights)[1], weights)
+    return eight_bit.from_metadata(load_weights(weights)[1], weights)
 
 
 def _keeps_ranges(options: ExportOptions) -> bool:
@@ -186,7 +190,7 @@ def _onnx_model(
     network: HRNet,
     described: PoseInfo,
     options: ExportOptions,
-    ranges: eightbit.Ranges | None = None,
+    ranges: eight_bit.Ranges | None = None,
 ) -> onnx.ModelProto:
     engine = options.to in ("tensorrt", "tensorrt-rtx")
     batches = options.batches
@@ -198,7 +202,7 @@ def _onnx_model(
     model = to_onnx(network, described, half=options.precision == "fp16", batch=batch)
     store_weights(model, options.store)
     if options.precision == "fp32":
-        for key, value in eightbit.metadata(ranges or {}).items():
+        for key, value in eight_bit.metadata(ranges or {}).items():
             model.metadata_props.add(key=key, value=value)
     return model
 
@@ -269,7 +273,8 @@ def _export_engine(
 
 
 def build_engine(weights: Path, path: Path, wanted: Identity, open_network: Opener) -> None:
-    """Makes the cached engine that a back end asks for (`hrtrack.tracker.infer.open_network`)."""
+    """Makes the cached engine that a back end asks for
+    (`hrtrack.tracker.inference.open.open_network`)."""
     if wanted.precision == "int8":
         raise BackendError(
             f"int8 needs pictures to calibrate on; make the engine with hrtrack export {weights} "
@@ -288,3 +293,23 @@ def build_engine(weights: Path, path: Path, wanted: Identity, open_network: Open
 def _plain(name: str | None) -> str:
     """A GPU's name as part of a file's."""
     return "".join(letter if letter.isalnum() else "_" for letter in name or "any")
+
+
+def to_openvino(model: onnx.ModelProto) -> openvino.Model:
+    """An ONNX model in OpenVINO's own form."""
+    return openvino_core().read_model(model.SerializeToString())
+
+
+def save_openvino(
+    network: openvino.Model, described: PoseInfo, path: Path, ranges: eight_bit.Ranges
+) -> None:
+    """Writes ``.xml`` and ``.bin``, metadata and activation ranges included."""
+    import openvino
+
+    for key, value in {**described.metadata(), **eight_bit.metadata(ranges)}.items():
+        network.set_rt_info(value, key)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        openvino.save_model(network, path, compress_to_fp16=False)
+    except (OSError, RuntimeError):
+        raise ModelError(f"cannot write {path}") from None

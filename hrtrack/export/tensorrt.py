@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BackendError, ModelError
-from ..models.engine import BatchRange, Package, load_package, this_gpu
+from ..models.runtimes.tensorrt import BatchRange, Package, load_package, this_gpu
 from .onnx import INPUT, OUTPUTS
 
 OLDEST = (10, 13)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BackendError
-from ..models.engine import BatchRange, load_package, this_gpu
-from ..models.graph import PoseGraph
-from ..models.hrnet import HRNet
 from ..models.info import PoseInfo
+from ..models.pose.graph import PoseGraph
+from ..models.pose.hrnet import HRNet
+from ..models.runtimes.tensorrt import BatchRange, load_package, this_gpu
 from .onnx import INPUT, OPSET, OUTPUTS
 
 NEWEST_MAJOR = 10

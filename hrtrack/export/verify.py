@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from ..models.agreement import ENOUGH, TOLERANCES, Agreement, compare, decided_joints
-from ..models.graph import PoseGraph
-from ..models.hrnet import HRNet
 from ..models.info import PoseInfo
 from ..models.network import Network
+from ..models.pose.graph import PoseGraph
+from ..models.pose.hrnet import HRNet
+from ..types import Float32Array
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +26,8 @@ class Reference:
     """PyTorch's float32 answers for ``crops`` (N, H, W, 3): (N, K, 3) and (N, K, h, w)."""
 
     crops: NDArray[np.uint8]
-    keypoints: Floats
-    heatmaps: Floats
+    keypoints: Float32Array
+    heatmaps: Float32Array
 
     @property
     def sure(self) -> bool:

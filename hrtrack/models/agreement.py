@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from .. import geometry
 from ..skeleton import Skeleton
+from ..types import Float32Array
 
-Floats = NDArray[np.float32]
 DECIDED = 0.2
 """Joints that PyTorch scores lower have no place worth comparing."""
 JUMP = 8.0
@@ -90,11 +90,11 @@ class Agreement:
 
 
 def compare(
-    reference: Floats,
-    found: Floats,
+    reference: Float32Array,
+    found: Float32Array,
     skeleton: Skeleton,
     input_hw: tuple[int, int],
-    maps: tuple[Floats, Floats] | None = None,
+    maps: tuple[Float32Array, Float32Array] | None = None,
 ) -> Agreement:
     """Compares keypoints (N, K, 3) of the same crops, in crop pixels.
 
@@ -122,12 +122,12 @@ def compare(
     )
 
 
-def decided_joints(keypoints: Floats) -> int:
+def decided_joints(keypoints: Float32Array) -> int:
     """How many of keypoints (N, K, 3) have a place worth comparing."""
     return int((keypoints[..., 2] >= DECIDED).sum())
 
 
-def _apart(reference: Floats, found: Floats) -> float:
+def _apart(reference: Float32Array, found: Float32Array) -> float:
     within = reference - reference.mean(axis=(2, 3), keepdims=True, dtype=np.float64)
     # Of maps that are flat to float32's last digits nothing but the height can be compared.
     spread = max(float(within.std()), 1e-5 * float(np.abs(reference).max(initial=0)), 1e-12)
@@ -207,7 +207,7 @@ def _background(r: np.random.Generator, height: int, width: int) -> NDArray[np.f
 
 
 def _capsule(
-    image: NDArray[np.float64], x: Floats, y: Floats, start: NDArray[np.float64],
+    image: NDArray[np.float64], x: Float32Array, y: Float32Array, start: NDArray[np.float64],
     end: NDArray[np.float64], radius: float, colour: NDArray[np.float64],
 ) -> None:  # fmt: skip
     """Paints a shaded line with round ends over the image."""

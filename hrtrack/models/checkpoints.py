@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
-from . import eightbit, info
-from .eightbit import Ranges
-from .hrnet import HRNet, HRNetConfig
+from . import info
 from .info import PoseInfo
+from .pose.hrnet import HRNet, HRNetConfig
+from .runtimes import eight_bit
+from .runtimes.eight_bit import Ranges
 
 Weights = dict[str, Tensor]
 HEAD = "final_layer."
@@ -260,7 +261,8 @@ def save_weights(
 ) -> None:
     """Writes safetensors with metadata, in float16 if ``half``; `load_hrnet` reads it back.
 
-    ``ranges`` are those of `hrtrack.models.ranges`; what is exported from the file keeps them.
+    ``ranges`` are those of `hrtrack.models.runtimes.eight_bit`; what is exported from the file
+    keeps them.
     """
     from safetensors.torch import save_file
 
@@ -269,5 +271,5 @@ def save_weights(
         name: (value.half() if half and value.is_floating_point() else value).contiguous()
         for name, value in network.state_dict().items()
     }
-    metadata = {**described.metadata(), **eightbit.metadata(ranges or {})}
+    metadata = {**described.metadata(), **eight_bit.metadata(ranges or {})}
     save_file(weights, Path(path), metadata=metadata)

@@ -1,4 +1,4 @@
-"""What a pose model file says about itself, read without torch, ONNX or any runtime.
+"""What a model file says about itself and where it comes from, read without torch or any runtime.
 
 Every file hrtrack writes (ONNX, safetensors) carries one metadata entry, ``hrtrack``: a JSON
 object with the fields of `PoseInfo`.
@@ -9,11 +9,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..errors import ModelError
 from ..skeleton import COCO17, MPII16, Skeleton, by_name
 
@@ -29,7 +31,7 @@ class PoseInfo:
     ``input_hw`` is the crop's height and width, ``sigma`` the spread in heatmap cells of the
     Gaussians it was trained on, ``unbiased`` whether its cells are spread from the middle of the
     crop's first pixel to that of its last (UDP), ``config`` the fields of
-    `hrtrack.models.hrnet.HRNetConfig`, ``notes`` free text by topic (licence,
+    `hrtrack.models.pose.hrnet.HRNetConfig`, ``notes`` free text by topic (licence,
     training data, measured accuracy).
     """
 
@@ -185,3 +187,29 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
             return value, position
         if shift > 63:
             raise ValueError("a number is too long")
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def provenance(seed: int) -> dict[str, str]:
+    """The version that trains, the run's seed, and the commit where there is one.
+
+    ``commit`` ends in ``-dirty`` when tracked files were changed since; an installed package
+    has none.
+    """
+    notes = {"hrtrack": __version__, "seed": str(seed)}
+    commit = _commit(ROOT)
+    return notes if commit is None else {**notes, "commit": commit}
+
+
+def _commit(root: Path) -> str | None:
+    # A package inside somebody else's repository must not claim its commits.
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--exclude=*", "--dirty"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.stdout.strip() or None

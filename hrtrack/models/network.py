@@ -7,6 +7,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..skeleton import Skeleton
+from .info import PoseInfo
+
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
 
@@ -26,3 +29,18 @@ class Network(Protocol):
     ) -> dict[str, NDArray[np.float32]]: ...
 
     def close(self) -> None: ...
+
+
+class PoseNetwork(Network, Protocol):
+    """A `Network` that also says what it is."""
+
+    info: PoseInfo
+    skeleton: Skeleton
+
+    def runs_on(self) -> dict[str, str]:
+        """The ``backend`` with its version, the ``device`` and the ``precision``."""
+        ...
+
+    def describe(self) -> str:
+        """One line for the log: back end, device, precision, and why they were chosen."""
+        ...

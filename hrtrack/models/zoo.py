@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import ModelError
-from ..writable import whole
+from ..writable import atomic_write
 from .info import holds_graph
 
 Task = Literal["pose", "detector", "action"]
@@ -284,7 +284,7 @@ def _unpack(archive: Path, final: Path) -> Path:
             models = [name for name in files.namelist() if name.endswith(".onnx")]
             if len(models) != 1:
                 raise ModelError(f"{archive} holds {len(models)} ONNX files, expected one")
-            with whole(final) as part:
+            with atomic_write(final) as part:
                 part.write_bytes(files.read(models[0]))
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError):
         archive.unlink()

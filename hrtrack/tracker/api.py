@@ -12,24 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
+from ..models.network import PoseNetwork
+from ..models.pose.flip import FlipTest
 from ..poses import Poses
 from ..skeleton import Skeleton
-from .associate import Tracks
-from .associate_options import AssociationOptions
-from .boxes import BoxProposer
-from .cuts import CutDetector
-from .detect import Detector, open_detector
-from .draw import DrawOptions, draw
-from .estimate import open_estimator
-from .frame import Frame
-from .gate import Gate
-from .infer import Backend, EngineBuilder, PoseNetwork, Precision, open_network
-from .infer.flip import FlipTest
+from .inference.backends.base import Backend, EngineBuilder, Precision
+from .inference.cuts import CutDetector
+from .inference.detectors.base import Detector
+from .inference.gate import Gate
+from .inference.open import open_detector, open_estimator, open_network
 from .loop import Doubt, Pipeline, Tagger
-from .smooth import Smoother
-from .source import LiveOptions, open_source
-from .source_base import Decode
+from .outputs.pictures.draw import DrawOptions, draw
 from .stopwatch import Stopwatch
+from .tracking.associate import AssociationOptions, Tracks
+from .tracking.proposals import BoxProposer
+from .tracking.smooth import Smoother
+from .video.base import Decode
+from .video.frame import Frame
+from .video.open import LiveOptions, open_source
 
 Smoothing = Literal["off", "light", "strong"]
 Cuts = Literal["auto", "off"]
@@ -138,7 +138,7 @@ class Tracker:
         self._doubt = Doubt()
         self._new_tagger: Callable[[], Tagger] | None = None
         if action is not None:
-            from .act import open_actions
+            from ..actions.tagger import open_actions
 
             self._new_tagger = open_actions(str(action), self.skeleton, threads)
         # Not a method of this object, which a circle of references would keep in memory.

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from ..errors import SourceError
 from ..poses import Poses
 from ..skeleton import Skeleton
-from .draw import DrawOptions, draw
-from .frame import Frame
 from .loop import Picture, Pipeline
-from .sinks.group import Sinks, open_sinks
-from .sinks.targets import Target
-from .source import Source, open_source
-from .state import Proposals
+from .outputs.base import Target
+from .outputs.open import Sinks, open_sinks
+from .outputs.pictures.draw import DrawOptions, draw
 from .stopwatch import Stopwatch
+from .tracking.state import Proposals
+from .video.frame import Frame
+from .video.open import Source, open_source
 
 STAGES = ("decode", "detect", "crop", "infer", "associate", "act", "draw", "encode")
 NETWORKS = ("detect", "infer")

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ..errors import BackendError, ModelError
 from ..models.agreement import drawn_crops
-from .infer import Backend, EngineBuilder, Precision, nvidia_driver_present, open_network
+from .inference.backends.base import Backend, EngineBuilder, Precision
+from .inference.open import nvidia_driver_present, open_network
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -85,10 +86,11 @@ def bench_models(
         threads: CPU threads.
         ceiling: the least possible seconds for a call, where they are known.
         progress: told what is being opened or timed.
-        build_engine: makes missing TensorRT engines, as in `hrtrack.tracker.infer.open_network`.
+        build_engine: makes missing TensorRT engines, as in
+            `hrtrack.tracker.inference.open.open_network`.
 
     Raises:
-        BackendError, ModelError: as in `hrtrack.tracker.infer.open_network`.
+        BackendError, ModelError: as in `hrtrack.tracker.inference.open.open_network`.
     """
     found = []
     for batch in batches:

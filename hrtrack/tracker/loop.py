@@ -12,20 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..poses import Poses
-from .associate import Tracks
-from .boxes import BoxProposer
-from .cuts import CutDetector
-from .estimate import Estimator
-from .frame import Frame
-from .smooth import Smoother
+from .inference.cuts import CutDetector
+from .inference.estimate import Estimator
 from .stopwatch import Stopwatch
+from .tracking.associate import Tracks
+from .tracking.proposals import BoxProposer
+from .tracking.smooth import Smoother
+from .video.frame import Frame
 
 LOG = logging.getLogger(__name__)
 Picture = Callable[[], NDArray[np.uint8]]
 
 
 class Tagger(Protocol):
-    """Names what each tracked person is doing (`hrtrack.tracker.act`)."""
+    """Names what each tracked person is doing (`hrtrack.actions.tagger`)."""
 
     def update(self, poses: Poses) -> Poses: ...
 

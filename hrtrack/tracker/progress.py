@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 from ..poses import Poses
-from .frame import Frame
+from .video.frame import Frame
 
 SMOOTHING = 0.05
 """Weight of the newest frame's time in the running FPS."""

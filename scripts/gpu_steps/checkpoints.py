@@ -10,10 +10,10 @@ import torch
 from hrtrack.errors import ModelError
 from hrtrack.models.agreement import drawn_crops
 from hrtrack.models.checkpoints import load_hrnet
-from hrtrack.models.engine import weights_hash
-from hrtrack.models.hrnet import HRNet, HRNetConfig, initialise
 from hrtrack.models.info import PoseInfo
 from hrtrack.models.network import PIXEL_MEAN, PIXEL_STD
+from hrtrack.models.pose.hrnet import HRNet, HRNetConfig, initialise
+from hrtrack.models.runtimes.tensorrt import weights_hash
 from hrtrack.skeleton import COCO17
 
 from .session import Session

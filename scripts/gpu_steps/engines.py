@@ -9,8 +9,8 @@ from typing import Any
 
 from hrtrack.errors import BackendError
 from hrtrack.models.checkpoints import load_hrnet
-from hrtrack.models.cost import cost
-from hrtrack.models.engine import BatchRange, Package, load_package
+from hrtrack.models.pose.hrnet import cost
+from hrtrack.models.runtimes.tensorrt import BatchRange, Package, load_package
 
 from .session import LEFT_OUT, Session, row
 from .speed import BATCHES, shares
@@ -32,7 +32,7 @@ def engine(session: Session, package: Package, seconds: float) -> None:
 
 def _engine(session: Session, package: Package, name: str) -> None:
     from hrtrack.export.run import ExportOptions, export_model
-    from hrtrack.tracker.infer import open_network
+    from hrtrack.tracker.inference.open import open_network
 
     def opener(path: Path, target: str, precision: str) -> Any:
         return open_network(path, backend=target, precision=precision)  # type: ignore[arg-type]

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hrtrack.tracker.estimate_gpu import sample_crops
-from hrtrack.tracker.frame import Frame, Nv12
-from hrtrack.tracker.upload import Upload
+from hrtrack.tracker.inference.estimate_gpu import sample_crops
+from hrtrack.tracker.inference.upload import Upload
+from hrtrack.tracker.video.frame import Frame, Nv12
 
 from .scenes import CROP_HW, crop_maps, scene
 from .session import LEFT_OUT, Session, row
 
 if TYPE_CHECKING:
-    from hrtrack.tracker.source_base import Decode
+    from hrtrack.tracker.video.base import Decode
 
 CLIP_FRAMES = 120
 
@@ -53,7 +53,7 @@ def nv12(image: NDArray[np.uint8]) -> Nv12:
 def decode(session: Session) -> None:
     """Frames a second out of an H.264 file, on the CPU and by the GPU's decoder."""
     try:
-        from hrtrack.tracker.source import open_source
+        from hrtrack.tracker.video.open import open_source
     except ImportError as missing:
         session.put("decode_1080p", LEFT_OUT, str(missing))
         return

@@ -9,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrtrack.skeleton import COCO17
-from hrtrack.tracker.associate import Tracks
-from hrtrack.tracker.detect_torch import TorchDetector
-from hrtrack.tracker.estimate_gpu import GpuEstimator
-from hrtrack.tracker.frame import Frame
-from hrtrack.tracker.infer.torch import TorchNetwork
+from hrtrack.tracker.inference.backends.torch import TorchNetwork
+from hrtrack.tracker.inference.detectors.torch import TorchDetector
+from hrtrack.tracker.inference.estimate_gpu import GpuEstimator
 from hrtrack.tracker.loop import Pipeline
-from hrtrack.tracker.smooth import Smoother
-from hrtrack.tracker.state import Proposals
 from hrtrack.tracker.stopwatch import Stopwatch
+from hrtrack.tracker.tracking.associate import Tracks
+from hrtrack.tracker.tracking.smooth import Smoother
+from hrtrack.tracker.tracking.state import Proposals
+from hrtrack.tracker.video.frame import Frame
 
 from .scenes import scene
 from .session import Session, row

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrtrack import geometry
+from hrtrack.datasets.people import segment_head_sizes
+from hrtrack.evaluation.metrics import pckh
 from hrtrack.skeleton import COCO17
-from hrtrack.tracker.crop import Cropper
-from hrtrack.tracker.estimate_gpu import GpuEstimator
-from hrtrack.tracker.frame import Frame
-from hrtrack.tracker.infer.torch import TorchNetwork
+from hrtrack.tracker.inference.backends.torch import TorchNetwork
+from hrtrack.tracker.inference.crop import Cropper
+from hrtrack.tracker.inference.estimate_gpu import GpuEstimator
 from hrtrack.tracker.stopwatch import Stopwatch
-from hrtrack.train.metrics import pckh
+from hrtrack.tracker.video.frame import Frame
 
 from .parity import detector_agreement
 from .session import LEFT_OUT, Session
@@ -86,7 +87,7 @@ def read(folder: Path, most: int | None) -> People:
         photos,
         np.concatenate([corners, corners + sizes], axis=1),
         np.array([one["keypoints"] for one in found], float).reshape(-1, 17, 3),
-        pckh.segment_head_sizes(necks, tops),
+        segment_head_sizes(necks, tops),
     )
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from hrtrack import geometry
 from hrtrack.models import agreement
 from hrtrack.skeleton import COCO17
-from hrtrack.tracker.estimate_gpu import sample_crops
+from hrtrack.tracker.inference.estimate_gpu import sample_crops
 
 from .scenes import CROP_HW, crop_maps, scene
 from .session import Session

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from hrtrack.models.zoo import weights_folder
-from hrtrack.tracker.detect_torch import TorchDetector
-from hrtrack.tracker.infer.torch import TorchNetwork
+from hrtrack.tracker.inference.backends.torch import TorchNetwork
+from hrtrack.tracker.inference.detectors.torch import TorchDetector
 
 LEFT_OUT = "left out"
 

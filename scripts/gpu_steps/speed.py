@@ -7,10 +7,10 @@ import math
 import torch
 
 from hrtrack.models.checkpoints import load_hrnet
-from hrtrack.models.cost import Cost, cost
-from hrtrack.models.graph import PoseGraph
+from hrtrack.models.pose.graph import PoseGraph
+from hrtrack.models.pose.hrnet import Cost, cost
 from hrtrack.tracker.bench_model import gpu_ceilings
-from hrtrack.tracker.infer.torch import TorchNetwork
+from hrtrack.tracker.inference.backends.torch import TorchNetwork
 
 from .session import LEFT_OUT, Session, row
 

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from hrtrack.models.checkpoints import load_hrnet
-from hrtrack.models.graph import PoseGraph
+from hrtrack.models.pose.graph import PoseGraph
 
 from .session import LEFT_OUT, Session, row
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from hrtrack.models.agreement import drawn_crops
-from hrtrack.models.hrnet import HRNet, HRNetConfig, initialise
 from hrtrack.models.info import PoseInfo
+from hrtrack.models.pose.hrnet import HRNet, HRNetConfig, initialise
 from hrtrack.skeleton import COCO17
 
 CONFIG = HRNetConfig(width=16, modules=(1, 1, 1), blocks=1, heatmaps="softmax")

@@ -11,12 +11,12 @@ from hrtrack.errors import BackendError, ModelError
 from hrtrack.export import int8, tensorrt
 from hrtrack.export.onnx import to_onnx
 from hrtrack.export.verify import reference_answers
-from hrtrack.models import engine as engines
 from hrtrack.models.agreement import TOLERANCES, compare, drawn_crops
 from hrtrack.models.checkpoints import load_hrnet
-from hrtrack.models.hrnet import HRNet
 from hrtrack.models.info import PoseInfo
-from hrtrack.models.ranges import FEWEST
+from hrtrack.models.pose.hrnet import HRNet
+from hrtrack.models.runtimes import tensorrt as engines
+from hrtrack.models.runtimes.eight_bit import FEWEST
 from hrtrack.models.zoo import resolve
 
 from .networks import INFO, small_network

@@ -13,10 +13,10 @@ from hrtrack.errors import ModelError
 from hrtrack.export.onnx import export_onnx, to_onnx
 from hrtrack.models.agreement import TOLERANCES, compare, drawn_crops
 from hrtrack.models.checkpoints import load_hrnet
-from hrtrack.models.graph import PoseGraph
-from hrtrack.models.hrnet import HRNet
 from hrtrack.models.info import read_onnx_metadata
-from hrtrack.tracker.infer import open_network
+from hrtrack.models.pose.graph import PoseGraph
+from hrtrack.models.pose.hrnet import HRNet
+from hrtrack.tracker.inference.open import open_network
 
 from .networks import CONFIG, INFO, small_network
 

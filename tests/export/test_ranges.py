@@ -16,14 +16,14 @@ from hrtrack.errors import BackendError, ModelError
 from hrtrack.export import run
 from hrtrack.export.onnx import to_onnx
 from hrtrack.export.run import ExportOptions, export_model
-from hrtrack.models import eightbit
 from hrtrack.models.agreement import TOLERANCES, compare, drawn_crops
 from hrtrack.models.checkpoints import load_hrnet, save_weights
 from hrtrack.models.info import read_onnx_metadata
-from hrtrack.models.ranges import FEWEST, pose_ranges, watched
-from hrtrack.models.runtime import openvino_core
+from hrtrack.models.runtimes import eight_bit
+from hrtrack.models.runtimes.eight_bit import FEWEST, pose_ranges, watched
+from hrtrack.models.runtimes.openvino import openvino_core
 from hrtrack.models.zoo import resolve
-from hrtrack.tracker.infer import open_network
+from hrtrack.tracker.inference.open import open_network
 
 from .networks import INFO, small_network
 from .test_run import opener
@@ -56,28 +56,28 @@ def test_ranges_are_the_ends_of_what_reaches_each_convolution() -> None:
 
 def test_metadata_there_and_back() -> None:
     ranges = {"a.weight": (-0.123456789, 3.0), "b.weight": (0.0, 1e-5)}
-    again = eightbit.from_metadata(eightbit.metadata(ranges), "x")
+    again = eight_bit.from_metadata(eight_bit.metadata(ranges), "x")
     assert again == {"a.weight": (-0.12346, 3.0), "b.weight": (0.0, 1e-5)}
-    assert eightbit.metadata({}) == {}
-    assert eightbit.from_metadata({}, "x") == {}
+    assert eight_bit.metadata({}) == {}
+    assert eight_bit.from_metadata({}, "x") == {}
 
 
 @pytest.mark.parametrize("text", ["[1", "[1, 2]", '{"a": 3}', '{"a": [1]}', '{"a": ["x", 2]}'])
 def test_damaged_metadata_is_one_line(text: str) -> None:
     with pytest.raises(ModelError, match=r"x\.onnx: its 'activation_ranges'") as caught:
-        eightbit.from_metadata({eightbit.KEY: text}, "x.onnx")
+        eight_bit.from_metadata({eight_bit.KEY: text}, "x.onnx")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("span", ["[2, 1]", "[0, Infinity]", "[NaN, 1]"])
 def test_impossible_ranges_are_refused(span: str) -> None:
     with pytest.raises(ModelError, match="gives a the range"):
-        eightbit.from_metadata({eightbit.KEY: f'{{"a": {span}}}'}, "x.onnx")
+        eight_bit.from_metadata({eight_bit.KEY: f'{{"a": {span}}}'}, "x.onnx")
 
 
 def test_zero_falls_on_a_step() -> None:
     for low, high in ((-2.0, 2.5), (0.0, 3.0), (-1.0, -0.5), (0.5, 4.0), (0.0, 0.0)):
-        ends = eightbit._with_zero(low, high)
+        ends = eight_bit._with_zero(low, high)
         step = (ends[1] - ends[0]) / 255
         assert step > 0
         assert ends[0] / step == pytest.approx(round(ends[0] / step), abs=1e-6)
@@ -123,10 +123,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_but_the_last_layer_computes_in_8_bits(bundled: Path) -> None:
-    ranges = eightbit.from_metadata(read_onnx_metadata(bundled), bundled)
+    ranges = eight_bit.from_metadata(read_onnx_metadata(bundled), bundled)
     model = openvino_core().read_model(bundled)
-    eightbit.quantise(model, ranges)
-    assert eightbit.quantised(model)
+    eight_bit.quantise(model, ranges)
+    assert eight_bit.quantised(model)
     every = convolutions(model)
     assert len(ranges) == len(every) - 1
     assert sum(reads_steps(op) for op in every) == len(every) - 1
@@ -142,7 +142,7 @@ def test_the_answers_stay(bundled: Path) -> None:
     network, exact = open_network(bundled, precision="int8"), open_network(bundled)
     plain = open_network(bundled, precision="fp32")
     assert "int8 and" in network.describe()
-    assert ("int8 and" in exact.describe()) == eightbit.pays()
+    assert ("int8 and" in exact.describe()) == eight_bit.int8_is_fast()
     assert "int8" not in plain.describe()
     crops = drawn_crops(plain.input_hw, 8)
     expected = plain(crops)["keypoints"]
@@ -156,11 +156,11 @@ def test_the_answers_stay(bundled: Path) -> None:
 def test_an_export_of_the_export_keeps_the_ranges(small: Path, tmp_path: Path) -> None:
     again = export_model(small, tmp_path / "a.onnx", ANY, opener)
     assert again.eightbit is not None
-    before = read_onnx_metadata(small)[eightbit.KEY]
-    assert read_onnx_metadata(again.path)[eightbit.KEY] == before
+    before = read_onnx_metadata(small)[eight_bit.KEY]
+    assert read_onnx_metadata(again.path)[eight_bit.KEY] == before
     half = export_model(small, tmp_path / "b.onnx", replace(ANY, precision="fp16"), opener)
     assert half.eightbit is None
-    assert eightbit.KEY not in read_onnx_metadata(half.path)
+    assert eight_bit.KEY not in read_onnx_metadata(half.path)
 
 
 def test_openvino_s_own_files_keep_the_ranges(small: Path, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_file_without_ranges_has_no_int8(tmp_path: Path) -> None:
 def test_weights_stored_in_8_bits_keep_their_values(small: Path, tmp_path: Path) -> None:
     done = export_model(small, tmp_path / "a.onnx", replace(ANY, store="int8"), opener)
     model = openvino_core().read_model(done.path)
-    known = dict(eightbit._weights(op.input_value(1).get_node()) for op in convolutions(model))
+    known = dict(eight_bit._weights(op.input_value(1).get_node()) for op in convolutions(model))
     for name, weights in small_network().named_parameters():
         if weights.ndim == 4 and not name.startswith("final"):
             step = np.abs(weights.detach().numpy()).max(axis=(1, 2, 3), keepdims=True) / 127
@@ -198,8 +198,8 @@ def test_weights_stored_in_8_bits_are_wide_before_two_crops_share_them(
     # Two inferences side by side that widen them themselves read what is not there yet.
     done = export_model(bundled, tmp_path / "a.onnx", replace(ANY, store="int8"), opener)
     model = openvino_core().read_model(done.path)
-    before = dict(eightbit._weights(op.input_value(1).get_node()) for op in convolutions(model))
-    eightbit.widen(model)
+    before = dict(eight_bit._weights(op.input_value(1).get_node()) for op in convolutions(model))
+    eight_bit.dequantize(model)
     for op in convolutions(model):
         weights = op.input_value(1).get_node()
         assert weights.get_type_name() == "Constant"
@@ -226,7 +226,7 @@ def test_inherited_ranges_that_spoil_it_are_left_out(
         tmp_path / "small.safetensors", tmp_path / "a.onnx", ExportOptions(), opener
     )
     assert done.eightbit is None
-    assert eightbit.KEY not in read_onnx_metadata(done.path)
+    assert eight_bit.KEY not in read_onnx_metadata(done.path)
     (line,) = said
     assert "will not compute with a.onnx in 8 bits" in line
 
@@ -257,5 +257,5 @@ def test_weights_that_are_computed_are_left_alone(kind: str, inputs: str) -> Non
     model = openvino_core().read_model(data.SerializeToString())
     picture = random.random((1, 3, 8, 8)).astype(np.float32)
     before = openvino_core().compile_model(model, "CPU")(picture)[0]
-    eightbit.widen(model)
+    eight_bit.dequantize(model)
     np.testing.assert_allclose(openvino_core().compile_model(model, "CPU")(picture)[0], before)

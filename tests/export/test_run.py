@@ -9,11 +9,12 @@ import pytest
 
 from hrtrack.errors import BackendError, ModelError, UsageError
 from hrtrack.export.run import ExportOptions, Target, export_model
-from hrtrack.models import engine as engines
 from hrtrack.models.agreement import drawn_crops
 from hrtrack.models.checkpoints import load_hrnet, save_weights
-from hrtrack.models.engine import EnginePrecision
-from hrtrack.tracker.infer import PoseNetwork, open_network
+from hrtrack.models.network import PoseNetwork
+from hrtrack.models.runtimes import tensorrt as engines
+from hrtrack.models.runtimes.tensorrt import EnginePrecision
+from hrtrack.tracker.inference.open import open_network
 
 from .networks import INFO, small_network
 

@@ -16,19 +16,19 @@ import torch
 from hrtrack.errors import BackendError, ModelError
 from hrtrack.export import tensorrt, torch2trt
 from hrtrack.export.onnx import to_onnx
-from hrtrack.models import engine as engines
-from hrtrack.models.engine import BatchRange, Identity, parse_batches
-from hrtrack.models.hrnet import HRNet, HRNetConfig
 from hrtrack.models.info import PoseInfo
+from hrtrack.models.pose.hrnet import HRNet, HRNetConfig
+from hrtrack.models.runtimes import tensorrt as engines
+from hrtrack.models.runtimes.tensorrt import BatchRange, Identity, parse_batches
 from hrtrack.skeleton import COCO17
-from hrtrack.tracker.infer import open_network
-from hrtrack.tracker.infer import tensorrt as loading
+from hrtrack.tracker.inference.backends import tensorrt as loading
+from hrtrack.tracker.inference.open import open_network
 
 from .networks import INFO, small_network
 
 ROOT = Path(tensorrt.__file__).resolve().parents[1]
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-FILES = (ROOT / "export/tensorrt.py", ROOT / "tracker/infer/tensorrt.py")
+FILES = (ROOT / "export/tensorrt.py", ROOT / "tracker/inference/backends/tensorrt.py")
 
 RTX_ALONE = {
     "REQUIRE_USER_ALLOCATION", "ComputeCapability", "SM75", "num_compute_capabilities",
@@ -128,7 +128,7 @@ def test_every_name_exists_in_rtx() -> None:
 
 def test_every_name_of_the_contexts_exists_in_rtx() -> None:
     module = rtx()
-    text = (ROOT / "tracker/infer/contexts.py").read_text()
+    text = (ROOT / "tracker/inference/backends/tensorrt.py").read_text()
     for name in re.findall(r"\btrt\.([A-Za-z_][\w.]*[\w])", text):
         found = module
         for part in name.split("."):
@@ -296,7 +296,7 @@ class StandIn:
 
 
 def test_torch2trt_is_called_as_it_wants_to_be(network: HRNet) -> None:
-    from hrtrack.models.graph import PoseGraph
+    from hrtrack.models.pose.graph import PoseGraph
 
     stand_in = StandIn()
     graph = PoseGraph(network, INFO)

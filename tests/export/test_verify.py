@@ -13,8 +13,8 @@ from hrtrack.export.run import ExportOptions, export_model
 from hrtrack.export.verify import agreement_table
 from hrtrack.models.agreement import drawn_crops
 from hrtrack.models.checkpoints import save_weights
-from hrtrack.models.ranges import FEWEST
-from hrtrack.tracker.infer import PoseNetwork
+from hrtrack.models.network import PoseNetwork
+from hrtrack.models.runtimes.eight_bit import FEWEST
 
 from .networks import INFO, small_network
 from .test_run import opener

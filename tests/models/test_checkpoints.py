@@ -14,7 +14,7 @@ import torch
 
 from hrtrack.errors import ModelError
 from hrtrack.models import checkpoints, info
-from hrtrack.models.hrnet import HRNet, HRNetConfig
+from hrtrack.models.pose.hrnet import HRNet, HRNetConfig
 from hrtrack.skeleton import COCO17, MPII16
 
 SMALL = HRNetConfig(width=16, modules=(1, 1, 1), blocks=1, heatmaps="softmax")

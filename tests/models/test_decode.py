@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from hrtrack.geometry import crop_affines, invert, transform
-from hrtrack.models.decode import decode, flip_average, flip_back
-from hrtrack.models.graph import Dark
+from hrtrack.models.pose.decode import decode, flip_average, flip_back
+from hrtrack.models.pose.graph import Dark
 from hrtrack.skeleton import COCO17
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from hrtrack.models.fold import fold_norms
-from hrtrack.models.hrnet import HRNet, HRNetConfig, initialise
+from hrtrack.models.pose.hrnet import HRNet, HRNetConfig, initialise
+from hrtrack.tracker.inference.backends.torch import fold_norms
 
 
 @pytest.mark.parametrize("norm", ["batch", "none"])

@@ -13,7 +13,7 @@ onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from hrtrack.errors import ModelError  # noqa: E402
-from hrtrack.models.onnx_torch import OnnxNetwork  # noqa: E402
+from hrtrack.models.runtimes.onnx_torch import OnnxNetwork  # noqa: E402
 
 
 def small_graph(path: Path, last: str = "Sigmoid") -> None:

@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from hrtrack.models.runtime import openvino_core
+from hrtrack.models.runtimes.openvino import openvino_core
 
 SIGNALS = """
 import gc, os, signal
 import numpy as np
 from hrtrack.tracker.api import Tracker
-from hrtrack.tracker.detect import open_detector
+from hrtrack.tracker.inference.open import open_detector
 heard = []
 signal.signal(signal.SIGALRM, lambda *_: heard.append(1))
 picture = np.zeros((64, 64, 3), np.uint8)

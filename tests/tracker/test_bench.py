@@ -17,14 +17,14 @@ from hrtrack.errors import SourceError
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
 from hrtrack.tracker import bench
-from hrtrack.tracker.associate import Tracks
-from hrtrack.tracker.boxes import BoxProposer
-from hrtrack.tracker.draw import DrawOptions
-from hrtrack.tracker.estimate import Estimator
-from hrtrack.tracker.frame import Frame
+from hrtrack.tracker.inference.estimate import Estimator
 from hrtrack.tracker.loop import Pipeline
-from hrtrack.tracker.smooth import Smoother
+from hrtrack.tracker.outputs.pictures.draw import DrawOptions
 from hrtrack.tracker.stopwatch import Stopwatch
+from hrtrack.tracker.tracking.associate import Tracks
+from hrtrack.tracker.tracking.proposals import BoxProposer
+from hrtrack.tracker.tracking.smooth import Smoother
+from hrtrack.tracker.video.frame import Frame
 
 from ..clips import moving_portrait
 

@@ -11,8 +11,7 @@ from click.testing import CliRunner
 from hrtrack.cli.bench_model import model
 from hrtrack.errors import UsageError
 from hrtrack.export.onnx import export_onnx
-from hrtrack.models.cost import cost
-from hrtrack.models.hrnet import HRNet, HRNetConfig
+from hrtrack.models.pose.hrnet import HRNet, HRNetConfig, cost
 
 from ..export.networks import INFO, small_network
 

@@ -9,11 +9,11 @@ from hrtrack import geometry
 from hrtrack.errors import UsageError
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
-from hrtrack.tracker.crop import Cropper
-from hrtrack.tracker.draw import DrawOptions, draw, draw_heatmaps, draw_overlay
-from hrtrack.tracker.estimate import Estimator, person_confidence
-from hrtrack.tracker.frame import Frame
+from hrtrack.tracker.inference.crop import Cropper
+from hrtrack.tracker.inference.estimate import Estimator, person_confidence
+from hrtrack.tracker.outputs.pictures.draw import DrawOptions, draw, draw_heatmaps, draw_overlay
 from hrtrack.tracker.stopwatch import Stopwatch
+from hrtrack.tracker.video.frame import Frame
 
 
 def ramp(height: int = 200, width: int = 300) -> np.ndarray:

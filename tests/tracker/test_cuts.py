@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
 from hrtrack.tracker.api import Tracker
-from hrtrack.tracker.associate import Tracks
-from hrtrack.tracker.boxes import BoxProposer
-from hrtrack.tracker.cuts import CutDetector
-from hrtrack.tracker.frame import Frame
-from hrtrack.tracker.source import open_source
+from hrtrack.tracker.inference.cuts import CutDetector
+from hrtrack.tracker.tracking.associate import Tracks
+from hrtrack.tracker.tracking.proposals import BoxProposer
+from hrtrack.tracker.video.frame import Frame
+from hrtrack.tracker.video.open import open_source
 from tests.clips import canvas, portrait
-from tests.tracker.people import frame
+from tests.tracker.tracking.people import frame
 
 Image = NDArray[np.uint8]
 

@@ -17,9 +17,9 @@ from hrtrack.errors import HrtrackError, SinkError
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
 from hrtrack.tracker.many import SUMMARY, Done, Work, read_summary, run_many, run_on_ray
-from hrtrack.tracker.sinks.group import open_sinks
-from hrtrack.tracker.sinks.targets import parse_save
-from hrtrack.tracker.source import open_source
+from hrtrack.tracker.outputs.base import parse_save
+from hrtrack.tracker.outputs.open import open_sinks
+from hrtrack.tracker.video.open import open_source
 
 from .clips import make_clip
 

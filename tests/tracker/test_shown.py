@@ -24,9 +24,10 @@ from PIL import Image
 from hrtrack.errors import SourceError, UsageError
 from hrtrack.pictures import PictureError, decode_picture
 from hrtrack.shown import GRID, HLG, PQ, Shown, colour_table, orient
-from hrtrack.tracker import source_file, source_image
-from hrtrack.tracker.source import expand_sources, open_source, read_image
-from hrtrack.tracker.source_live import LiveSource
+from hrtrack.tracker.video import file as source_file
+from hrtrack.tracker.video import image as source_image
+from hrtrack.tracker.video.live import LiveSource
+from hrtrack.tracker.video.open import expand_sources, open_source, read_image
 
 from ..clips import portrait
 from ..heif import write_heif
@@ -175,9 +176,9 @@ def test_heif_that_cannot_be_whole_is_one_line(tmp_path: Path) -> None:
 
 def test_training_and_evaluation_use_the_same_reader(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from hrtrack.train.data.photos import Photos
+    from hrtrack.datasets.people import Photos
+    from hrtrack.evaluation.metrics.detection import photos
     from hrtrack.train.detector.photos import _read
-    from hrtrack.train.metrics.detection import photos
 
     path = write_heif(tmp_path / "a.heic", corners((150, 100)), turns=1, tile=64)
     expected = read_image(path)
@@ -553,7 +554,7 @@ def test_a_picture_through_a_pipe(tmp_path: Path) -> None:
 def test_process_substitution(tmp_path: Path) -> None:
     make_clip(tmp_path / "clip.mkv", 12)
     script = (
-        "import sys; from hrtrack.tracker.source import open_source\n"
+        "import sys; from hrtrack.tracker.video.open import open_source\n"
         "with open_source(sys.argv[1]) as s: print(s.kind, sum(1 for _ in s))"
     )
     for source in ("<(cat clip.mkv)", "/dev/stdin < <(cat clip.mkv)", "/dev/stdin < clip.mkv"):

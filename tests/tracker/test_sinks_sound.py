@@ -15,13 +15,13 @@ import pytest
 
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
-from hrtrack.tracker.sinks.group import open_sinks
-from hrtrack.tracker.sinks.segments import Limit
-from hrtrack.tracker.sinks.targets import parse_save
-from hrtrack.tracker.source import open_source
+from hrtrack.tracker.outputs.base import parse_save
+from hrtrack.tracker.outputs.open import open_sinks
+from hrtrack.tracker.outputs.pictures.segments import Limit
+from hrtrack.tracker.video.open import open_source
 
 from .clips import number_of, stamped
-from .sounds import add_sound, decoded, heard, seconds_of, sound_clip, sound_packets
+from .outputs.sounds import add_sound, decoded, heard, seconds_of, sound_clip, sound_packets
 
 ALL = ".avi .mkv .ts .mp4 .mov .wmv .flv .m3u8"
 TABLE = [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hrtrack.train.graphed import GraphedStep
+from hrtrack.train.cuda_graphs import CapturedStep
 
 WAITS = ("lift_fresh", "_local_scalar_dense", "nonzero", "masked_select", "unique")
 """Operations that wait for a GPU: numbers brought there, a value or a size brought back."""
@@ -31,11 +31,11 @@ class Asked(TorchDispatchMode):
 def count_replays(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """A list that grows with every step that is replayed from a recording."""
     replays: list[None] = []
-    call = GraphedStep.__call__
+    call = CapturedStep.__call__
 
-    def counting(recording: GraphedStep, *inputs: Any) -> Any:
+    def counting(recording: CapturedStep, *inputs: Any) -> Any:
         replays.append(None)
         return call(recording, *inputs)
 
-    monkeypatch.setattr(GraphedStep, "__call__", counting)
+    monkeypatch.setattr(CapturedStep, "__call__", counting)
     return replays

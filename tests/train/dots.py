@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hrtrack.models.decode import decode, strides
 from hrtrack.models.info import PoseInfo
+from hrtrack.models.pose.decode import decode, strides
 from hrtrack.skeleton import Skeleton
 
 JOINTS = ("left_shoulder", "right_shoulder", "left_knee", "right_knee")

@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from hrtrack.configs.schema import FitSection
-from hrtrack.models.hrnet import HRNet, HRNetConfig, initialise
-from hrtrack.train.muon import Muon, orthogonal
-from hrtrack.train.optim import make_optimizer
+from hrtrack.configs.pose_schema import FitSection
+from hrtrack.models.pose.hrnet import HRNet, HRNetConfig, initialise
+from hrtrack.train.optim import Muon, make_optimizer, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(2, 16, 48), (2, 48, 16), (1, 32, 32)])

@@ -10,13 +10,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hrtrack.configs.person_fast_schema import load_detector_config  # noqa: E402
-from hrtrack.configs.schema import load_config  # noqa: E402
+from hrtrack.configs.detector_schema import load_detector_config  # noqa: E402
+from hrtrack.configs.pose_schema import load_config  # noqa: E402
 from hrtrack.errors import ConfigError  # noqa: E402
-from hrtrack.train import room, settle  # noqa: E402
-from hrtrack.train.data.sets import open_people  # noqa: E402
-from hrtrack.train.network import new_network  # noqa: E402
-from hrtrack.train.parallel import Team  # noqa: E402
+from hrtrack.train import room  # noqa: E402
+from hrtrack.train.pose import settle  # noqa: E402
+from hrtrack.train.pose.data.pseudo_labels import open_people  # noqa: E402
+from hrtrack.train.pose.network import new_network  # noqa: E402
+from hrtrack.train.processes import Team  # noqa: E402
 
 ALONE = Team(0, 1, torch.device("cpu"))
 

@@ -17,7 +17,7 @@ pytest.importorskip("torch")
 import torch
 
 from ..test_stop import nobody_left
-from .test_detector import config, make_set
+from .detector.test_fit import config, make_set
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 

@@ -1,4 +1,4 @@
-"""Batches of canvases: sketched, and on a CPU painted and shown to the teacher, in workers."""
+"""Batches of canvases: drawn up, and on a CPU rendered and shown to the teacher, in workers."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ...configs.person_fast_schema import CanvasSection, DetectorTrainConfig
+from ...configs.detector_schema import DetectorTrainConfig, MosaicSection
+from ..processes import begin_worker, worker_context
 from ..room import prefetched
-from ..workers import begin_worker, worker_context
-from .canvas import BOXES_MOST, draw_batch, draw_sketches, pad_boxes
-from .paint_device import Sketches, as_numbers
+from .distillation import Teacher
+from .mosaic import BOXES_MOST, pad_boxes, random_mosaics
 from .photos import PhotoStore
-from .teacher import Teacher
+from .render import MosaicTensors, mosaic_tensors, render_batch
 
 Drawn = tuple[Any, ...]
-"""Images (N, H, W, 3) or `Sketches` of them, boxes, kinds, and the answer of a teacher asked."""
+"""Images (N, H, W, 3) or `MosaicTensors` of them, boxes, kinds, and the answer of a teacher
+asked."""
 PREFETCH = 4
 CALIBRATION = 2**31
 """No training gets to the steps from here on."""
@@ -34,14 +35,14 @@ def batches(
     done: Any,
     *,
     teach: bool = True,
-    paint: bool = True,
+    render: bool = True,
     pin: bool = False,
 ) -> DataLoader[Drawn]:
     """Batches from number ``first`` on.
 
-    ``teach``: the teacher, if there is one, answers in the workers; ``paint``: they paint the
-    canvases, too, instead of sketching them for a `DevicePainter`; ``pin``: into memory from which
-    a GPU fetches by itself.
+    ``teach``: the teacher, if there is one, answers in the workers; ``render``: they paint the
+    canvases, too, instead of drawing up mosaics for a `DeviceRenderer`; ``pin``: into memory from
+    which a GPU fetches by itself.
 
     Each is a function of the seed and its number, given the stage; ``done`` is the shared share
     of the training behind us (a ``Value`` of `worker_context`), which picks the stage of a
@@ -49,7 +50,7 @@ def batches(
     """
     workers = config.fit.workers
     return DataLoader(
-        _Canvases(store, config, done, teach, paint),
+        _Canvases(store, config, done, teach, render),
         batch_size=None,
         sampler=_From(first),
         num_workers=workers,
@@ -72,7 +73,7 @@ def calibration_pictures(
     for number in range(count):
         seed = config.fit.seed, CALIBRATION + number
         yield torch.from_numpy(
-            draw_batch(store, config.stages[-1].canvases, config.fit.batch, seed)[0]
+            render_batch(store, config.stages[-1].canvases, config.fit.batch, seed)[0]
         )
 
 
@@ -89,9 +90,9 @@ class _Canvases(Dataset[Drawn]):
         config: DetectorTrainConfig,
         done: Any,
         teach: bool,
-        paint: bool,
+        render: bool,
     ) -> None:
-        self.store, self.config, self.done, self.paint = store, config, done, paint
+        self.store, self.config, self.done, self.render = store, config, done, render
         self.until, self.teacher = 0.0, None
         if teach and config.teacher is not None:
             self.until, self.teacher = config.teacher.until, Teacher(Path(config.teacher.model))
@@ -101,20 +102,20 @@ class _Canvases(Dataset[Drawn]):
         done = step / fit.steps if fit.steps is not None else self.done.value
         stage = [stage for stage in self.config.stages if stage.begin <= done][-1]
         seed = fit.seed, step
-        if not self.paint:
+        if not self.render:
             return self._sketched(stage.canvases, seed)
-        images, *told = draw_batch(self.store, stage.canvases, fit.batch, seed)
+        images, *told = render_batch(self.store, stage.canvases, fit.batch, seed)
         drawn = tuple(torch.from_numpy(part) for part in (images, *told))
         if self.teacher is None or done >= self.until:
             return drawn
         return *drawn, *self.teacher(images)
 
-    def _sketched(self, canvases: Sequence[CanvasSection], seed: tuple[int, int]) -> Drawn:
+    def _sketched(self, canvases: Sequence[MosaicSection], seed: tuple[int, int]) -> Drawn:
         """The same canvases, unpainted, with room for as many boxes in every batch."""
         dice = np.random.default_rng(seed)
-        sketches = draw_sketches(self.store, canvases, self.config.fit.batch, dice)
-        numbers: Sketches = as_numbers(sketches, int(dice.integers(2**31)))
-        told = (torch.from_numpy(part) for part in pad_boxes(sketches, BOXES_MOST))
+        mosaics = random_mosaics(self.store, canvases, self.config.fit.batch, dice)
+        numbers: MosaicTensors = mosaic_tensors(mosaics, int(dice.integers(2**31)))
+        told = (torch.from_numpy(part) for part in pad_boxes(mosaics, BOXES_MOST))
         return numbers, *told
 
 

@@ -1,7 +1,8 @@
-"""Trains the person detector."""
+"""Trains the person detector, and writes down how it goes."""
 
 from __future__ import annotations
 
+import csv
 import logging
 import math
 import time
@@ -10,23 +11,21 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
 
-from ...configs.person_fast_schema import DetectorTrainConfig, FitSection
+from ...configs.detector_schema import DetectorTrainConfig, FitSection
 from ...interrupt import shield
-from ...models.detector import PersonDetector
+from ...models.detector.network import PersonDetector
+from ...models.finite import require_numbers
+from ...progress import shown
 from ...writable import make_folder
-from ..memory import keep_freed_memory
-from ..parallel import choose_device
-from ..progress import shown
-from ..workers import worker_context
+from ..processes import choose_device, keep_freed_memory, worker_context
 from .batches import batches
-from .log import LAST, Log, check
-from .paint_device import DevicePainter, fits
+from .distillation import DeviceTeacher, teaches_beside
 from .photos import PhotoStore, build_store
+from .render import DeviceRenderer, fits
 from .settle import settle
-from .state import Saved, State, fresh, save_weights
-from .step import Step
-from .teacher import DeviceTeacher, teaches_beside
+from .step import Saved, State, Step, fresh, save_weights
 
 LOG = logging.getLogger(__name__)
 LAST_LR_SHARE = 0.02
@@ -101,16 +100,16 @@ def _learn(
     state.require_sound(saved)  # of what it starts from
     done = worker_context().Value("d", 0.0)
     on_gpu = place.type == "cuda"
-    painter = DevicePainter(store, place) if _paints_there(fit, store, place) else None
-    beside = painter is not None or teaches_beside(place)
+    renderer = DeviceRenderer(store, place) if _paints_there(fit, store, place) else None
+    beside = renderer is not None or teaches_beside(place)
     loader = batches(
-        store, config, state.step, done, teach=not beside, paint=painter is None, pin=on_gpu
+        store, config, state.step, done, teach=not beside, render=renderer is None, pin=on_gpu
     )
     teacher = None
     if config.teacher is not None and beside:
         teacher = DeviceTeacher(Path(config.teacher.model), place)
     console = Console(stderr=True, quiet=quiet)
-    recorded = on_gpu and painter is not None and fit.graph
+    recorded = on_gpu and renderer is not None and fit.graph
     step = Step(config, state, place, teacher, recorded, console.print)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     log, parts = Log(output / "log.csv", fit.log_steps), {}
@@ -122,7 +121,7 @@ def _learn(
             done.value = _share_done(fit, state)
             if done.value >= 1:
                 break
-            images = painter(drawn) if painter is not None else drawn
+            images = renderer(drawn) if renderer is not None else drawn
             batch = [part.to(place, non_blocking=True) for part in (images, boxes, kinds, *answer)]
             for group in state.optimizer.param_groups:
                 group["lr"] = learning_rate(fit, state.step, done.value)
@@ -165,3 +164,48 @@ def learning_rate(fit: FitSection, step: int, done: float) -> float:
     cosine = 0.5 * (1 + math.cos(math.pi * done))
     warmup = min(1.0, (step + 1) / fit.warmup_steps)
     return fit.lr * warmup * (LAST_LR_SHARE + (1 - LAST_LR_SHARE) * cosine)
+
+
+LAST = "last.pt"
+"""A training's state, which lies beside its log."""
+
+
+class Log:
+    """Means over ``every`` steps as rows of a CSV file that a resumed run continues."""
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every = path, every
+        self.loss = ""
+        self._sums: dict[str, Tensor] = {}
+        self._count = self._images = 0
+        self._since = time.monotonic()
+
+    def add(self, step: int, done: float, images: int, parts: dict[str, Tensor]) -> None:
+        """Takes note of a step, without waiting for the device unless a row is written."""
+        for key, value in parts.items():
+            self._sums[key] = self._sums[key] + value if key in self._sums else value
+        self._count += 1
+        self._images += images
+        if self._count < self.every:
+            return
+        check(parts, step, self.path.with_name(LAST))
+        now = time.monotonic()
+        row = {
+            "step": step,
+            "done": round(done, 5),
+            "images_per_second": round(self._images / (now - self._since), 1),
+            **{key: round(float(value) / self._count, 4) for key, value in self._sums.items()},
+        }
+        self.loss = f"loss {row['loss']:.2f}"
+        new = not self.path.is_file()
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+        self._sums, self._count, self._images, self._since = {}, 0, 0, now
+
+
+def check(parts: dict[str, Tensor], step: int, saved: Path) -> None:
+    """Waits for a step's loss and gradient; `Diverged` where they are no numbers any more."""
+    require_numbers(step, float(parts["loss"]), float(parts["gradient"]), saved)

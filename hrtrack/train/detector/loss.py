@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...models.detector import STRIDES, boxes_from_sides, cell_centres
+from ...models.detector.network import STRIDES, boxes_from_sides, cell_centres
 
 REACH = 0.75 * STRIDES[0]
 """People narrower than a cell would hold no centre: they reach at least so far, in pixels."""

@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from ...configs.person_fast_schema import SetSection
+from ...configs.detector_schema import SetSection
+from ...datasets.coco import picture_size, read_coco_file
+from ...datasets.people import Photos
+from ...datasets.plausible import Given, require_plausible
 from ...errors import DataError
 from ...pictures import PictureError, decode_picture
-from ...writable import whole
-from ..data.coco_file import picture_size, read_coco_file
-from ..data.photos import Photos
-from ..data.plausible import Given, require_plausible
-from ..progress import shown
+from ...progress import shown
+from ...writable import atomic_write
 
 T = TypeVar("T")
 PERSON, PADDING, IGNORE = 1, 0, -1
@@ -133,7 +133,7 @@ def build_store(
                 offset += rgb.size
     if not entries:
         raise DataError(f"no photo in {', '.join(part.annotations for part in sets)}")
-    with whole(folder / "index.json") as index:
+    with atomic_write(folder / "index.json") as index:
         index.write_text(json.dumps(entries))
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...models.detector import DetectorGraph, PersonDetector
-from ...models.letterbox import (
+from ...evaluation.metrics.detection import Detect
+from ...models.detector.letterbox import (
     FILL,
     OWN_NMS_IOU,
     OWN_VOTE_IOU,
@@ -17,7 +17,7 @@ from ...models.letterbox import (
     nms,
     vote,
 )
-from ..metrics.detection import Detect
+from ...models.detector.network import DetectorGraph, PersonDetector
 
 
 def as_function(

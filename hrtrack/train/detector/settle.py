@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from ...configs.person_fast_schema import DetectorTrainConfig
-from ..precision import Precision, in_bf16, quicker, to_be_tried
+from ...configs.detector_schema import DetectorTrainConfig
+from ...models.precision import Precision, in_bf16, quicker, to_be_tried
 from ..room import loaders
-from .canvas import draw_batch
 from .photos import PhotoStore
-from .state import fresh
-from .step import Step
+from .render import render_batch
+from .step import Step, fresh
 
 TRIAL_CANVASES = 6
 
@@ -38,7 +37,7 @@ def settle(
 def _tried(config: DetectorTrainConfig, store: PhotoStore, device: torch.device) -> Precision:
     """What is quicker at the last stage's step, on a batch of real canvases."""
     count = min(config.fit.batch, TRIAL_CANVASES)
-    drawn = draw_batch(store, config.stages[-1].canvases, count, (config.fit.seed, 0))
+    drawn = render_batch(store, config.stages[-1].canvases, count, (config.fit.seed, 0))
     batch = [torch.from_numpy(part) for part in drawn]
 
     def made(kind: Precision) -> Step:

@@ -1,21 +1,174 @@
-"""One training step of the detector: loss and gradients, on a GPU as a recording."""
+"""A detector training's networks and optimiser, on disk and in memory, and one step of it."""
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...configs.person_fast_schema import DetectorTrainConfig
-from ..graphed import Recordings
-from ..precision import in_bf16
+from ...configs.detector_schema import DetectorTrainConfig
+from ...errors import ModelError
+from ...models.detector.network import (
+    STRIDES,
+    DetectorConfig,
+    PersonDetector,
+    config_text,
+    load_detector,
+)
+from ...models.finite import require_sound_state
+from ...models.precision import in_bf16
+from ...writable import atomic_write
+from ..cuda_graphs import CudaGraphCache
+from ..optim import move_average, optimizer_of
+from .distillation import DeviceTeacher, DistillationHeads, answer_loss
 from .loss import AssignConfig, cells_on, detector_loss
-from .state import State
-from .teacher import DeviceTeacher, answer_loss
+
+EMA_WARMUP = 20
+SHAPING = ("optimizer", "ema")
+"""Settings of the fit that the saved optimiser and average are made for."""
+
+
+@dataclass
+class State:
+    """Everything a resumed run needs."""
+
+    net: PersonDetector
+    mean: PersonDetector
+    pupil: DistillationHeads
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0
+
+    def save(self, path: Path, config: DetectorTrainConfig) -> None:
+        """Writes everything, and with which settings it came about."""
+        state = {
+            "net": self.net.state_dict(),
+            "config": config_text(self.net.config),
+            "ema": self.mean.state_dict(),
+            "pupil": self.pupil.state_dict(),
+            "opt": self.optimizer.state_dict(),
+            "step": self.step,
+            "elapsed": self.seconds,
+            "settings": _settings(config),
+            "precision": config.fit.precision,
+        }
+        with atomic_write(path) as part:
+            torch.save(state, part)
+
+    def require_sound(self, saved: Path) -> None:
+        """`Diverged` where weights, norms' statistics or their averages are no numbers."""
+        network = self.net.state_dict() | self.pupil.state_dict()
+        require_sound_state(self.step, network, self.mean.state_dict(), saved)
+
+    def follow(self, decay: float) -> None:
+        """Counts a step and moves the average towards the network."""
+        self.step += 1
+        decay = min(decay, (self.step + 1) / (self.step + EMA_WARMUP))
+        move_average(self.mean.state_dict(), self.net.state_dict(), decay)
+
+
+class Saved:
+    """What `State.save` wrote, to go on from with a configuration that fits it.
+
+    Raises:
+        ModelError: the file is damaged, no state of a training, or of other settings.
+    """
+
+    def __init__(self, path: Path, config: DetectorTrainConfig) -> None:
+        self.path = path
+        try:
+            self._saved = torch.load(path, map_location="cpu", weights_only=True)
+            of_model = self._saved["config"]
+        except (RuntimeError, ValueError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"cannot resume from {path}: {reason}") from None
+        except (KeyError, TypeError, EOFError, AttributeError, pickle.UnpicklingError):
+            raise self._no_state() from None
+        old = {"model": of_model, **self._saved.get("settings", {})}
+        new = {"model": config_text(_network(config)), **_settings(config)}
+        changed = [key for key in old if old[key] != new.get(key)]
+        if changed:
+            key = changed[0]
+            name = key if key == "model" else f"fit.{key}"
+            raise ModelError(
+                f"{path} was made with other settings: {name} was {old[key]}, is {new.get(key)}; "
+                "resume with the same configuration, or start in another folder"
+            )
+
+    @property
+    def precision(self) -> str | None:
+        """What the training computes in; None where older files do not say."""
+        found = self._saved.get("precision")
+        return None if found is None else str(found)
+
+    def fill(self, state: State) -> None:
+        """Puts everything into a training's state."""
+        saved = self._saved
+        try:
+            state.net.load_state_dict(saved["net"])
+            state.mean.load_state_dict(saved["ema"])
+            state.pupil.load_state_dict(saved["pupil"])
+            state.optimizer.load_state_dict(saved["opt"])
+            state.step, state.seconds = saved["step"], saved["elapsed"]
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"cannot resume from {self.path}: {reason}") from None
+        except (KeyError, TypeError, AttributeError):
+            raise self._no_state() from None
+
+    def _no_state(self) -> ModelError:
+        return ModelError(f"cannot resume from {self.path}: not the state of a training")
+
+
+def _settings(config: DetectorTrainConfig) -> dict[str, object]:
+    return {key: getattr(config.fit, key) for key in SHAPING}
+
+
+def _network(config: DetectorTrainConfig) -> DetectorConfig:
+    model = config.model
+    return DetectorConfig(model.widths, model.blocks, model.pyramid)
+
+
+def save_weights(mean: PersonDetector, path: Path) -> None:
+    """The averaged network alone, as small as travels well: a start for another training."""
+    small = {name: v.half() if v.ndim > 1 else v for name, v in mean.state_dict().items()}
+    with atomic_write(path) as part:
+        torch.save({"ema": small, "config": config_text(mean.config)}, part)
+
+
+def fresh(config: DetectorTrainConfig, init: Path | None, device: torch.device) -> State:
+    """A training's beginning; ``init`` is a checkpoint or one of our ONNX files."""
+    net = PersonDetector(_network(config))
+    if init is not None:
+        load_detector(init, net)
+    net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    mean = copy.deepcopy(net).eval()
+    pupil = DistillationHeads(config.model.pyramid).to(device)
+    learning = {f"net.{name}": p for name, p in net.named_parameters()}
+    if config.teacher:
+        learning |= {f"pupil.{name}": p for name, p in pupil.named_parameters()}
+    fit = config.fit
+    ends = (
+        f"net.heads.{level}.{part}." for level in range(len(STRIDES)) for part in ("score", "box")
+    )
+    edges = ("net.stem.", *ends)
+    optimizer = optimizer_of(
+        learning,
+        fit.optimizer,
+        fit.lr,
+        fit.weight_decay,
+        edges=edges,
+        quick=in_bf16(fit.precision, device),
+    )
+    return State(net, mean, pupil, optimizer)
 
 
 class Step:
@@ -40,7 +193,7 @@ class Step:
         self.bf16 = in_bf16(config.fit.precision, device)
         weights = config.loss
         self._assign = AssignConfig(weights.cells, weights.score_power, weights.iou_power)
-        self._run = Recordings([state.net, state.pupil], say, wanted=recorded)
+        self._run = CudaGraphCache([state.net, state.pupil], say, wanted=recorded)
         self._still = recorded or device.type == "cuda"
 
     def __call__(self, batch: Sequence[Tensor], taught: bool) -> dict[str, Tensor]:

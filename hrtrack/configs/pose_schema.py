@@ -1,0 +1,299 @@
+"""What a configuration of a pose training may say, and how a file and overrides become one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import ConfigError
+
+HERE = Path(__file__).parent
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _whole_cells(size: tuple[int, int]) -> tuple[int, int]:
+    if any(side < 32 or side % 32 for side in size):
+        raise ValueError(f"size {size}: both sides must be multiples of 32")
+    return size
+
+
+Size = Annotated[tuple[int, int], AfterValidator(_whole_cells)]
+"""Height and width of a crop."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSection(_Section):
+    """The network; the number of joints comes from the data.
+
+    ``init`` fills a network that starts from nothing: see `hrtrack.models.pose.hrnet.initialise`.
+    """
+
+    width: int = Field(32, ge=8)
+    modules: tuple[int, int, int] = (1, 4, 3)
+    blocks: int = Field(4, ge=1)
+    norm: Literal["batch", "none"] = "batch"
+    activation: Literal["relu", "identity"] = "relu"
+    scope: Literal["stem", "blocks", "all"] = "all"
+    heatmaps: Literal["linear", "softmax"] = "linear"
+    init: Literal["official", "he", "fixup"] = "official"
+
+
+class InputSection(_Section):
+    """The crop: ``size`` is its height and width, ``padding`` how far it reaches past the box."""
+
+    size: Size = (256, 192)
+    padding: float = Field(1.25, gt=0)
+
+
+class TargetSection(_Section):
+    """What the maps are trained towards; ``sigma`` is in heatmap cells.
+
+    ``gaussian``: the official one, centred on the nearest cell and cut at 3 sigma.
+    ``unbiased``: centred on the joint itself, not cut, as UDP and DARK train (docs/mpii.md says
+    what of UDP is here).
+    ``distribution``: the same, summing to 1, for networks with softmax maps.
+    """
+
+    kind: Literal["gaussian", "unbiased", "distribution"] = "gaussian"
+    sigma: float = Field(2.0, gt=0)
+
+
+class SetSection(_Section):
+    """One annotated set of photos.
+
+    ``format``: ``coco`` person keypoints; ``mpii`` the official code's converted JSON or the
+    original ``.mat``. ``images``: a folder or a zip. ``repeat``: times each person is seen in
+    an epoch. ``weight``: of the loss of its joints. ``pseudo_weight``: of the joints of
+    annotations marked ``pseudo``, and of the joints listed in ``pseudo_keypoints``; 0 leaves
+    them out. ``min_score``: pseudo annotations below it are left out. ``min_joints``: people
+    with fewer labelled joints are left out. ``share``: which photos, by a fixed hash of their
+    name, as an interval of [0, 1). ``teacher``: an ``.npz`` from
+    `hrtrack.train.pose.data.pseudo_labels`.
+    """
+
+    format: Literal["coco", "mpii"] = "coco"
+    annotations: str
+    images: str
+    repeat: int = Field(1, ge=1)
+    weight: float = Field(1.0, ge=0)
+    pseudo_weight: float = Field(0.0, ge=0)
+    min_score: float = 0.5
+    min_joints: int = Field(1, ge=1)
+    share: tuple[float, float] = (0.0, 1.0)
+    teacher: str | None = None
+
+
+class DataSection(_Section):
+    """``root`` is put before the sets' relative paths; ``{root}`` may be given on the command
+    line as ``data.root=...``. ``max_unreadable``: bad photos to skip before giving up.
+    ``resident``: keep every crop on the training device, as a square of ``resident_side``
+    pixels that reaches 1.5 times as far as the network's crop, and augment there.
+    """
+
+    root: str = "."
+    train: tuple[SetSection, ...] = Field(min_length=1)
+    val: SetSection | None = None
+    max_unreadable: int = Field(20, ge=0)
+    workers: int = Field(4, ge=0)
+    resident: bool = False
+    resident_side: int = Field(288, ge=32)
+
+
+class AugmentSection(_Section):
+    """Strengths (standard deviations) and probabilities; all 0 leaves the crop as it is.
+
+    ``rotation`` in degrees and ``scale`` follow the official code: normal, cut at two standard
+    deviations (scale: at one). ``shift`` is a share of the crop's sides. ``half_body`` puts the
+    crop around the upper or lower joints of people with more than ``half_body_joints``;
+    ``truncate`` then or otherwise ends the picture there, as a webcam does.
+    """
+
+    flip: Share = 0.0
+    rotation: float = Field(0.0, ge=0)
+    rotation_probability: Share = 0.6
+    scale: float = Field(0.0, ge=0, lt=1)
+    shift: float = Field(0.0, ge=0)
+    half_body: Share = 0.0
+    half_body_joints: int = 8
+    truncate: Share = 0.0
+    colour: Share = 0.0
+    grey: Share = 0.0
+    blur: Share = 0.0
+    noise: Share = 0.0
+    compression: Share = 0.0
+    occlusion: Share = 0.0
+
+
+class StageSection(_Section):
+    """From the share ``begin`` of the training on: crops of ``size`` in batches of ``batch``."""
+
+    begin: float = Field(ge=0, lt=1)
+    size: Size
+    batch: int = Field(ge=1)
+    sigma: float = Field(gt=0)
+
+
+class FitSection(_Section):
+    """How it is trained.
+
+    ``batch`` is the number of people of one optimiser step over all processes and
+    ``accumulate`` the number of parts each process computes it in. The training ends after
+    ``epochs``, after ``steps`` where given, or after ``minutes`` where given: then the
+    schedule follows the clock. ``milestones`` are shares of the training. ``optimizer``: ``muon``
+    (`hrtrack.train.optim`) takes AdamW's learning rates, rather lower than higher.
+    ``precision``: ``auto`` is ``bf16`` where the device is quicker at it, on CPUs by a trial
+    (`hrtrack.train.pose.settle`, which also raises ``accumulate`` where a batch would not fit into
+    the memory). ``graph``: on one GPU, with ``data.resident`` and no
+    ``accumulate``, a step is one CUDA graph.
+    """
+
+    epochs: int = Field(210, ge=1)
+    steps: int | None = Field(None, ge=1)
+    minutes: float | None = Field(None, gt=0)
+    batch: int = Field(128, ge=1)
+    accumulate: int = Field(1, ge=1)
+    optimizer: Literal["adam", "adamw", "muon"] = "adam"
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float | None = Field(None, gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    schedule: Literal["step", "cosine"] = "step"
+    milestones: tuple[float, ...] = (170 / 210, 200 / 210)
+    gamma: float = Field(0.1, gt=0, le=1)
+    ema: float = Field(0.0, ge=0, lt=1)
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    sync_norm: bool = True
+    graph: bool = True
+    seed: int = 0
+    save_minutes: float = Field(5.0, ge=0)
+    val_every: int = Field(1, ge=1)
+    stages: tuple[StageSection, ...] = ()
+
+    @model_validator(mode="after")
+    def _rising(self) -> FitSection:
+        begins = [stage.begin for stage in self.stages]
+        if begins and (begins[0] != 0 or sorted(set(begins)) != begins):
+            raise ValueError("stages must begin at 0 and rise")
+        return self
+
+
+class TeacherSection(_Section):
+    """A finished network to learn from besides the labels, for networks with softmax maps.
+
+    ``model``: a pose network as `hrtrack.train.pose.distillation.Teacher` takes it. ``features``
+    and ``maps`` weigh the two losses against that of the labels.
+    """
+
+    model: str
+    features: float = Field(2.0, ge=0)
+    maps: float = Field(1.0, ge=0)
+
+
+class TrainConfig(_Section):
+    """All of it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    model: ModelSection = ModelSection()
+    input: InputSection = InputSection()
+    target: TargetSection = TargetSection()
+    data: DataSection
+    augment: AugmentSection = AugmentSection()
+    teacher: TeacherSection | None = None
+    fit: FitSection = FitSection()
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> TrainConfig:
+        softmax = self.model.heatmaps == "softmax"
+        if softmax != (self.target.kind == "distribution"):
+            raise ValueError("model.heatmaps=softmax and target.kind=distribution belong together")
+        if self.teacher is not None and (self.data.resident or not softmax):
+            raise ValueError("a teacher needs model.heatmaps=softmax and data.resident=false")
+        return self
+
+
+def config_names() -> list[str]:
+    """The pose configurations that come with hrtrack."""
+    others = {path.stem.removesuffix("_schema") for path in HERE.glob("*_schema.py")}
+    return sorted({path.stem for path in HERE.glob("*.yaml")} - others)
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """A bundled name or a YAML file, with ``section.key=value`` overrides (values are YAML).
+
+    Raises:
+        ConfigError: no such file or name, not YAML, or a key or value that does not fit; the
+            message names the key.
+    """
+    values = _read(source)
+    for override in overrides:
+        _override(values, override)
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"configuration '{source}': {_first(error)}") from None
+
+
+def _read(source: str | Path) -> dict[str, Any]:
+    path = Path(source).expanduser()
+    if not path.is_file() and str(source) in config_names():
+        path = HERE / f"{source}.yaml"
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(config_names())
+        raise ConfigError(
+            f"no such configuration: '{source}'; give a YAML file or one of {known}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration '{source}': {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"'{source}' is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"'{source}' must hold sections (name, model, data, fit, ...)")
+    return values
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"cannot read '{override}'; expected section.key=value, say fit.lr=0.001")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"cannot read the value in '{override}' as YAML") from None
+    *path, last = key.split(".")
+    place: Any = values
+    for part in path:
+        place = _step(place, part, override)
+    if isinstance(place, list):
+        _step(place, last, override)
+        place[int(last)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise ConfigError(f"'{override}': there is no section '{'.'.join(path)}'")
+
+
+def _step(place: Any, part: str, override: str) -> Any:
+    if isinstance(place, dict):
+        if place.get(part) is None:
+            place[part] = {}
+        return place[part]
+    if isinstance(place, list) and part.isdecimal() and int(part) < len(place):
+        return place[int(part)]
+    raise ConfigError(f"'{override}': there is no '{part}' to set")
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "the file"
+    if first["type"] == "extra_forbidden":
+        return f"unknown key '{key}'"
+    return f"{key}: {first['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,317 @@
+"""Pose networks on OpenVINO: the default on CPUs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ....errors import BackendError, ModelError
+from ....models import info
+from ....models.info import PoseInfo
+from ....models.network import PIXEL_MEAN, PIXEL_STD
+from ....models.pose.decode import STRIDE, decode
+from ....models.runtimes import eight_bit
+from ....models.runtimes.openvino import openvino_core
+from .base import Arrays, in_batches
+from .pool import Pool
+
+if TYPE_CHECKING:
+    import openvino
+
+    from .base import Precision
+
+HALVES = 2
+"""Several crops run side by side, each on this share of the threads: a small network cannot keep
+all of them busy with one crop, nor with a batch (BENCHMARKS.md)."""
+HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+class OpenVinoNetwork:
+    """A pose ONNX or IR, compiled when first needed: for one batch, and for several at a time.
+
+    Static shapes are a good deal faster than dynamic ones. A model of ours decodes in the graph;
+    one that only gives heatmaps gets normalisation in front and the numpy decoder behind.
+    Any number of threads may call it: each borrows infer requests of the same compiled networks.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        device: str,
+        threads: int | None,
+        precision: Precision,
+        batches: tuple[int, ...] | None,
+        why: str = "",
+    ) -> None:
+        self._core = openvino_core()
+        self._device, self._why = _device(self._core, device), why
+        self._path = path
+        model = _read(self._core, path)
+        eight_bit.dequantize(model)
+        metadata = _metadata(model, path)
+        self.info, self._decodes = _describe_model(model, metadata, path)
+        ranges = eight_bit.from_metadata(metadata, path)
+        self.input_hw, self.skeleton = self.info.input_hw, self.info.skeleton
+        self._precision = _precision(self._core, self._device, precision, model, ranges)
+        if self._precision.startswith("int8") and ranges:
+            eight_bit.quantise(model, ranges)
+        self._threads = 1 if self._device != "CPU" else threads or os.cpu_count() or 1
+        self._properties = self._make_properties(threads)
+        self._model: openvino.Model | None = model if self._decodes else _with_pixels(model)
+        batch = self._model.input(0).partial_shape[0]
+        self._sizes = (batch.get_length(),) if batch.is_static else batches or (1,)
+        self._requests: dict[int, Pool[Any]] = {}
+        self._queues: dict[int, Pool[Any]] = {}
+        self._compiling = threading.Lock()
+        self._side = ThreadPoolExecutor(1, "compile")
+        self._coming: Future[Pool[Any]] | None = None
+        self._calls = 0
+        # Whoever names a size, as the benchmark does, wants nothing compiled beside it.
+        self._foresees = batches is None and self._sizes == (1,)
+        self._requests_of(min(self._sizes))
+
+    def _make_properties(self, threads: int | None) -> dict[str, Any]:
+        properties: dict[str, Any] = {}
+        if self._precision in HINTS:
+            properties["INFERENCE_PRECISION_HINT"] = HINTS[self._precision]
+        if self._device == "CPU":
+            # The loop's other threads decode and encode; pinned workers would wait for them.
+            properties["ENABLE_CPU_PINNING"] = False
+            if threads is not None:
+                properties["INFERENCE_NUM_THREADS"] = threads
+        return properties
+
+    def _compile(self, size: int, streams: int) -> Any:
+        model = self._model
+        if model is None:
+            raise BackendError("this network is closed")
+        model = model.clone()
+        if model.input(0).partial_shape[0].is_dynamic:
+            model.reshape({0: [size, *self.input_hw, 3]})
+        hint = {"PERFORMANCE_HINT": "LATENCY"} if streams == 1 else {"NUM_STREAMS": streams}
+        try:
+            return self._core.compile_model(model, self._device, {**self._properties, **hint})
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise BackendError(f"OpenVINO cannot compile {self._path}: {reason}") from None
+
+    def _requests_of(self, size: int) -> Pool[Any]:
+        """Requests that run one batch on all threads."""
+        requests = self._requests.get(size)
+        if requests is None:
+            with self._compiling:
+                requests = self._requests.get(size)
+                if requests is None:
+                    requests = Pool(self._compile(size, 1).create_infer_request)
+                    with requests.borrow() as request:
+                        request.infer({0: np.zeros((size, *self.input_hw, 3), np.uint8)})
+                    self._requests[size] = requests
+        return requests
+
+    def _queues_of(self, size: int) -> Pool[Any]:
+        """Queues that run several batches at a time."""
+        queues = self._queues.get(size)
+        if queues is None:
+            with self._compiling:
+                queues = self._queues.get(size)
+                if queues is None:
+                    coming, self._coming = self._coming, None
+                    queues = coming.result() if coming else self._new_queues(size)
+                    self._queues[size] = queues
+        return queues
+
+    def _new_queues(self, size: int) -> Pool[Any]:
+        import openvino
+
+        compiled = self._compile(size, HALVES)
+        queues = Pool(lambda: openvino.AsyncInferQueue(compiled, HALVES))
+        with queues.borrow():  # the first is made here, beside the loop, and not in it
+            return queues
+
+    def _foresee(self) -> None:
+        """Compiles for several people while a video shows one: the second must not stop it."""
+        self._calls += 1
+        later = self._foresees and self._threads > 1 and self._calls > 1
+        if not later or self._coming is not None or self._queues:
+            return
+        with self._compiling:
+            if self._model is not None and self._coming is None and not self._queues:
+                self._coming = self._side.submit(self._new_queues, self._sizes[0])
+
+    def __call__(self, crops_NHW3: NDArray[np.uint8], *, heatmaps: bool = False) -> Arrays:
+        """Crops (N, H, W, 3) -> ``keypoints`` (N, K, 3), on request ``heatmaps``; N may be 0."""
+        if len(crops_NHW3) == 0:
+            return self._empty(heatmaps)
+
+        def infer(batches: list[NDArray[np.uint8]]) -> list[Arrays]:
+            if len(batches) > 1 and self._threads > 1 and len(self._sizes) == 1:
+                return self._side_by_side(batches, heatmaps)
+            self._foresee()
+            return [self._alone(batch, heatmaps) for batch in batches]
+
+        return in_batches(np.ascontiguousarray(crops_NHW3), self._sizes, infer, pad=False)
+
+    def _alone(self, batch: NDArray[np.uint8], heatmaps: bool) -> Arrays:
+        with self._requests_of(len(batch)).borrow() as request:
+            request.infer({0: batch}, share_inputs=True)
+            return self._results(request, heatmaps)
+
+    def _side_by_side(self, batches: list[NDArray[np.uint8]], heatmaps: bool) -> list[Arrays]:
+        found: list[Arrays] = [{} for _ in batches]
+
+        def keep(request: Any, place: int) -> None:
+            found[place] = self._results(request, heatmaps)
+
+        with self._queues_of(len(batches[0])).borrow() as queue:
+            queue.set_callback(keep)
+            for place, batch in enumerate(batches):
+                queue.start_async({0: batch}, place, share_inputs=True)
+            queue.wait_all()
+        return found
+
+    def _results(self, request: Any, heatmaps: bool) -> Arrays:
+        tensors = [tensor.data for tensor in request.output_tensors]
+        found = {"keypoints": tensors[0].copy() if self._decodes else self._decoded(tensors[0])}
+        if heatmaps:
+            found["heatmaps"] = tensors[-1].copy()
+        return found
+
+    def _decoded(self, heatmaps: NDArray[np.float32]) -> NDArray[np.float32]:
+        keypoints = decode(heatmaps, "dark", self.info.sigma, self.info.unbiased)
+        keypoints[..., 2] = keypoints[..., 2].clip(0.0, 1.0)
+        return keypoints
+
+    def _empty(self, heatmaps: bool) -> Arrays:
+        joints = len(self.skeleton)
+        found = {"keypoints": np.zeros((0, joints, 3), np.float32)}
+        if heatmaps:
+            height, width = self.input_hw
+            shape = (0, joints, height // STRIDE, width // STRIDE)
+            found["heatmaps"] = np.zeros(shape, np.float32)
+        return found
+
+    def runs_on(self) -> dict[str, str]:
+        """The back end with its version, the device and the precision."""
+        import openvino
+
+        name = self._core.get_property(self._device, "FULL_DEVICE_NAME")
+        version = ".".join(openvino.get_version().split("-")[0].split(".")[:2])
+        return {
+            "backend": f"OpenVINO {version}", "device": name, "precision": self._precision,
+        }  # fmt: skip
+
+    def describe(self) -> str:
+        """One line for the log."""
+        height, width = self.input_hw
+        decoder = "" if self._decodes else ", heatmaps decoded outside"
+        why = f" ({self._why})" if self._why else ""
+        return (
+            f"{self._path.stem} {height}x{width} {self.skeleton.name} on "
+            f"{', '.join(self.runs_on().values())}{decoder}{why}"
+        )
+
+    def close(self) -> None:
+        """Frees the compiled networks; safe to call twice."""
+        self._side.shutdown(wait=False, cancel_futures=True)
+        self._coming = None
+        self._requests.clear()
+        self._queues.clear()
+        self._model = None
+
+
+def _device(core: openvino.Core, device: str) -> str:
+    name = device.upper()
+    if name.split(".")[0] not in core.available_devices and name not in core.available_devices:
+        found = ", ".join(core.available_devices)
+        raise BackendError(f"OpenVINO has no device '{device}' here; it has {found}")
+    return name
+
+
+def _precision(
+    core: openvino.Core,
+    device: str,
+    precision: Precision,
+    model: openvino.Model,
+    ranges: eight_bit.Ranges,
+) -> str:
+    """What is really computed, or BackendError if the device cannot."""
+    quantised = eight_bit.quantised(model)
+    capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+    fast = "bf16" if "BF16" in capabilities else "fp32" if device == "CPU" else "fp16"
+    if precision == "int8" and not (quantised or ranges):
+        raise BackendError(
+            "int8 on OpenVINO needs a model with activation ranges: "
+            "hrtrack export MODEL --calibrate FOLDER"
+        )
+    wanted = bool(ranges) and device == "CPU" and eight_bit.int8_is_fast()
+    if precision == "int8" or (precision == "auto" and (quantised or wanted)):
+        return f"int8 and {fast}"
+    if precision == "auto":
+        return fast
+    if (precision, device) == ("fp16", "CPU") or (precision == "bf16" and fast != "bf16"):
+        raise BackendError(f"this {device} does not compute in {precision}; use auto or fp32")
+    return precision
+
+
+def _read(core: openvino.Core, path: Path) -> openvino.Model:
+    if path.suffix not in (".onnx", ".xml"):
+        raise BackendError(
+            f"OpenVINO reads .onnx and .xml, not {path.name}; "
+            "convert it: hrtrack export MODEL --to onnx"
+        )
+    info.require_onnx(path)
+    try:
+        return core.read_model(path)
+    except RuntimeError:
+        raise ModelError(f"{path} is damaged or no model") from None
+
+
+def _describe_model(
+    model: openvino.Model, metadata: dict[str, str], path: Path
+) -> tuple[PoseInfo, bool]:
+    """What the model is, and whether it decodes its heatmaps itself."""
+    names = [name for output in model.outputs for name in output.names]
+    said = info.from_metadata(metadata, path)
+    if said is not None and "keypoints" in names:
+        return said, True
+    crops, maps = model.input(0).partial_shape, model.output(0).partial_shape
+    wrong = len(model.inputs) != 1 or len(crops) != 4 or len(maps) != 4 or len(model.outputs) != 1
+    sizes = [] if wrong else [*list(crops)[1:], *list(maps)[1:]]
+    if wrong or any(size.is_dynamic for size in sizes):
+        raise ModelError(f"{path} gives {', '.join(names) or 'nothing'}; expected pose heatmaps")
+    channels, height, width, joints, rows, columns = (size.get_length() for size in sizes)
+    if channels != 3 or (rows, columns) != (height // STRIDE, width // STRIDE):
+        raise ModelError(
+            f"{path} maps {channels}x{height}x{width} to {joints}x{rows}x{columns}; "
+            f"expected 3 channels and heatmaps of a quarter of the size"
+        )
+    guessed = info.guess_info(info.guess_skeleton(joints, path), path)
+    return dataclasses.replace(guessed, input_hw=(height, width)), False
+
+
+def _metadata(model: openvino.Model, path: Path) -> dict[str, str]:
+    if path.suffix == ".onnx":
+        return info.read_onnx_metadata(path)
+    kept = [key for key in (info.KEY, eight_bit.KEY) if model.has_rt_info(key)]
+    return {key: model.get_rt_info(key).astype(str) for key in kept}
+
+
+def _with_pixels(model: openvino.Model) -> openvino.Model:
+    """A heatmap network that takes uint8 NHWC crops instead of normalised NCHW images."""
+    from openvino import Layout, Type
+    from openvino.preprocess import PrePostProcessor
+
+    prepost = PrePostProcessor(model)
+    crops = prepost.input()
+    crops.tensor().set_element_type(Type.u8).set_layout(Layout("NHWC"))
+    crops.model().set_layout(Layout("NCHW"))
+    steps = crops.preprocess().convert_element_type(Type.f32)
+    steps.mean([255 * mean for mean in PIXEL_MEAN]).scale([255 * std for std in PIXEL_STD])
+    return prepost.build()

@@ -1,0 +1,58 @@
+"""What a person detector is, and how its answer is thinned out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ....models.detector.letterbox import nms, vote
+
+if TYPE_CHECKING:
+    pass
+
+
+MIN_SCORE = 0.1
+"""Low enough for the association's second band of weak boxes."""
+MOST = 300
+
+
+class Detector(Protocol):
+    """Finds people in a picture."""
+
+    name: str
+
+    def __call__(
+        self, image_rgb: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Boxes (N, 4) xyxy in image pixels and scores (N,) in [0, 1], best first.
+
+        ``image_rgb`` is (H, W, 3).
+        """
+        ...
+
+    def describe(self) -> str:
+        """One line for the log: where it runs."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def distinct(
+    boxes: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    min_score: float,
+    nms_iou: float | None,
+    vote_iou: float | None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The likely ones of boxes (N, 4) and scores (N,), best first, each person once."""
+    keep = scores >= min_score
+    boxes, scores = boxes[keep].astype(np.float32), scores[keep].astype(np.float32)
+    order = np.argsort(-scores, kind="stable")[:MOST]
+    boxes, scores = boxes[order], scores[order]
+    if nms_iou is None:
+        return boxes, scores
+    kept = nms(boxes, scores, nms_iou)
+    boxes = boxes[kept] if vote_iou is None else vote(boxes, scores, kept, vote_iou)
+    return boxes, scores[kept]

@@ -1,0 +1,105 @@
+"""Top-down estimation that stays on the GPU: one upload a frame, one sample for all crops.
+
+The frame is the one that the detector has uploaded, where that runs there too. Only the
+keypoints come back. The same arithmetic runs on torch's CPU device, where it is
+compared with the OpenCV crops.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from ... import geometry
+from ...models.network import Network
+from ...poses import Poses
+from ..stopwatch import Stopwatch
+from ..video.frame import Frame
+from .estimate import Estimator, to_poses
+from .upload import Upload
+
+
+class DeviceNetwork(Network, Protocol):
+    """A network that also takes and gives tensors on its own device."""
+
+    device: torch.device
+
+    def on_device(self, crops: Tensor, *, heatmaps: bool = False) -> dict[str, Tensor]: ...
+
+
+class GpuEstimator(Estimator):
+    """What `hrtrack.tracker.inference.estimate.Estimator` does, without crops or maps leaving the
+    GPU."""
+
+    def __init__(
+        self,
+        network: DeviceNetwork,
+        joints: int,
+        stopwatch: Stopwatch,
+        *,
+        keep_heatmaps: bool = False,
+        upload: Upload | None = None,
+    ) -> None:
+        super().__init__(network, joints, stopwatch, keep_heatmaps=keep_heatmaps)
+        self._there = network
+        self._upload = upload or Upload(network.device)
+
+    def __call__(
+        self, frame: Frame, boxes: NDArray[np.floating], scores: NDArray[np.floating]
+    ) -> Poses:
+        """Poses, still without identities, for boxes (N, 4) with person scores (N,)."""
+        self.heatmaps = self.affines = None
+        if len(boxes) == 0:
+            self._upload.forget()
+            return Poses.empty(frame.index, frame.time, self.joints)
+        with self._stopwatch.stage("crop"):
+            height, width = self.network.input_hw
+            windows = geometry.crop_boxes(boxes, width / height)
+            affines = geometry.crop_affines(windows, self.network.input_hw)
+            to_image = geometry.invert(affines).astype(np.float64)
+            crops = sample_crops(self._upload.take(frame), to_image, self.network.input_hw)
+        with self._stopwatch.stage("infer"):
+            found = self._there.on_device(crops, heatmaps=self._keep_heatmaps)
+            keypoints_NK3 = found["keypoints"].cpu().numpy()
+        if self._keep_heatmaps:
+            self.heatmaps, self.affines = found["heatmaps"].cpu().numpy(), to_image
+        return to_poses(frame, boxes, scores, keypoints_NK3, to_image)
+
+
+@torch.inference_mode()
+def sample_crops(
+    image_HW3: Tensor, to_image: NDArray[np.floating], input_hw: tuple[int, int]
+) -> Tensor:
+    """All crops of a frame in one bilinear sample; black outside the image.
+
+    Args:
+        image_HW3: uint8 frame.
+        to_image: (N, 2, 3) maps from crop pixels to image pixels.
+        input_hw: the crops' height and width.
+
+    Returns:
+        Crops (N, H, W, 3) uint8 on the frame's device.
+    """
+    height, width = input_hw
+    device = image_HW3.device
+    rows, columns = image_HW3.shape[:2]
+    maps = torch.from_numpy(np.ascontiguousarray(to_image, np.float32)).to(device)
+    y, x = torch.meshgrid(
+        torch.arange(height, device=device, dtype=torch.float32),
+        torch.arange(width, device=device, dtype=torch.float32),
+        indexing="ij",
+    )
+    points = torch.stack([x, y, torch.ones_like(x)], dim=-1).reshape(1, -1, 3)
+    at = points @ maps.transpose(1, 2)
+    # Corners at the outer edges: what PyTorch computes itself. For the others it would ask cuDNN,
+    # which wants a copy of the whole frame for each person.
+    size = torch.tensor([columns, rows], device=device, dtype=torch.float32)
+    grid = ((at * 2 + 1) / size - 1).reshape(-1, height, width, 2)
+    planes = image_HW3.permute(2, 0, 1)[None].float().expand(len(maps), -1, -1, -1)
+    crops = F.grid_sample(planes, grid, mode="bilinear", align_corners=False)
+    return crops.add_(0.5).clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -1,0 +1,162 @@
+"""Opens networks, detectors and estimators by name, back end and device.
+
+A back end's library is loaded only when that back end is chosen.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from ...errors import BackendError
+from ...models.network import Network, PoseNetwork
+from ...models.runtimes.tensorrt import Package
+from ...models.zoo import resolve
+from ..stopwatch import Stopwatch
+from .backends.base import CHECKPOINTS, Backend, EngineBuilder, Precision, require_torch
+from .detectors.base import MIN_SCORE, Detector
+from .detectors.openvino import OpenVinoDetector
+from .estimate import Estimator
+
+if TYPE_CHECKING:
+    import torch
+
+    from .upload import Upload
+
+
+def open_detector(
+    name_or_path: str,
+    threads: int | None = None,
+    min_score: float = MIN_SCORE,
+    device: torch.device | None = None,
+    *,
+    eight_bits: bool = True,
+) -> Detector:
+    """Opens a bundled, downloaded or own ONNX person detector.
+
+    It runs on OpenVINO's CPU plug-in, or, if it is of our own kind, on the CUDA ``device`` that
+    the pose network is on. ``eight_bits``: compute so on a CPU if the file allows it.
+
+    Raises:
+        ModelError: unknown name, missing or unreadable file, or a graph of another kind.
+        BackendError: OpenVINO is not installed.
+    """
+    path, name, why = resolve(name_or_path, task="detector"), Path(name_or_path).stem, ""
+    if device is not None and device.type == "cuda":
+        from .detectors.torch import TorchDetector, is_ours
+
+        if is_ours(path):
+            return TorchDetector(path, name, device, min_score)
+        why = "only hrtrack's own detector runs on the GPU"
+    return OpenVinoDetector(path, name, threads, min_score, why, eight_bits)
+
+
+def open_network(
+    model: str | Path,
+    *,
+    backend: Backend = "auto",
+    device: str | None = None,
+    threads: int | None = None,
+    precision: Precision = "auto",
+    batches: tuple[int, ...] | None = None,
+    build_engine: EngineBuilder | None = None,
+) -> PoseNetwork:
+    """Loads a pose model for inference.
+
+    Args:
+        model: a name of `hrtrack models`, or a file: our ONNX, a heatmap ONNX of someone else,
+            OpenVINO IR (``.xml``), a checkpoint (torch only), a TensorRT engine (``.engine``).
+        backend: ``auto`` takes TensorRT if it can run here, else torch on a GPU, else OpenVINO.
+        device: the back end's name of the device, ``CPU`` or ``cuda:1``; its own choice if None.
+        threads: CPU threads; all cores if None.
+        precision: of the trunk; the decoder is always float32. ``auto`` is the fastest the
+            device and the file have: 8 bits on x86-64 CPUs where the file holds activation ranges.
+        batches: batch sizes to prepare; the back end's own if None.
+        build_engine: makes the TensorRT engine if the cache has none; without one a missing
+            engine is an error that names the command.
+
+    Raises:
+        BackendError: the back end is unknown, or its package or hardware is missing.
+        ModelError: the file is missing, damaged or no pose model.
+    """
+    known = get_args(Backend)
+    if backend not in known:
+        raise BackendError(f"unknown back end '{backend}'; known are {', '.join(known)}")
+    if backend == "openvino" and device is not None and device.lower().startswith("cuda"):
+        raise BackendError(f"OpenVINO does not run on {device}; give --backend torch or tensorrt")
+    path = resolve(model, task="pose")
+    chosen, why = (backend, "") if backend != "auto" else choose_backend(path, device)
+    if chosen == "openvino":
+        from .backends.openvino import OpenVinoNetwork
+
+        return OpenVinoNetwork(path, device or "CPU", threads, precision, batches, why)
+    if chosen == "torch":
+        require_torch("the torch back end", "hrtrack[train]")
+        from .backends.torch import TorchNetwork
+
+        return TorchNetwork(path, device, threads, precision, batches, why)
+    package: Package = "tensorrt-rtx" if chosen == "tensorrt-rtx" else "tensorrt"
+    require_torch(f"the {package} back end", f"hrtrack[{package}]")
+    from .backends.tensorrt import open_engine
+
+    return open_engine(path, package, device, precision, batches, build_engine, why)
+
+
+def choose_backend(path: Path, device: str | None) -> tuple[Backend, str]:
+    """What ``auto`` takes for a model here, and the reason in a few words."""
+    if path.suffix == ".engine":
+        return "tensorrt", "the model is a TensorRT engine"
+    if path.suffix in CHECKPOINTS:
+        return "torch", "the model is a checkpoint"
+    if path.suffix == ".xml" or (device is not None and not device.lower().startswith("cuda")):
+        return "openvino", "the model or device is OpenVINO's"
+    if device is not None:
+        require_torch(f"the device {device}", "hrtrack[train]")
+    elif not nvidia_driver_present():
+        return "openvino", "no NVIDIA GPU here"
+    try:
+        import torch
+    except ImportError:
+        return "openvino", "an NVIDIA GPU is here but PyTorch is not installed"
+    if not torch.cuda.is_available():
+        if device is not None:  # whose back end says what is missing
+            return "torch", ""
+        return "openvino", "the installed PyTorch cannot use this GPU"
+    from .backends.tensorrt import usable_package
+
+    package = usable_package(device)
+    if package is not None:
+        return package, f"a GPU and {package} are here"
+    return "torch", "a GPU is here but no TensorRT that knows it"
+
+
+def nvidia_driver_present() -> bool:
+    """Whether looking for a GPU is worth the seconds that importing PyTorch takes."""
+    return os.name == "nt" or Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
+
+
+def open_estimator(
+    network: Network,
+    joints: int,
+    stopwatch: Stopwatch,
+    *,
+    keep_heatmaps: bool = False,
+    upload: Upload | None = None,
+) -> Estimator:
+    """The estimator that keeps crops where the network is: on its GPU, or in memory.
+
+    ``upload`` is where a detector on the same GPU leaves the frames it has seen.
+    """
+    device = getattr(network, "device", None)
+    if getattr(device, "type", "cpu") == "cpu":
+        return Estimator(network, joints, stopwatch, keep_heatmaps=keep_heatmaps)
+    from .estimate_gpu import GpuEstimator
+
+    return GpuEstimator(
+        network,  # type: ignore[arg-type]  # a network with a device takes tensors too
+        joints,
+        stopwatch,
+        keep_heatmaps=keep_heatmaps,
+        upload=upload,
+    )

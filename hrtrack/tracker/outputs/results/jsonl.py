@@ -1,0 +1,204 @@
+"""JSON lines: one object a frame, the project's own format, written, read and replayed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ....errors import DataError, ModelError, one_line
+from ....poses import Action, Poses
+from ....skeleton import Skeleton, by_name
+from ....types import Float32Array
+from ...video.frame import Frame
+from ..base import LineFile, Target
+
+if TYPE_CHECKING:
+    from ..base import Picture, Run
+
+
+def to_json(poses: Poses, skeleton: str) -> dict[str, Any]:
+    """One frame's people as JSON values: pixels to 0.01, scores to 0.0001."""
+    boxes = np.round(poses.boxes.astype(float), 2).tolist()
+    people_scores = np.round(poses.person_scores.astype(float), 4).tolist()
+    points = np.round(poses.keypoints.astype(float), 2)
+    scores = np.round(poses.scores.astype(float), 4)
+    joints = np.concatenate([points, scores[..., None]], axis=2).tolist()
+    actions = poses.actions or (None,) * len(poses)
+    people = [
+        {
+            "id": int(poses.ids[i]),
+            "score": people_scores[i],
+            "box": boxes[i],
+            "keypoints": joints[i],
+            "action": action_json(actions[i]),
+        }
+        for i in range(len(poses))
+    ]
+    time = round(poses.time, 6)
+    return {"frame": poses.frame, "time": time, "skeleton": skeleton, "people": people}
+
+
+def action_json(action: Action | None) -> dict[str, Any] | None:
+    """A label with its score, or null."""
+    return None if action is None else {"label": action.label, "score": round(action.score, 4)}
+
+
+def action_from_json(value: Any) -> Action | None:
+    """The inverse of `action_json`."""
+    return None if value is None else Action(str(value["label"]), float(value["score"]))
+
+
+class JsonLines:
+    """Writes ``{"frame":12,"time":0.24,"skeleton":"coco17","people":[...]}`` a line."""
+
+    def __init__(self, target: Target, run: Run) -> None:
+        self._file = LineFile(target)
+        self._skeleton = run.skeleton.name
+
+    def write(self, frame: Frame, poses: Poses, picture: Picture) -> bool:
+        """Writes one frame; False when the reader of a pipe has gone."""
+        line = json.dumps(to_json(poses, self._skeleton), separators=(",", ":"))
+        return self._file.write(line + "\n")
+
+    def close(self, *, complete: bool) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def read_jsonl(path: str | Path) -> Iterator[Poses]:
+    """The frames of a results file, in its order.
+
+    A last line without its end (a run that was killed) is left out. DataError names the line
+    that is not a frame's results or is of another skeleton than the first, or the file that
+    cannot be read.
+    """
+    skeleton, joints = None, 0
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith("\n"):
+                    return
+                try:
+                    value = json.loads(line)
+                    skeleton = skeleton or value["skeleton"]
+                    joints = joints or _joints(value)
+                    poses = _from_json(value, skeleton, joints)
+                except (ValueError, LookupError, TypeError, OverflowError, ModelError) as error:
+                    reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
+                    what = f"line {number} of {path} is not a frame's results"
+                    raise DataError(f"{what}: {reason}") from None
+                yield poses
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from None
+
+
+def skeleton_of(path: str | Path) -> str:
+    """The name of the skeleton that a results file was written with; DataError if none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return str(json.loads(file.readline())["skeleton"])
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} does not begin with a frame's results ({error})") from None
+
+
+def _unreadable(path: str | Path, error: OSError | UnicodeDecodeError) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"no such file: {path}")
+    return DataError(f"cannot read the results {path}: {getattr(error, 'strerror', error)}")
+
+
+def _joints(value: dict[str, Any]) -> int:
+    """How many joints people have; 0 if nobody tells of a skeleton of the user's own."""
+    try:
+        return len(by_name(value["skeleton"]))
+    except ModelError:
+        return len(value["people"][0]["keypoints"]) if value["people"] else 0
+
+
+def _from_json(value: dict[str, Any], skeleton: str, joints: int) -> Poses:
+    if value["skeleton"] != skeleton:
+        raise ValueError(f"its skeleton is {value['skeleton']}, the first line's is {skeleton}")
+    people = value["people"]
+    frame, time = int(value["frame"]), float(value["time"])
+    if not math.isfinite(time):
+        raise ValueError(f"its time is {time}")
+    if not people:
+        return Poses.empty(frame, time, joints)
+    keypoints = _numbers(people, "keypoints")
+    expected = (len(people), joints, 3)
+    if keypoints.shape != expected:
+        raise ValueError(
+            f"keypoints has shape {keypoints.shape}; {expected} was expected for {skeleton}"
+        )
+    actions = tuple(action_from_json(person.get("action")) for person in people)
+    return Poses(
+        frame,
+        time,
+        _numbers(people, "box"),
+        _numbers(people, "score"),
+        keypoints[..., :2].copy(),
+        keypoints[..., 2].copy(),
+        np.array([person["id"] for person in people], np.int64),
+        actions if any(action is not None for action in actions) else None,
+    )
+
+
+def _numbers(people: list[dict[str, Any]], name: str) -> Float32Array:
+    rows = [person[name] for person in people]
+    try:
+        with np.errstate(over="ignore"):
+            found = np.array(rows, np.float32)
+    except (ValueError, TypeError):
+        raise ValueError(f"{name} does not hold numbers, as many for everyone") from None
+    if not np.isfinite(found).all():
+        raise ValueError(f"{name} holds a number that is not finite")
+    return found
+
+
+LOG = logging.getLogger(__name__)
+
+
+class Replay:
+    """Gives the people that a JSONL file holds for each frame.
+
+    The file is read along with the video, so its length does not matter. Frames that the
+    file does not name have nobody in them, and a warning counts them in the end.
+
+    Raises:
+        DataError: the file cannot be read or is no hrtrack results file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.skeleton: Skeleton = by_name(skeleton_of(path))
+        self._lines = read_jsonl(path)
+        self._next = next(self._lines, None)
+        self._path, self._steps, self._missing = path, 0, list[int]()
+
+    def step(self, frame: Frame) -> Poses:
+        """The saved people of ``frame``, found by its index."""
+        self._steps += 1
+        while self._next is not None and self._next.frame < frame.index:
+            self._next = next(self._lines, None)
+        if self._next is not None and self._next.frame == frame.index:
+            return self._next
+        self._missing.append(frame.index)
+        return Poses.empty(frame.index, frame.time, len(self.skeleton))
+
+    def close(self) -> None:
+        """Warns of frames that the results lack: they are of another clip, or not of all of it."""
+        if self._missing:
+            LOG.warning(
+                "%s lacks %d of the %d frames, the first of them frame %d; nobody is drawn there",
+                self._path,
+                len(self._missing),
+                self._steps,
+                self._missing[0],
+            )

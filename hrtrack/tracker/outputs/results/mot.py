@@ -1,0 +1,70 @@
+"""MOTChallenge text: boxes with identities, for tracking metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ....errors import DataError
+from ....poses import Action, Poses
+from ..base import LineFile, Target
+
+if TYPE_CHECKING:
+    from ...video.frame import Frame
+    from ..base import Picture, Run
+
+
+@dataclass(frozen=True, slots=True)
+class MotRow:
+    """One box: ``frame`` counts from 0 here and from 1 in the file; ``box`` is x0, y0, x1, y1."""
+
+    frame: int
+    id: int
+    box: tuple[float, float, float, float]
+    score: float
+    action: Action | None = None
+
+
+class Mot:
+    """Writes ``frame,id,left,top,width,height,score,-1,-1,-1`` a person, frames from 1.
+
+    Where actions were asked for, the label and its score follow as two more fields.
+    """
+
+    def __init__(self, target: Target, run: Run) -> None:
+        self._file = LineFile(target)
+
+    def write(self, frame: Frame, poses: Poses, picture: Picture) -> bool:
+        """Writes one frame's boxes."""
+        return self._file.write("".join(_line(poses, i) for i in range(len(poses))))
+
+    def close(self, *, complete: bool) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def read_mot(path: str | Path) -> Iterator[MotRow]:
+    """The boxes of a MOTChallenge file; DataError names a line that is not one."""
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            fields = line.rstrip("\n").split(",")
+            try:
+                left, top, width, height, score = (float(field) for field in fields[2:7])
+                labelled = len(fields) > 11 and fields[10]
+                action = Action(fields[10], float(fields[11])) if labelled else None
+                box = (left, top, left + width, top + height)
+                yield MotRow(int(fields[0]) - 1, int(fields[1]), box, score, action)
+            except (ValueError, IndexError):
+                raise DataError(f"line {number} of {path} is not a MOTChallenge box") from None
+
+
+def _line(poses: Poses, i: int) -> str:
+    x0, y0, x1, y1 = poses.boxes[i].tolist()
+    line = f"{poses.frame + 1},{int(poses.ids[i])},{x0:.2f},{y0:.2f},{x1 - x0:.2f},{y1 - y0:.2f},"
+    line += f"{poses.person_scores[i]:.4f},-1,-1,-1"
+    if poses.actions is not None:
+        action = poses.actions[i]
+        line += f",{action.label},{action.score:.4f}" if action else ",,"
+    return line + "\n"

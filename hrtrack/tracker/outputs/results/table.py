@@ -1,0 +1,87 @@
+"""CSV: one row a person, for spreadsheets and data frames."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ....errors import DataError
+from ....poses import Action, Poses
+from ..base import LineFile, Target
+
+if TYPE_CHECKING:
+    from ...video.frame import Frame
+    from ..base import Picture, Run
+
+PERSON = ("frame", "time", "id", "score", "x0", "y0", "x1", "y1")
+ACTION = ("action", "action_score")
+
+
+def columns(joints: tuple[str, ...]) -> list[str]:
+    """The header: the person, three columns a joint, the action."""
+    points = (f"{joint}_{part}" for joint in joints for part in ("x", "y", "score"))
+    return [*PERSON, *points, *ACTION]
+
+
+class Csv:
+    """Writes a header, then a row for every person of every frame."""
+
+    def __init__(self, target: Target, run: Run) -> None:
+        self._file = LineFile(target)
+        self._file.write(_lines([columns(run.skeleton.joints)]))
+
+    def write(self, frame: Frame, poses: Poses, picture: Picture) -> bool:
+        """Writes one frame's people; a frame with nobody in it has no row."""
+        return self._file.write(_lines([_row(poses, i) for i in range(len(poses))]))
+
+    def close(self, *, complete: bool) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def read_csv(path: str | Path) -> Iterator[Poses]:
+    """The frames of a CSV results file; frames with nobody in them are not in it."""
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        header = next(rows, None)
+        if header is None or tuple(header[: len(PERSON)]) != PERSON:
+            raise DataError(f"{path} does not begin with the columns {', '.join(PERSON)}")
+        for frame, group in groupby(rows, key=lambda row: int(row[0])):
+            yield _people(frame, list(group))
+
+
+def _lines(rows: list[list[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _row(poses: Poses, i: int) -> list[str]:
+    row = [str(poses.frame), f"{poses.time:.6f}", str(int(poses.ids[i]))]
+    row += [f"{poses.person_scores[i]:.4f}", *(f"{v:.2f}" for v in poses.boxes[i].tolist())]
+    for (x, y), score in zip(poses.keypoints[i].tolist(), poses.scores[i].tolist(), strict=True):
+        row += [f"{x:.2f}", f"{y:.2f}", f"{score:.4f}"]
+    action = poses.actions[i] if poses.actions is not None else None
+    return [*row, action.label, f"{action.score:.4f}"] if action else [*row, "", ""]
+
+
+def _people(frame: int, rows: list[list[str]]) -> Poses:
+    numbers = np.array([row[3:-2] for row in rows], np.float32)
+    points = numbers[:, 5:].reshape(len(rows), -1, 3)
+    actions = tuple(Action(row[-2], float(row[-1])) if row[-2] else None for row in rows)
+    return Poses(
+        frame,
+        float(rows[0][1]),
+        numbers[:, 1:5].copy(),
+        numbers[:, 0].copy(),
+        points[..., :2].copy(),
+        points[..., 2].copy(),
+        np.array([row[2] for row in rows], np.int64),
+        actions if any(actions) else None,
+    )

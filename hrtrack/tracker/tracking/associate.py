@@ -1,0 +1,475 @@
+"""Identities: which pose of this frame is which person of the frames before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...geometry import aligned_oks, area, iou
+from ...poses import Poses
+from ...skeleton import Skeleton
+from ...types import BoolArray, Float64Array
+from . import motion as kalman
+from .assign import match
+from .body_boxes import Drawn, body_boxes, reaches
+from .similarity import association_probability, similarities
+from .state import Live, Proposals, Sighting, State
+
+STEADY = 0.5
+"""Time constant in seconds with which the velocity of people in view fades between two frames that
+lie farther apart than `kalman.HOLD`: who swings to and fro has turned round by then."""
+STEADIEST = 30.0
+"""The longest time constant in seconds: practically constant velocity."""
+REWOUND = 0.5
+"""Seconds that a clock has to go back to mean another showing rather than a late frame."""
+
+
+class Tracks:
+    """The people being followed.
+
+    IDs start at 1 and are never given twice. What is kept is bounded by the people seen
+    during the last ``options.memory`` seconds.
+    """
+
+    def __init__(self, skeleton: Skeleton, options: AssociationOptions | None = None) -> None:
+        self.options = options or AssociationOptions()
+        self.alarms = 0
+        """Counts how often a track weakened or was lost; a change asks for the detector."""
+        self._sigmas = np.array(skeleton.sigmas) * self.options.pose_spread
+        self._true_sigmas = np.array(skeleton.sigmas)
+        self._reach = reaches(skeleton)
+        self._joints = len(skeleton)
+        self._time = float("-inf")
+        self._first = True
+        self._next_id = 1
+        self._next_key = 1
+        self._state = self._empty()
+
+    def __len__(self) -> int:
+        return len(self._state.ids)
+
+    @property
+    def ids_given(self) -> int:
+        """How many IDs were handed out so far."""
+        return self._next_id - 1
+
+    def live(self, time: float) -> Live:
+        """The people seen in the newest frame, carried forward to ``time`` seconds."""
+        state = self._state[self._state.seen >= self._time]
+        moved = self._ahead(state, time)
+        shift = moved.position[:, :2] - state.motion.position[:, :2]
+        return Live(
+            state.keys,
+            state.ids,
+            kalman.to_corners(moved.position),
+            moved.velocity[:, :2],
+            state.bodies + np.tile(shift, 2),
+            state.box_scores,
+        )
+
+    def lost(self, time: float) -> Float64Array:
+        """Boxes (M, 4) in which people who are remembered but not in view would be by now."""
+        state = self._state[self._state.seen < self._time]
+        seconds = float(np.clip(time - self._time, 0.0, 1.0)) if len(state.ids) else 0.0
+        options = self.options
+        moved = kalman.predict(state.motion, seconds, options.acceleration, options.damping)
+        return kalman.to_corners(moved.position)
+
+    def end_all(self) -> None:
+        """Forgets everybody, as at a cut: whoever comes next is new and gets an ID at once."""
+        self._state = self._empty()
+        self._first = True
+
+    def sighting(self) -> Sighting:
+        """Who was where in the newest frame."""
+        state = self._state[self._state.seen >= self._time]
+        certain = state.scores >= self.options.joint_score
+        return Sighting(state.keys, state.bodies, state.keypoints, certain, self.lost(self._time))
+
+    def redraw(
+        self, then: Sighting, rows: NDArray[np.intp], boxes: Float64Array, time: float
+    ) -> Float64Array:
+        """Enters what the detector drew in an earlier frame around people who are in view still.
+
+        Args:
+            then: who was where in that frame.
+            rows: the people (N,) among these.
+            boxes: what the detector drew around them (N, 4).
+            time: seconds to which the boxes are carried.
+
+        Returns:
+            The boxes (N, 4), moved and scaled as the joints have moved and spread since.
+        """
+        state = self._state
+        mine = state.rows_of(then.keys[rows])
+        least = self.options.joint_score
+        keypoints, scores = state.keypoints[mine], state.scores[mine]
+        drawn = Drawn(boxes, then.keypoints[rows], then.certain[rows])
+        state.drawn_boxes[mine], state.drawn_keypoints[mine] = drawn.boxes, drawn.keypoints
+        state.drawn_certain[mine] = drawn.certain
+        shift = kalman.to_centres(state.bodies[mine]) - kalman.to_centres(then.bodies[rows])
+        certain = scores >= least
+        carried = drawn.carried(keypoints, certain, boxes + np.tile(shift[:, :2], 2))
+        state.bodies[mine] = body_boxes(keypoints, scores, carried, self._reach, least)
+        shift = self._ahead(state, time).position - state.motion.position
+        return carried + np.tile(shift[mine, :2], 2)
+
+    def update(self, poses: Poses, proposals: Proposals | None = None) -> Poses:
+        """Gives the people of the next frame their IDs.
+
+        Args:
+            poses: the frame's people as estimated, one for each proposal, whatever their ``ids``.
+            proposals: the boxes in which the poses were found. None where the detector drew all of
+                them in this very frame.
+
+        Returns:
+            The confirmed people: duplicates merged, weak and unconfirmed ones left out, and those
+            of whom no joints are worth showing.
+        """
+        options = self.options
+        if proposals is None:
+            proposals = Proposals.drawn(poses.boxes, poses.person_scores)
+        if poses.time < self._time - REWOUND:
+            self._state = self._empty()
+            self._time = poses.time
+        now = max(poses.time, self._time)
+        seconds = now - self._time if len(self._state.ids) else 0.0
+        previous, self._time = self._time, now
+        poses, bodies, drawn = self._refined(poses, proposals)
+        self._forget(previous)
+        good = np.flatnonzero(poses.person_scores >= options.low_score)
+        poses = _picked(poses, good)
+        kept, stand = unique(poses, self._true_sigmas, options.duplicate_oks)
+        given = good[kept]
+        state = self._state
+        in_view = state.seen >= previous
+        self._predict(state, seconds, in_view)
+        similarity = self._similarity(poses, len(kept), stand)
+        poses = _picked(poses, kept)
+        rows, columns, sure = self._associate(similarity, poses, in_view)
+
+        missing = in_view & (state.ids > 0)
+        missing[rows] = False
+        self.alarms += int(missing.sum())
+        self._correct(rows, _picked(poses, columns), sure, proposals.detected)
+        new = poses.person_scores >= options.min_score
+        new[columns] = False
+        if new.any() and len(columns):
+            new &= iou(poses.boxes, poses.boxes[columns]).max(axis=1) < options.new_iou
+        owners = np.full(len(poses), -1)
+        owners[columns] = rows
+        if new.any():
+            owners[new] = len(state.ids) + np.arange(int(new.sum()))
+            state = state.joined(self._started(poses[new]))
+        worth = (poses.scores >= options.joint_score).sum(axis=1)
+        worth = worth >= min(options.shown_joints, self._joints)
+        seen = np.zeros(len(state.ids), bool)
+        seen[owners[owners >= 0]] = worth[owners >= 0]
+        self._confirm(state, seen)
+        self._first = self._first and len(poses) == 0
+
+        shown = np.flatnonzero(owners >= 0)
+        owners, source = owners[shown], given[shown]
+        state.box_scores[owners] = proposals.scores[source]
+        state.bodies[owners] = bodies[source]
+        state.drawn_boxes[owners] = drawn.boxes[source]
+        state.drawn_keypoints[owners] = drawn.keypoints[source]
+        state.drawn_certain[owners] = drawn.certain[source]
+        ids = state.ids[owners]
+        self._state = state
+        self._forget(now)
+        result = replace(_picked(poses, shown), ids=ids)
+        people = (ids > 0) & worth[shown]
+        return result if people.all() else result[people]
+
+    def _refined(self, poses: Poses, proposals: Proposals) -> tuple[Poses, Float64Array, Drawn]:
+        """The poses with boxes that fit them, these boxes (N, 4), and what the detector drew.
+
+        A box that the detector did not draw was but a guess from the motion before; the pose in
+        it tells where the person is. Without that the motion would be measured by its own guess.
+        """
+        state, least = self._state, self.options.joint_score
+        certain = poses.scores >= least
+        rows = state.rows_of(proposals.track_keys)
+        rows[proposals.from_detector] = -1
+        drawn = Drawn(state.drawn_boxes, state.drawn_keypoints, state.drawn_certain)
+        drawn = drawn.renewed(poses, rows, certain)
+        carried = drawn.carried(poses.keypoints, certain, poses.boxes)
+        bodies = body_boxes(poses.keypoints, poses.scores, carried, self._reach, least)
+        if not proposals.from_detector.all():
+            boxes = np.where(proposals.from_detector[:, None], poses.boxes, bodies)
+            poses = replace(poses, boxes=boxes.astype(np.float32))
+        return poses, bodies, drawn
+
+    def _ahead(self, state: State, time: float) -> kalman.Motion:
+        """Where people in view will be at ``time`` seconds."""
+        seconds = float(np.clip(time - self._time, 0.0, 1.0)) if len(state.ids) else 0.0
+        return kalman.predict(state.motion, seconds, self.options.acceleration, _steady(seconds))
+
+    def _empty(self) -> State:
+        return self._started(Poses.empty(0, 0.0, self._joints))
+
+    def _forget(self, newest: float) -> None:
+        """Drops people not seen for long, and at once those who were never confirmed."""
+        state = self._state
+        unseen = self._time - state.seen
+        known = (unseen <= state.seen - state.since + 0.1) | (state.seen >= newest)
+        kept = known & np.where(state.ids > 0, unseen <= self.options.memory, state.seen >= newest)
+        if not kept.all():
+            self._state = state[kept]
+
+    def _predict(self, state: State, seconds: float, in_view: BoolArray) -> None:
+        """Carries everyone forward."""
+        if len(state.ids) == 0:
+            return
+        moved = kalman.predict(
+            state.motion,
+            seconds,
+            self.options.acceleration,
+            np.where(in_view, _steady(seconds), self.options.damping),
+        )
+        shift = (moved.position - state.motion.position)[:, None, :2]
+        state.keypoints += shift
+        state.shape += shift
+        state.motion = moved
+
+    def _similarity(self, poses: Poses, kept: int, stand: NDArray[np.intp]) -> Float64Array:
+        """How alike the people followed and the ``kept`` poses are.
+
+        A pose that ``stand``s for others is as like anyone as the likest of them: where the box
+        of someone who moved ran ahead and the detector found the same person where they are, it
+        is the pose in the former that tells who it is.
+        """
+        options = self.options
+        similarity = similarities(
+            self._state,
+            poses,
+            self._time,
+            self._sigmas,
+            box_noise=options.box_noise,
+            pose_weight=options.pose_weight,
+            max_cost=options.max_cost,
+        )
+        if kept == len(poses):
+            return similarity
+        folded = np.zeros((kept, len(similarity)))
+        np.maximum.at(folded, stand, similarity.T)
+        return folded.T
+
+    def _associate(
+        self, similarity: Float64Array, poses: Poses, in_view: BoolArray
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], Float64Array]:
+        """Rows of the state, the columns of the poses they match, and how sure that is."""
+        options = self.options
+        strong = poses.person_scores >= options.min_score
+        known = self._state.ids > 0
+        free = np.ones(len(poses), bool)
+        rows, columns = _matched(similarity, known, strong)
+        left = known & in_view
+        for people, given in ((left, ~strong), (~known, strong)):
+            people[rows] = False
+            free[columns] = False
+            more = _matched(similarity, people, given & free)
+            rows, columns = np.concatenate([rows, more[0]]), np.concatenate([columns, more[1]])
+        # Whoever has no ID yet may be someone else seen twice, and is nobody's rival.
+        return (
+            rows,
+            columns,
+            association_probability(similarity, rows, columns, known, options.max_cost),
+        )
+
+    def _correct(
+        self, rows: NDArray[np.intp], poses: Poses, sure: Float64Array, detected: bool
+    ) -> None:
+        """Enters what was measured of the matched people, cautiously where it may be another."""
+        state, options = self._state, self.options
+        if len(rows) == 0:
+            return
+        boxes = poses.boxes.astype(np.float64)
+        moved = kalman.correct(state.motion[rows], boxes, options.box_noise, sure)
+        state.motion.position[rows] = moved.position
+        state.motion.velocity[rows] = moved.velocity
+        state.motion.covariance[rows] = moved.covariance
+        state.keypoints[rows] = poses.keypoints
+        age = (self._time - state.seen[rows])[:, None, None]
+        share = (1.0 - np.exp(-np.maximum(age, 1e-3) / options.pose_time)) * poses.scores[..., None]
+        share = share * sure[:, None, None]
+        state.shape[rows] += share * (poses.keypoints - state.shape[rows])
+        state.scores[rows] = poses.scores
+        state.person_scores[rows] = poses.person_scores
+        quality = poses.scores.mean(axis=1)
+        usual = state.quality[rows]
+        self.alarms += int(((quality < options.weak_share * usual) & (state.ids[rows] > 0)).sum())
+        state.quality[rows] = usual + 0.1 * (quality - usual)
+        state.seen[rows] = self._time
+        state.hits[rows] += int(detected)
+
+    def _started(self, poses: Poses) -> State:
+        """Tracks of people never seen before, without IDs."""
+        count = len(poses)
+        keys = np.arange(self._next_key, self._next_key + count)
+        self._next_key += count
+        return State(
+            keys,
+            np.zeros(count, np.int64),
+            kalman.start(poses.boxes.astype(np.float64), self.options.box_noise),
+            poses.keypoints.astype(np.float64),
+            poses.keypoints.astype(np.float64),
+            poses.scores.astype(np.float64),
+            poses.person_scores.astype(np.float64),
+            poses.scores.astype(np.float64).mean(axis=1),
+            np.full(count, self._time),
+            np.full(count, self._time),
+            np.ones(count, np.int64),
+            np.zeros(count),
+            np.zeros((count, 4)),
+            np.zeros((count, 4)),
+            np.zeros((count, self._joints, 2)),
+            np.zeros((count, self._joints), bool),
+        )
+
+    def _confirm(self, state: State, seen: BoolArray) -> None:
+        """Gives IDs to the new people who have been seen often enough, joints and all.
+
+        In the first frame with people there is nothing to wait for: a photo has only one.
+        """
+        options = self.options
+        waiting = (state.ids == 0) & seen
+        if not waiting.any():
+            return
+        if self._first:
+            enough = waiting
+        else:
+            fresh = np.arange(len(state.ids)) >= len(self._state.ids)
+            boxes = kalman.to_corners(state.motion.position)
+            beside = iou(boxes, boxes[state.ids > 0]).max(axis=1, initial=0.0) > options.beside_iou
+            needed = np.where(beside, options.beside_hits, options.confirm_hits)
+            sure = (state.person_scores >= options.sure_score) & ~fresh & ~beside
+            enough = waiting & (sure | (state.hits >= needed))
+        count = int(enough.sum())
+        state.ids[enough] = np.arange(self._next_id, self._next_id + count)
+        self._next_id += count
+
+
+def _steady(seconds: float) -> float:
+    """The time constant of velocities in view over a step; they fade only beyond `kalman.HOLD`."""
+    beyond = seconds - kalman.HOLD
+    return min(STEADY * seconds / beyond, STEADIEST) if beyond > 0 else STEADIEST
+
+
+def _matched(
+    similarity: Float64Array, people: BoolArray, given: BoolArray
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The best matching of some of the people with some of the poses."""
+    if not people.any() or not given.any():
+        return np.zeros(0, np.intp), np.zeros(0, np.intp)
+    some_rows, some_columns = np.flatnonzero(people), np.flatnonzero(given)
+    rows, columns = match(similarity[some_rows[:, None], some_columns])
+    return some_rows[rows], some_columns[columns]
+
+
+def _picked(poses: Poses, index: NDArray[np.intp]) -> Poses:
+    """``poses[index]``, without a copy where that is everybody in order."""
+    if len(index) == len(poses) and (index[1:] > index[:-1]).all():
+        return poses
+    return poses[index]
+
+
+@dataclass(frozen=True)
+class AssociationOptions:
+    """The knobs of the association; docs/tracking.md shows what each of them does.
+
+    Scores are person scores in [0, 1]; times are seconds; lengths are person sizes (the
+    mean of a box's width and height). The two bands follow ByteTrack (Zhang et al. 2022).
+    """
+
+    min_score: float = 0.25
+    """Poses at or above it are matched first, and start a track where they match nobody."""
+    low_score: float = 0.1
+    """Poses between it and ``min_score`` may only continue a track in view."""
+    sure_score: float = 0.6
+    """A new person this certain gets an ID in the second frame, others after `confirm_hits`."""
+    confirm_hits: int = 2
+    """Detector frames that must see a new person before it gets an ID."""
+    memory: float = 2.0
+    """How long a person who is not seen may come back and get the ID again; nobody for longer
+    than they were seen before."""
+    new_iou: float = 0.7
+    """Nobody new is seen where a box overlaps more with someone already followed."""
+    beside_iou: float = 0.3
+    """A new person whose box overlaps more with someone followed may be that one seen twice,"""
+    beside_hits: int = 6
+    """and needs so many detector frames."""
+    pose_weight: float = 9.0
+    """What the mean OKS exponent of the joints counts against the box's half squared distance."""
+    pose_spread: float = 2.5
+    """Factor on the skeleton's sigmas: how far joints may be off and still be alike."""
+    pose_time: float = 0.05
+    """Time constant with which the remembered pose follows the measured one."""
+    max_cost: float = 16.0
+    """Pairs that cost more than this are out of the question."""
+    box_noise: float = 0.03
+    """Spread of the centre of a measured box."""
+    acceleration: float = 8.0
+    """Spread of people's acceleration in sizes a second squared."""
+    damping: float = 1.0
+    """Time constant with which the velocity of an unseen person dies away."""
+    duplicate_oks: float = 0.7
+    """Two poses of one frame more alike than this are one person."""
+    weak_share: float = 0.5
+    """A track whose joint score falls below this share of its mean asks for the detector."""
+    joint_score: float = 0.3
+    """Joints below it do not shape a person's box, and are not worth showing."""
+    shown_joints: int = 3
+    """Someone with fewer joints worth showing gets no ID and is left out of the results, while
+    the track goes on: an empty box is nobody."""
+
+
+MIN_IOU = 0.2
+"""Boxes that overlap less cannot hold one person twice; spares the OKS of most frames."""
+
+
+def unique(
+    poses: Poses, sigmas: Float64Array, threshold: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The people left when those with an OKS over ``threshold`` count as one.
+
+    Of two that are alike the one with the higher person score stays, and of two with the
+    same score the one with the better joints. The order of the rest is kept.
+
+    Returns:
+        The M poses that stay, and for each of all N poses the place among these of the one
+        that stands for it, which is itself where it stays.
+    """
+    count = len(poses)
+    everyone = np.arange(count)
+    if count < 2:
+        return everyone, everyone
+    first, second = np.nonzero(iou(poses.boxes, poses.boxes) >= MIN_IOU)
+    later = second > first
+    first, second = first[later], second[later]
+    if len(first) == 0:
+        return everyone, everyone
+    areas = area(poses.boxes)
+    keypoints = poses.keypoints.astype(np.float64)
+    weights = np.minimum(poses.scores[first], poses.scores[second]).astype(np.float64)
+    similarity = aligned_oks(
+        keypoints[first], keypoints[second], np.maximum(areas[first], areas[second]), sigmas,
+        weights,
+    )  # fmt: skip
+    same = similarity > threshold
+    if not same.any():
+        return everyone, everyone
+    rivals: dict[int, set[int]] = {}
+    for one, other in zip(first[same].tolist(), second[same].tolist(), strict=True):
+        rivals.setdefault(one, set()).add(other)
+        rivals.setdefault(other, set()).add(one)
+    order = np.lexsort((-poses.scores.mean(axis=1), -poses.person_scores))
+    stand: dict[int, int] = {}  # who stands for those that go
+    for person in order.tolist():
+        if person not in stand:
+            stand.update((rival, person) for rival in rivals.get(person, ()) if rival not in stand)
+    kept = np.delete(everyone, sorted(stand))
+    return kept, np.searchsorted(kept, [stand.get(person, person) for person in range(count)])

@@ -1,0 +1,144 @@
+"""When the detector is to look, and whether the loop waits for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from ..video.frame import Frame
+from .state import Live
+
+NOMINAL_COST = 2.0
+"""The detector's cost in pose crops where it is not measured, about that of YOLOX-nano. A clock
+would make a file's results differ from run to run."""
+SHARE = 0.5
+"""In the long run the detector may cost this share of the rest of the work."""
+MOVED = 0.5
+"""It looks again before the fastest person has moved so many sizes."""
+LONGEST = 0.5
+"""Seconds after which it looks again whatever it costs: newcomers wait no longer."""
+GAP = 2
+"""Frames between two looks when people get lost one after another."""
+ROOM = 0.9
+"""The share of the time between two frames that the work on one may fill before some are lost."""
+LATEST = 0.2
+"""Share of a new time in the running mean of a measured one."""
+
+
+class DetectionSchedule:
+    """Decides frame by frame whether the detector is due.
+
+    Args:
+        every: frames from one look to the next, or ``auto``: as often as the detector costs
+            no more than `SHARE` of the rest, oftener when people move fast.
+        measured: weigh with measured costs instead of `NOMINAL_COST`.
+        clock: seconds that pass.
+    """
+
+    def __init__(
+        self,
+        every: int | Literal["auto"],
+        *,
+        measured: bool,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        if every != "auto" and every < 1:
+            raise ValueError(f"the detector cannot look every {every} frames; 1 is the least")
+        self._every = every
+        self._measured = measured
+        self._now = clock
+        self._since: int | None = None  # frames since the last look; None before the first
+        self._alarms = 0
+        self._frame_seconds = 1 / 30
+        self._source_seconds: float | None = None
+        self._last: tuple[int, float] | None = None
+        self._people = 0
+        self._detector_cost: float | None = None
+        self._rest_cost: float | None = None
+        self._work_cost: float | None = None
+        self._begun: float | None = None
+
+    @property
+    def beside(self) -> bool:
+        """Whether the detector had better run beside the loop than hold it up.
+
+        A prompt detection is worth more than a late one. It costs nothing where frame and
+        detection are done before the next frame comes. Nor does it where the loop is slower
+        than the source anyway: both use all cores, so that beside each other they take as long as
+        one after the other. In between, the loop alone keeps up and would lose frames to it.
+        """
+        if self._detector_cost is None or self._work_cost is None or self._source_seconds is None:
+            return False
+        room = ROOM * self._source_seconds
+        return self._work_cost <= room < self._work_cost + self._detector_cost
+
+    def observe(self, frame: Frame) -> None:
+        """Enters a frame before anything else is asked about it."""
+        if self._last is not None and frame.time > self._last[1]:
+            step = min(frame.time - self._last[1], 1.0)
+            self._frame_seconds += LATEST * (step - self._frame_seconds)
+            frames = max(frame.index - self._last[0], 1)
+            self._source_seconds = _mean(self._source_seconds, step / frames)
+        self._last = frame.index, frame.time
+        if self._begun is not None:
+            self._rest_cost = _mean(self._rest_cost, self._now() - self._begun)
+        if self._since is not None:
+            self._since += 1
+
+    def due(self, live: Live, alarms: int) -> bool:
+        """Whether to look at the frame observed last; ``alarms`` from `Tracks`."""
+        if self._since is None:
+            self._look(alarms)
+            return True
+        every = self.interval(live)
+        early = alarms != self._alarms and self._since >= GAP
+        if self._since >= every or early:
+            self._look(alarms)
+            return True
+        return False
+
+    def begin_anew(self) -> None:
+        """Makes the next frame due, as the first one is."""
+        self._since = None
+
+    def interval(self, live: Live) -> int:
+        """Frames from one look to the next, as things stand."""
+        if self._every != "auto":
+            return self._every if len(live) else max(1, self._every // 2)
+        longest = LONGEST
+        if len(live):
+            sizes = np.maximum((live.boxes[:, 2:] - live.boxes[:, :2]).mean(axis=1), 1.0)
+            speed = float((np.hypot(*live.velocity.T) / sizes)[live.ids > 0].max(initial=0.0))
+            longest = min(longest, MOVED / max(speed, 1e-6))
+        moving = max(1, int(longest / self._frame_seconds))
+        return min(moving, max(1, int(np.ceil(self._cost() / SHARE))))
+
+    def detected(self, seconds: float) -> None:
+        """Enters how long the detector took."""
+        self._detector_cost = _mean(self._detector_cost, seconds)
+
+    def begin(self, people: int) -> None:
+        """Enters how many boxes the pose network gets; the rest of the frame begins now."""
+        self._people = people
+        self._begun = self._now()
+
+    def finish(self) -> None:
+        """Enters that the work on the frame is done."""
+        if self._begun is not None:
+            self._work_cost = _mean(self._work_cost, self._now() - self._begun)
+
+    def _look(self, alarms: int) -> None:
+        self._since, self._alarms = 0, alarms
+
+    def _cost(self) -> float:
+        """The detector's cost as a multiple of the rest of a frame's work."""
+        if self._measured and self._detector_cost and self._rest_cost:
+            return self._detector_cost / self._rest_cost
+        return NOMINAL_COST / max(self._people, 1)
+
+
+def _mean(before: float | None, new: float) -> float:
+    return new if before is None else before + LATEST * (new - before)
