@@ -38,16 +38,16 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.stream_server import Recording, busy_core, decoded, serving
-from benchmarks.virtual_time import Camera, Clock, Costs, charged, live_people
+from benchmarks.virtual_time import Camera, Clock, Costs, charged, live_proposer
 from hrtrack.errors import HrtrackError
 from hrtrack.evaluation.metrics import tracking
 from hrtrack.geometry import area, iou, oks
 from hrtrack.poses import Poses
+from hrtrack.shown import Shown
 from hrtrack.skeleton import Skeleton
 from hrtrack.tracker.api import Tracker
 from hrtrack.tracker.inference.open import open_detector
-from hrtrack.tracker.tracking.proposals import Detector, Found, People
-from hrtrack.tracker.video.base import upright_rgb
+from hrtrack.tracker.tracking.proposals import BoxProposer, Detector, Found
 from hrtrack.tracker.video.frame import Frame
 from hrtrack.tracker.video.open import open_source
 
@@ -244,24 +244,24 @@ def run_live(clip: Clip, showing: Showing, every: Every, costs: Costs) -> Proces
     clock = Clock()
     camera = Camera(showing.rate, len(showing.order))
     frames, found, ages = [], [], []
-    with live_people(charged(clip.detector, clock, costs.detector), every, clock) as people:
-        pipeline = clip.tracker.pipeline()
-        pipeline.people = people
-        pipeline.estimate = CachedEstimator(  # type: ignore[assignment]
-            pipeline.estimate, clip.poses, clock, costs
-        )
-        for number, arrived in camera.frames(clock):
-            frame = Frame(number, arrived, clip.images[showing.order[number]])
-            found.append(pipeline.step(frame))
-            frames.append(frame)
-            ages.append(clock.now - arrived)
+    pipeline = clip.tracker.pipeline()
+    detector = charged(clip.detector, clock, costs.detector)
+    pipeline.proposer = live_proposer(detector, pipeline.tracks, every, clock)
+    pipeline.estimate = CachedEstimator(  # type: ignore[assignment]
+        pipeline.estimate, clip.poses, clock, costs
+    )
+    for number, arrived in camera.frames(clock):
+        frame = Frame(number, arrived, clip.images[showing.order[number]])
+        found.append(pipeline.step(frame))
+        frames.append(frame)
+        ages.append(clock.now - arrived)
     return Processed(frames, found, ages, camera.dropped)
 
 
 def run_file(clip: Clip, frames: Sequence[Frame], every: Every) -> list[Poses]:
     """What a file of these frames gives."""
     pipeline = clip.tracker.pipeline()
-    pipeline.people = People(clip.detector, every=every)
+    pipeline.proposer = BoxProposer(clip.detector, pipeline.tracks, every=every)
     pipeline.estimate = CachedEstimator(  # type: ignore[assignment]
         pipeline.estimate, clip.poses, None, None
     )
@@ -396,13 +396,14 @@ def run_real(
                 dropped = frame.dropped
         skeleton = tracker.skeleton
         pipeline = tracker.pipeline()
+        shown = Shown()
         truth: list[Poses] = []
         seen: list[list[NDArray[np.floating]]] = []
         for number, picture in enumerate(decoded(pieces)):
             if len(truth) == len(poses) or poses[len(truth)].frame != number:
                 continue
             at = len(truth)
-            image = upright_rgb(picture)
+            image = shown.rgb(picture)
             if picture_key(image) != keys[at]:
                 raise HrtrackError(f"frame {number} of the stream is not the one that was sent")
             truth.append(pipeline.step(Frame(number, poses[at].time, image)))

@@ -6,19 +6,16 @@ both follow from given costs alone, so a run gives the same people every time an
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hrtrack.tracker.tracking import proposals, schedule
-from hrtrack.tracker.tracking.proposals import Detector, Found, People
+from hrtrack.tracker.tracking.associate import Tracks
+from hrtrack.tracker.tracking.proposals import BoxProposer, Detector, Found
 
 
 @dataclass
@@ -111,27 +108,13 @@ def charged(detector: Detector, clock: Clock, seconds: float) -> Detector:
     return detect
 
 
-@contextmanager
-def live_people(detector: Detector, every: int | Literal["auto"], clock: Clock) -> Iterator[People]:
-    """`People` of a live source whose worker and clock are virtual."""
-    worker = OneWorker(clock)
-    if {"executor", "clock"} <= set(inspect.signature(People).parameters):
-        given: dict[str, Any] = {"executor": worker, "clock": clock}
-        yield People(detector, every=every, background=True, **given)
-        return
-    # A version that makes its own thread and reads the machine's clock.
-    people = People(detector, every=every, background=True)
-    people.close()
-    people._worker = worker  # type: ignore[assignment]
-    modules: Sequence[Any] = (proposals, schedule)
-    kept = [module.time for module in modules]
-    for module in modules:
-        module.time = SimpleNamespace(perf_counter=clock)
-    try:
-        yield people
-    finally:
-        for module, old in zip(modules, kept, strict=True):
-            module.time = old
+def live_proposer(
+    detector: Detector, tracks: Tracks, every: int | Literal["auto"], clock: Clock
+) -> BoxProposer:
+    """The `BoxProposer` of a live source whose worker and clock are virtual."""
+    return BoxProposer(
+        detector, tracks, every=every, background=True, executor=OneWorker(clock), clock=clock
+    )
 
 
 @dataclass

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from .shown import Shown, orient
+from .geometry import orient
 
 SUFFIXES = frozenset(
     [
@@ -356,6 +356,7 @@ def _tiled(heif: _Heif, data: bytes) -> NDArray[np.uint8]:
 def _decode_items(data: bytes, items: list[int]) -> list[NDArray[np.uint8]]:
     """Coded items by FFmpeg, as they are stored; it names its streams after the items."""
     from .pyav import av
+    from .shown import Shown
 
     found: dict[int, NDArray[np.uint8]] = {}
     with av.open(io.BytesIO(data), "r", metadata_errors="replace") as container:

@@ -12,6 +12,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from .geometry import orient
 from .pyav import av
 
 PQ, HLG = 16, 18
@@ -33,21 +34,6 @@ XYZ = {
     "bt709": ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505)),
 }
 """From linear RGB to CIE XYZ; the second row has the luminances of red, green and blue."""
-
-
-def orient(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Turns and mirrors a picture (H, W, 3) by its EXIF orientation, 1 to 8 (EXIF 2.32, 4.6.4)."""
-    if orientation == 1:
-        return image
-    import cv2
-
-    if orientation in (2, 3, 4):
-        return cast("NDArray[np.uint8]", cv2.flip(image, {2: 1, 3: -1, 4: 0}[orientation]))
-    if orientation in (6, 8):
-        turn = cv2.ROTATE_90_CLOCKWISE if orientation == 6 else cv2.ROTATE_90_COUNTERCLOCKWISE
-        return cast("NDArray[np.uint8]", cv2.rotate(image, turn))
-    image = cv2.transpose(image)
-    return cast("NDArray[np.uint8]", cv2.flip(image, -1) if orientation == 7 else image)
 
 
 def orientation_of(frame: av.VideoFrame) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,23 @@ def shared() -> Path:
     if not (SHARED / "README.md").is_file():
         pytest.skip("the shared data folder is absent")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Undoes what a test's commands and libraries set of logging, for tests that read the log."""
+    known = [logging.getLogger(), *map(logging.getLogger, _loggers())]
+    before = [(one, one.level, one.propagate, one.disabled) for one in known]
+    disabled = logging.root.manager.disable
+    yield
+    logging.root.manager.disable = disabled
+    for logger, level, propagate, off in before:
+        logger.setLevel(level)
+        logger.propagate, logger.disabled = propagate, off
+
+
+def _loggers() -> list[str]:
+    return [name for name in logging.root.manager.loggerDict if name.startswith("hrtrack")]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

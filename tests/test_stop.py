@@ -26,8 +26,14 @@ CAMERA = "lavfi:testsrc2=size=160x120:rate=100"
 def begin(*arguments: str) -> subprocess.Popen[str]:
     """Starts the command in a group of its own."""
     return subprocess.Popen(
-        [*COMMAND, *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+        [*COMMAND, *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=heed,
+    )  # fmt: skip
+
+
+def heed() -> None:
+    """A child of a test run in the background, whose Ctrl-C is ignored, heeds it all the same."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(what: Callable[[], bool], run: subprocess.Popen[str]) -> None:
@@ -87,7 +93,7 @@ def test_a_live_run_ends_whole(number: signal.Signals, code: int, tmp_path: Path
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     rows = tmp_path / "out.jsonl"
     command = (*COMMAND, "--source", CAMERA, "--save", str(rows), "--save", "-", "--quiet")
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heed)
     size = -1
 
     def hangs() -> bool:  # as soon as the pipe, which nobody reads, is full
@@ -143,7 +149,7 @@ def test_children_of_a_killed_job_end_too(tmp_path: Path) -> None:
 
 
 def test_a_shield_keeps_a_block_whole() -> None:
-    done = []
+    done, before = [], signal.getsignal(signal.SIGINT)
 
     def work() -> None:
         with listening():
@@ -156,7 +162,7 @@ def test_a_shield_keeps_a_block_whole() -> None:
         work()
     assert done == ["inside"]
     assert stop.value.exit_code == 143
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_what_was_ignored_stays_ignored(tmp_path: Path) -> None:

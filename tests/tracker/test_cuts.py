@@ -141,7 +141,7 @@ def test_a_late_detection_from_before_a_cut_is_thrown_away() -> None:
 
     tracks = Tracks(COCO17)
     proposer = BoxProposer(detector, tracks, every=100, background=True, executor=Waiting())
-    proposer.pace = SimpleNamespace(  # type: ignore[assignment]  # detects beside the loop
+    proposer.schedule = SimpleNamespace(  # type: ignore[assignment]  # detects beside the loop
         beside=True, due=lambda *_: True, observe=lambda *_: None, begin=lambda *_: None,
         detected=lambda *_: None, begin_anew=lambda: None,
     )  # fmt: skip

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hrtrack.errors import SourceError, UsageError
+from hrtrack.geometry import orient
 from hrtrack.pictures import PictureError, decode_picture
-from hrtrack.shown import GRID, HLG, PQ, Shown, colour_table, orient
+from hrtrack.shown import GRID, HLG, PQ, Shown, colour_table
 from hrtrack.tracker.video import file as source_file
 from hrtrack.tracker.video import image as source_image
 from hrtrack.tracker.video.live import LiveSource

@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from ..test_stop import nobody_left
+from ..test_stop import heed, nobody_left
 from .detector.test_fit import config, make_set
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -41,7 +41,9 @@ def stop(run: subprocess.Popen[str], log: Path, number: signal.Signals) -> str:
 
 def begin(*arguments: str) -> subprocess.Popen[str]:
     command = (sys.executable, "-m", "hrtrack", "train", *arguments)
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed
+    )
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -13,6 +13,9 @@ from ...types import BoolArray, Float64Array
 
 COMMON = 3
 """So many joints tell shift and growth; with fewer a box stays where it was put."""
+ENOUGH = 0.3
+"""Share of the joints in common from which on these alone tell it; with fewer, a wrong one would
+carry the box off its person, who would then be found a second time."""
 MOST_GROWTH = 2.0
 """A box grows or shrinks by no more than this factor until the detector draws it anew."""
 
@@ -57,6 +60,8 @@ class Drawn:
         growth = np.clip(spread_now / np.maximum(spread, 1.0), 1 / MOST_GROWTH, MOST_GROWTH)
         moved = (self.boxes.reshape(-1, 2, 2) - centre[:, None]) * growth[:, None, None]
         moved = (moved + centre_now[:, None]).reshape(-1, 4)
+        trust = np.minimum(count / (ENOUGH * common.shape[1]), 1.0)[:, None]
+        moved = trust * moved + (1.0 - trust) * otherwise
         return np.where((count >= COMMON)[:, None], moved, otherwise)
 
 

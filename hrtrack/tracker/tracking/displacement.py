@@ -11,14 +11,19 @@ SPEED = 2.5
 """Sizes a second that a newcomer may move, a runner's pace."""
 MOST = 1.0
 """Sizes that a newcomer is looked for at the most."""
-LEAST = 0.05
-"""Below this reach in sizes a crop's margin is enough."""
+LEAST = 0.3
+"""Below this reach in sizes a crop's margin is enough, and a search in a crowd does more harm:
+with the detector 0.1 s late on street.avi 14.6 people were shown a frame without it, 13.6 with."""
 WIDTH = 16
 """Pixels to which the middle of a person is scaled: the search costs less than a millisecond."""
 MIDDLE = 0.6
 """Share of a box, in each direction, that is surely the person and not what stands behind."""
 ALIKE = 0.5
 """Correlation below which what was found is somebody else, or nothing."""
+
+FAR = 0.3
+"""Correlation that a shift as far as a runner gets has to be better by than none: in a crowd
+somebody else looks much alike."""
 
 
 def displaced(
@@ -57,8 +62,11 @@ def _shift(
     if any(a > b for a, b in zip(patch.shape, field.shape, strict=True)) or not patch.std():
         return still
     fit = cv2.matchTemplate(field, patch, cv2.TM_CCOEFF_NORMED)
-    _, best, _, (x, y) = cv2.minMaxLoc(fit)
-    if best < ALIKE:
+    rows, columns = np.ogrid[: fit.shape[0], : fit.shape[1]]
+    across = (columns / scale + outer[0] - inner[0]) / reach
+    down = (rows / scale + outer[1] - inner[1]) / reach
+    _, _, _, (x, y) = cv2.minMaxLoc(fit - (FAR * np.hypot(across, down)).astype(fit.dtype))
+    if fit[y, x] < ALIKE:
         return still
     return (np.array([x, y]) / scale) + outer[:2] - inner[:2]
 

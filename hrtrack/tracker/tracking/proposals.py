@@ -91,7 +91,7 @@ class BoxProposer:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.options = options or BoxOptions()
-        self.pace = DetectionSchedule(every, measured=background, clock=clock)
+        self.schedule = DetectionSchedule(every, measured=background, clock=clock)
         self._detector = detector
         self._tracks = tracks
         self._max_people = max_people
@@ -101,7 +101,7 @@ class BoxProposer:
 
     def propose(self, frame: Frame) -> Proposals:
         """The boxes of a frame in which a person may be, those of people in view first."""
-        self.pace.observe(frame)
+        self.schedule.observe(frame)
         live = self._tracks.live(frame.time)
         if self._pending is not None and self._pending.then is None:
             # The frame that the detector looks at has been tracked since.
@@ -111,27 +111,27 @@ class BoxProposer:
             self._pending = None
         else:
             proposals = self._followed(frame, live)
-        if self._pending is None and self.pace.due(live, self._tracks.alarms):
-            if self._worker is not None and self.pace.beside:
+        if self._pending is None and self.schedule.due(live, self._tracks.alarms):
+            if self._worker is not None and self.schedule.beside:
                 # A copy, for the loop may draw on the frame while the detector looks at it.
                 image = frame.image.copy()
                 future = self._worker.submit(self._timed, image)
                 self._pending = _Pending(future, image, frame.time)
             else:
                 found, seconds = self._timed(frame.image)
-                self.pace.detected(seconds)
+                self.schedule.detected(seconds)
                 proposals = self._merged(found, proposals, self._tracks.lost(frame.time))
         proposals = self._limited(proposals, live)
-        self.pace.begin(len(proposals))
+        self.schedule.begin(len(proposals))
         return proposals
 
     def finish(self) -> None:
         """Is told that all work on the frame of the last `propose` is done."""
-        self.pace.finish()
+        self.schedule.finish()
 
     def begin_anew(self) -> None:
         """Forgets the picture before, as at a cut: the detector looks at the next one at once."""
-        self.pace.begin_anew()
+        self.schedule.begin_anew()
         if self._pending is not None:
             # What is found in a picture from before the cut stands for nobody after it.
             self._pending.future.cancel()
@@ -198,7 +198,7 @@ class BoxProposer:
         options, then = self.options, pending.then
         assert then is not None
         found, seconds = pending.future.result()
-        self.pace.detected(seconds)
+        self.schedule.detected(seconds)
         boxes, marks = self._detections(found)
         rows, columns, new = self._matched(then.bodies, then.lost, boxes, marks)
         in_view = np.isin(then.keys[rows], live.keys)
@@ -216,8 +216,8 @@ class BoxProposer:
         bodies[places] = share * carried + (1 - share) * bodies[places]
         followed = self._followed(frame, replace(live, bodies=bodies, scores=scores))
         newcomers = displaced(boxes[new], pending.image, frame.image, frame.time - pending.time)
-        # Nobody stands there whom the detection was not matched with.
-        others = ~np.isin(followed.track_keys, keys)
+        # Whoever came into view since may be one of them.
+        others = ~np.isin(followed.track_keys, then.keys)
         free = iou(newcomers, followed.boxes[others]).max(axis=1, initial=0.0) < options.same_iou
         count = int(free.sum())
         return Proposals(

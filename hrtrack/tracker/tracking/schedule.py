@@ -73,7 +73,7 @@ class DetectionSchedule:
         if self._detector_cost is None or self._work_cost is None or self._source_seconds is None:
             return False
         room = ROOM * self._source_seconds
-        return self._work_cost <= room < self._work_cost + self._detector_cost
+        return self._work_cost + self._detector_cost > room
 
     def observe(self, frame: Frame) -> None:
         """Enters a frame before anything else is asked about it."""

@@ -148,8 +148,8 @@ def test_motion_is_in_seconds() -> None:
         # A velocity fades between frames far apart, but carries people to where they are.
         live = tracks.live(6.1)
         expected = frame(305, 6.1, [(610, 0), (610, 170)])
-        assert live.boxes == pytest.approx(expected.boxes, abs=6 if keep < 1 else 2)
-        assert (live.velocity[:, 0] > 60).all()
+        assert live.boxes == pytest.approx(expected.boxes, abs=15 if keep < 1 else 2)
+        assert (live.velocity[:, 0] > 30).all()
 
 
 def test_a_rewound_source_starts_over_with_new_ids() -> None:
