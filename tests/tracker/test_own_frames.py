@@ -176,6 +176,7 @@ def kinds(folder: Path) -> dict[str, Any]:
     transparent.save(packed, "png")
     return {
         "array": rgb,
+        "view of BGR": np.ascontiguousarray(rgb[..., ::-1])[..., ::-1],
         "mirrored twice": rgb[:, ::-1].copy()[:, ::-1],
         "read-only": pickle.loads(pickle.dumps(rgb)),
         "rgba": np.dstack([rgb, alpha]),
@@ -215,6 +216,7 @@ WRONG: list[tuple[object, str]] = [
     (canvas(0)[None], r"found \(1, 360, 640, 3\) uint8$"),
     ([[1, 2]], "found list$"),
     (None, "found NoneType$"),
+    ("", "found an empty path$"),
     (b"no picture", "^the picture is damaged or not a picture in any known format$"),
     ("no such.png", "^no such file: no such.png$"),
 ]

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import cv2
 import numpy as np
@@ -40,6 +40,8 @@ def to_rgb(picture: Picture, color: Color) -> ByteArray:
         SourceError: a file cannot be read.
     """
     if isinstance(picture, (str, Path)):
+        if not str(picture):
+            raise _wrong("an empty path")
         return read_image(picture)
     if isinstance(picture, bytes):
         return decoded("the picture", picture)
@@ -55,14 +57,23 @@ def to_rgb(picture: Picture, color: Color) -> ByteArray:
         raise _wrong(f"{picture.shape} {picture.dtype}")
     if picture.dtype != np.uint8:
         raise _wrong(f"{picture.shape} {picture.dtype}")
-    if channels == 1:
-        return np.repeat(picture.reshape(*picture.shape[:2], 1), 3, axis=2)
-    return np.ascontiguousarray(in_color(picture[..., :3], color))
+    if channels == 3 and picture.strides[2] < 0:  # a view as image[..., ::-1]
+        picture, color = picture[..., ::-1], "bgr" if color == "rgb" else "rgb"
+    image = np.ascontiguousarray(picture)
+    if channels == 3:
+        return in_color(image, color)
+    code = cv2.COLOR_RGBA2RGB if color == "rgb" else cv2.COLOR_BGRA2RGB
+    return _converted(image, cv2.COLOR_GRAY2RGB if channels == 1 else code)
 
 
 def in_color(image_HW3: ByteArray, color: Color) -> ByteArray:
     """An RGB picture (H, W, 3) in the order of ``color``, or one of that order in RGB."""
-    return image_HW3 if color == "rgb" else np.ascontiguousarray(image_HW3[..., ::-1])
+    return image_HW3 if color == "rgb" else _converted(image_HW3, cv2.COLOR_BGR2RGB)
+
+
+def _converted(image: ByteArray, code: int) -> ByteArray:
+    # Several times as fast as NumPy's indexing is on whole frames.
+    return cast("ByteArray", cv2.cvtColor(image, code))
 
 
 def _wrong(found: str) -> ImageError:
