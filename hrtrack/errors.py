@@ -25,6 +25,10 @@ class UsageError(HrtrackError):
     exit_code = 2
 
 
+class ImageError(UsageError, ValueError):
+    """Something was given for a picture that is none, or is of a kind that cannot be taken."""
+
+
 class SourceError(HrtrackError):
     """A video, image, folder, camera or stream cannot be read."""
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import BackendError, ModelError
+from .skeleton import Skeleton
 from .types import Float32Array
+
+if TYPE_CHECKING:
+    from supervision import Detections, KeyPoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,15 +26,53 @@ class Action:
     score: float
 
 
+class Joint(NamedTuple):
+    """Where one joint of a person is, in image pixels, and how sure that is, in [0, 1]."""
+
+    x: float
+    y: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One person of one frame, as iterating `Poses` gives them.
+
+    ``person["left_wrist"]`` is a `Joint`, and so is ``person[9]``. ``id`` is stable over time, -1
+    before tracking; ``box`` (4,) is x0, y0, x1, y1; ``keypoints`` are (K, 2) and ``scores`` (K,).
+    """
+
+    id: int
+    score: float
+    box: Float32Array
+    keypoints: Float32Array
+    scores: Float32Array
+    action: Action | None = None
+    skeleton: Skeleton | None = field(default=None, repr=False)
+
+    def __getitem__(self, joint: str | int) -> Joint:
+        """The joint of a name or number; ModelError for a name that the skeleton does not have."""
+        if isinstance(joint, str):
+            if self.skeleton is None:
+                raise ModelError(
+                    f"these poses do not know which joint is '{joint}': they hold no skeleton"
+                )
+            joint = self.skeleton.index(joint)
+        x, y = self.keypoints[joint].tolist()
+        return Joint(x, y, float(self.scores[joint]))
+
+
 @dataclass(frozen=True, slots=True)
 class Poses:
-    """The N people of one frame, in image pixels.
+    """The N people of one frame, column by column, in image pixels.
+
+    Iterating gives each `Person`: ``for person in poses: person.id, person["left_wrist"]``.
 
     ``time`` is in seconds on the source's clock. ``boxes`` (N, 4) are x0, y0, x1, y1;
     ``person_scores`` (N,) and ``scores`` (N, K) lie in [0, 1]; ``keypoints`` are (N, K, 2);
     ``ids`` (N,) are stable over time and never reused, -1 before tracking. ``actions`` is
     None unless actions were asked for, else one entry a person, None while too little of
-    the person has been seen.
+    the person has been seen. ``skeleton`` names the K joints, where that is known.
     """
 
     frame: int
@@ -37,6 +83,7 @@ class Poses:
     scores: Float32Array
     ids: NDArray[np.int64]
     actions: tuple[Action | None, ...] | None = None
+    skeleton: Skeleton | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         people, joints = self.scores.shape
@@ -52,7 +99,7 @@ class Poses:
             raise ValueError(f"{len(self.actions)} actions for {people} people")
 
     @classmethod
-    def empty(cls, frame: int, time: float, joints: int) -> Poses:
+    def empty(cls, frame: int, time: float, joints: int, skeleton: Skeleton | None = None) -> Poses:
         """A frame with nobody in it."""
         return cls(
             frame,
@@ -62,10 +109,26 @@ class Poses:
             np.zeros((0, joints, 2), np.float32),
             np.zeros((0, joints), np.float32),
             np.zeros(0, np.int64),
+            None,
+            skeleton,
         )
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __iter__(self) -> Iterator[Person]:
+        """Each person in turn."""
+        actions = self.actions or (None,) * len(self)
+        for i in range(len(self)):
+            yield Person(
+                int(self.ids[i]),
+                float(self.person_scores[i]),
+                self.boxes[i],
+                self.keypoints[i],
+                self.scores[i],
+                actions[i],
+                self.skeleton,
+            )
 
     def __getitem__(self, index: int | NDArray[np.bool_] | NDArray[np.integer] | slice) -> Poses:
         """The people that a mask, an index array or a slice picks; a number picks one."""
@@ -85,4 +148,71 @@ class Poses:
             self.scores[index],
             self.ids[index],
             actions,
+            self.skeleton,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The frame as values for JSON, laid out like a line of a JSONL results file.
+
+        Pixels are rounded to 0.01 and scores to 0.0001. ``skeleton`` is the skeleton's name, or
+        None where it is not known; so is ``time``.
+        """
+        boxes = np.round(self.boxes.astype(float), 2).tolist()
+        people_scores = np.round(self.person_scores.astype(float), 4).tolist()
+        points = np.round(self.keypoints.astype(float), 2)
+        scores = np.round(self.scores.astype(float), 4)
+        joints = np.concatenate([points, scores[..., None]], axis=2).tolist()
+        actions = self.actions or (None,) * len(self)
+        people = [
+            {
+                "id": int(self.ids[i]),
+                "score": people_scores[i],
+                "box": boxes[i],
+                "keypoints": joints[i],
+                "action": action_to_dict(actions[i]),
+            }
+            for i in range(len(self))
+        ]
+        return {
+            "frame": self.frame,
+            "time": None if math.isnan(self.time) else round(self.time, 6),
+            "skeleton": None if self.skeleton is None else self.skeleton.name,
+            "people": people,
+        }
+
+    def to_supervision(self) -> tuple[KeyPoints, Detections]:
+        """The people as `supervision.KeyPoints` and as `supervision.Detections`.
+
+        Both have the people in the same order, of class 0. The detections carry the identities
+        as ``tracker_id`` unless nobody has one; the key points carry them as ``data["id"]``.
+
+        Raises:
+            BackendError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError:
+            raise BackendError(
+                "supervision is missing: pip install 'hrtrack[supervision]'"
+            ) from None
+        tracked = bool((self.ids >= 0).all())
+        people = np.zeros(len(self), np.int64)
+        key_points = supervision.KeyPoints(
+            xy=self.keypoints,
+            class_id=people,
+            keypoint_confidence=self.scores,
+            detection_confidence=self.person_scores,
+            data={"id": self.ids},
+        )
+        detections = supervision.Detections(
+            xyxy=self.boxes,
+            confidence=self.person_scores,
+            class_id=people.copy(),
+            tracker_id=self.ids if tracked else None,
+        )
+        return key_points, detections
+
+
+def action_to_dict(action: Action | None) -> dict[str, Any] | None:
+    """A label with its score, or None."""
+    return None if action is None else {"label": action.label, "score": round(action.score, 4)}

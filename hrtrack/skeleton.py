@@ -135,3 +135,15 @@ def by_name(name: str) -> Skeleton:
     except KeyError:
         known = ", ".join(BUILT_IN)
         raise ModelError(f"unknown skeleton '{name}'; known are {known}") from None
+
+
+UNKNOWN_SIGMA = 0.079
+"""The spread of a joint of which nothing but the name is known: that of COCO's shoulders."""
+
+
+def with_joints(joints: tuple[str, ...], name: str = "unnamed") -> Skeleton:
+    """The keypoint set of these joints: a built-in one, or one that knows no more than them."""
+    for skeleton in BUILT_IN.values():
+        if skeleton.joints == joints:
+            return skeleton
+    return Skeleton(name, joints, limbs=(), flip_pairs=(), sigmas=(UNKNOWN_SIGMA,) * len(joints))

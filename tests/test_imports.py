@@ -29,7 +29,14 @@ MAY_IMPORT = {
 }
 
 
-@pytest.mark.parametrize("statement", ["import hrtrack", "from hrtrack.cli.main import hrtrack"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import hrtrack",
+        "from hrtrack.cli.main import hrtrack",
+        "from hrtrack import HrtrackError, Poses, Skeleton, read_results, to_dataframe",
+    ],
+)
 def test_nothing_heavy_is_loaded(statement: str) -> None:
     program = f"{statement}; import sys; print([m for m in {HEAVY!r} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, get_args
@@ -24,12 +26,14 @@ from .inference.open import open_detector, open_estimator, open_network
 from .loop import Doubt, Pipeline, Tagger
 from .outputs.pictures.draw import DrawOptions, draw
 from .stopwatch import Stopwatch
+from .streams import Stream
 from .tracking.associate import AssociationOptions, Tracks
 from .tracking.proposals import BoxProposer
 from .tracking.smooth import Smoother
 from .video.base import Decode
 from .video.frame import Frame
 from .video.open import LiveOptions, open_source
+from .video.own import Clip, Color, Picture, in_color, own_frames, to_rgb
 
 Smoothing = Literal["off", "light", "strong"]
 Cuts = Literal["auto", "off"]
@@ -38,13 +42,24 @@ Cuts = Literal["auto", "off"]
 class Tracker:
     """Finds, follows and smooths people's poses.
 
-    The networks are loaded once; every clip gets its own tracks, so identities start at 1
-    with each call of `track` and are never reused within it.
+    - `track` opens a file, camera or URL, or takes pictures of yours, and yields every frame with
+      its people.
+    - `update` takes the next frame of a loop of your own; `reset` begins another clip. For more
+      cameras than one, `new_stream` gives each an ``update`` and a ``reset`` of its own.
+    - `image` finds the people of a single picture; `draw` draws them.
+
+    The networks are loaded once; every clip and every stream has its own tracks, so identities
+    start at 1 in each and are never reused within it. `hrtrack.Poses` says what a frame's people
+    are.
+
+    Pictures are uint8 arrays (H, W, 3) in RGB, or in OpenCV's BGR with ``color="bgr"``. Grey
+    arrays (H, W), arrays with a fourth channel for transparency, PIL pictures, and paths or bytes
+    of picture files do, too. All coordinates are pixels of the picture as it is given.
 
     Any number of threads may use one tracker at a time, with the results of one thread: each
-    `track` and each `image` follows its own people, over the same networks. One iterator that
-    `track` gave belongs to one thread at a time. On an NVIDIA GPU the threads must share a CUDA
-    stream, as they do unless they choose another, and take turns. In asyncio,
+    `track`, each `image` and each stream follows its own people, over the same networks. One
+    iterator that `track` gave belongs to one thread at a time. On an NVIDIA GPU the threads must
+    share a CUDA stream, as they do unless they choose another, and take turns. In asyncio,
     ``poses = await asyncio.to_thread(tracker.image, picture)`` leaves the event loop free.
 
     `close` waits for the frames under way in other threads; every later use, the next frame of a
@@ -71,6 +86,8 @@ class Tracker:
         cuts: ``auto`` ends all tracks at a hard cut, so that whoever is seen after it is a new
             person; ``off`` follows people across. Flashes, fades and shaking end no track.
         action: name or path of an action model; None leaves actions out.
+        color: the order of the channels in all arrays that the tracker takes and gives, the
+            images of the frames that `track` yields included: ``rgb``, or OpenCV's ``bgr``.
         stopwatch: where the time of each stage is entered; a new one by default.
         build_engine: makes a missing TensorRT engine, as the command line does; without it a
             missing engine is an error that names the command.
@@ -97,6 +114,7 @@ class Tracker:
         smooth: Smoothing = "light",
         cuts: Cuts = "auto",
         action: str | Path | None = None,
+        color: Color = "rgb",
         stopwatch: Stopwatch | None = None,
         build_engine: EngineBuilder | None = None,
     ) -> None:
@@ -114,6 +132,7 @@ class Tracker:
         _check_choice("precision", precision, get_args(Precision))
         _check_choice("smooth", smooth, get_args(Smoothing))
         _check_choice("cuts", cuts, get_args(Cuts))
+        _check_choice("color", color, get_args(Color))
         network = open_network(
             model,
             backend=backend,
@@ -141,8 +160,10 @@ class Tracker:
             from ..actions.tagger import open_actions
 
             self._new_tagger = open_actions(str(action), self.skeleton, threads)
+        self._color: Color = color
         # Not a method of this object, which a circle of references would keep in memory.
         self._gate = Gate(functools.partial(_free, self.network, self.detector, self._new_tagger))
+        self._stream = Stream(_weakly(self.pipeline), self._gate, color)
 
     def __enter__(self) -> Self:
         return self
@@ -186,11 +207,53 @@ class Tracker:
             cuts=CutDetector() if self._cuts == "auto" else None,
             in_use=self._gate,
             doubt=self._doubt,
+            skeleton=self.skeleton,
         )
+
+    def update(self, image: Picture, time: float | None = None) -> Poses:
+        """The people of the next frame of a loop of your own, followed from the frames before.
+
+        The person detector runs on the calling thread. Frames of one camera or clip belong
+        together: see `reset` and `new_stream`. Calls from several threads take turns.
+
+        Args:
+            image: what `image` takes.
+            time: when the frame was taken, in seconds from any moment on, never less than before;
+                the monotonic clock's time when None. For the frames of a recording give the
+                recording's times, for how far people move between frames depends on it.
+
+        Returns:
+            The people with their identities. ``poses.frame`` counts the calls from 0.
+
+        Raises:
+            ImageError: ``image`` is no picture, or not of a kind that can be taken.
+            SourceError: a picture's file cannot be read.
+            UsageError: ``time`` is no number or goes back, the tracker is closed, or another
+                process opened it.
+        """
+        return self._stream.update(image, time)
+
+    def reset(self) -> None:
+        """Makes the next `update` the first of another clip, in which identities begin at 1.
+
+        UsageError where the tracker is closed, or another process opened it.
+        """
+        self._stream.reset()
+
+    def new_stream(self) -> Stream:
+        """A stream of frames with its own people, ``update`` and ``reset``, over the same networks.
+
+        Make one for each camera; each may run in a thread of its own. The results are those of a
+        tracker that sees this stream alone.
+
+        UsageError where the tracker is closed, or another process opened it.
+        """
+        self._gate.check()
+        return Stream(self.pipeline, self._gate, self._color)
 
     def track(
         self,
-        source: str | Path,
+        source: str | Path | Clip,
         *,
         start: float | None = None,
         end: float | None = None,
@@ -199,16 +262,21 @@ class Tracker:
         decode: Decode = "cpu",
         sequence: float | None = None,
     ) -> Iterator[tuple[Frame, Poses]]:
-        """Follows the people of a video, camera or stream.
+        """Follows the people of a video, camera or stream, or of pictures of your own.
 
         Args:
-            source: what ``hrtrack --source`` takes: ``webcam``, a file, a URL, ...
+            source: what ``hrtrack --source`` takes: ``webcam``, a file, a URL, ...; or an open
+                ``cv2.VideoCapture``, always taken for BGR and never closed here; or an iterable
+                of what `image` takes, or of ``(time, image)`` with the time in seconds. The other
+                arguments but ``sequence`` are for sources that are opened here.
             start: seconds from which on frames are used.
             end: seconds up to which frames are used.
             stride: use every so many frames.
             live: camera and stream settings.
             decode: ``cuda`` decodes files on an NVIDIA GPU.
-            sequence: takes a folder of numbered pictures as one clip of so many a second.
+            sequence: takes a folder of numbered pictures, or pictures without times, as one clip
+                of so many a second. Without it pictures of your own have the time of the monotonic
+                clock when they come.
 
         Yields:
             Each frame with its people. ``poses.boxes`` (N, 4), ``poses.keypoints``
@@ -216,10 +284,21 @@ class Tracker:
 
         Raises:
             SourceError: the source cannot be read.
+            ImageError: a picture of yours is none, or not of a kind that can be taken.
             BackendError: there is no GPU to decode on.
-            UsageError: the tracker is closed, or another process opened it.
+            UsageError: the tracker is closed, another process opened it, the source is nothing
+                that can be tracked, or times go back.
         """
         self._gate.check()
+        if not isinstance(source, (str, Path, int)):
+            if (start, end, stride, live, decode) != (None, None, 1, None, "cpu"):
+                raise UsageError(
+                    "start, end, stride, live and decode are for sources that track() opens itself"
+                )
+            pipeline = self.pipeline()
+            for frame in own_frames(source, self._color, sequence):
+                yield self._given(frame), pipeline.step(frame)
+            return
         frames = open_source(
             str(source),
             start=start,
@@ -234,29 +313,57 @@ class Tracker:
             pipeline = self.pipeline(live=frames.is_live)
             try:
                 for frame in frames:
-                    yield frame, pipeline.step(frame)
+                    yield self._given(frame), pipeline.step(frame)
             finally:
                 pipeline.close()
 
-    def image(self, image_HW3: NDArray[np.uint8]) -> Poses:
-        """The people of a single RGB image (H, W, 3) uint8; their ids are 1, 2, ...
+    def image(self, image: Picture) -> Poses:
+        """The people of a single picture; their ids are 1, 2, ...
 
-        ValueError for anything else; UsageError where the tracker is closed or another process
-        opened it.
+        Args:
+            image: a uint8 array (H, W, 3), (H, W, 4) or (H, W), a PIL picture, or a picture file's
+                path or bytes.
+
+        Raises:
+            ImageError: ``image`` is no picture, or not of a kind that can be taken.
+            SourceError: a picture's file cannot be read.
+            UsageError: the tracker is closed, or another process opened it.
         """
-        _check_image(image_HW3)
+        self._gate.check()
+        image_HW3 = to_rgb(image, self._color)
         return self.pipeline().step(Frame(index=0, time=0.0, image=image_HW3))
 
-    def draw(self, image_HW3: NDArray[np.uint8], poses: Poses) -> NDArray[np.uint8]:
-        """A copy of an RGB image (H, W, 3) uint8 with skeletons, boxes and ids on it.
+    def draw(self, image: Picture, poses: Poses) -> NDArray[np.uint8]:
+        """A copy (H, W, 3) uint8 of what `image` takes, with skeletons, boxes and ids on it.
 
-        ValueError for anything else.
+        Raises:
+            ImageError: ``image`` is no picture, or not of a kind that can be taken.
+            SourceError: a picture's file cannot be read.
+            ValueError: ``poses`` are none.
         """
-        _check_image(image_HW3)
+        image_HW3 = to_rgb(image, self._color)
         if not isinstance(poses, Poses):
             raise ValueError(f"poses must be what image() or track() give, found {poses!r:.60}")
         options = DrawOptions({"skeleton", "boxes", "ids"})
-        return draw(image_HW3.copy(), poses, self.skeleton, options)
+        return in_color(draw(image_HW3.copy(), poses, self.skeleton, options), self._color)
+
+    def _given(self, frame: Frame) -> Frame:
+        """A frame as it is given to the user."""
+        if self._color == "rgb":
+            return frame
+        return replace(frame, image=in_color(frame.image, self._color))
+
+
+def _weakly(method: Callable[[], Pipeline]) -> Callable[[], Pipeline]:
+    """A method that does not keep its object in memory; whoever calls it, does."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> Pipeline:
+        alive = reference()
+        assert alive is not None
+        return alive()
+
+    return call
 
 
 def _free(network: PoseNetwork, detector: Detector, _: Callable[[], Tagger] | None) -> None:
@@ -282,13 +389,3 @@ def _check_score(name: str, value: object) -> None:
 def _check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in known:
         raise UsageError(f"{name} is {value!r}; known are {', '.join(known)}")
-
-
-def _check_image(image: object) -> None:
-    if not isinstance(image, np.ndarray):
-        found = type(image).__name__
-    elif image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        found = f"{image.shape} {image.dtype}"
-    else:
-        return
-    raise ValueError(f"an image must be a NumPy array (H, W, 3) uint8 with pixels, found {found}")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..poses import Poses
+from ..skeleton import Skeleton
 from .inference.cuts import CutDetector
 from .inference.estimate import Estimator
 from .stopwatch import Stopwatch
@@ -85,7 +86,8 @@ class Pipeline:
     """Everything between a decoded frame and its people, in the order a frame meets it.
 
     It belongs to one stream and one thread at a time. ``cuts`` sees where the film is cut; None
-    follows people across. ``in_use`` is entered for the time that a frame takes.
+    follows people across. ``in_use`` is entered for the time that a frame takes. ``skeleton`` is
+    what the poses say of the names of their joints.
     """
 
     proposer: BoxProposer
@@ -97,6 +99,7 @@ class Pipeline:
     cuts: CutDetector | None = None
     in_use: AbstractContextManager[object] = field(default_factory=nullcontext)
     doubt: Doubt = field(default_factory=Doubt)
+    skeleton: Skeleton | None = None
 
     def step(self, frame: Frame) -> Poses:
         """The tracked, smoothed people of one frame."""
@@ -120,7 +123,7 @@ class Pipeline:
             with self.stopwatch.stage("act"):
                 poses = self.tagger.update(poses)
         self.proposer.finish()
-        return poses
+        return replace(poses, skeleton=self.skeleton)
 
     def close(self) -> None:
         """Ends the detector's thread, if there is one; the networks stay open."""

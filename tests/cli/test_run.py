@@ -119,10 +119,9 @@ def test_one_image() -> None:
     with Tracker(backend="openvino") as tracker:
         poses = tracker.image(image)
         drawn = tracker.draw(image, poses)
-        grey, empty = image[..., 0], image[:0]
-        for wrong in (image.astype(np.float32), grey, empty, image[:, :0], image.tolist(), None):
+        for wrong in (image.astype(np.float32), image[:0], image[:, :0], image.tolist(), None):
             for take in (tracker.image, partial(tracker.draw, poses=poses)):
-                with pytest.raises(ValueError, match="uint8 with pixels, found"):
+                with pytest.raises(ValueError, match=r"uint8 with pixels, .* found"):
                     take(wrong)
         with pytest.raises(ValueError, match="poses must be what"):
             tracker.draw(image, None)  # type: ignore[arg-type]

@@ -37,7 +37,7 @@ TOLD = 5
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
     """A picture file as (H, W, 3) uint8 RGB, upright as viewers show it."""
-    return _decoded(path, read_bytes(path))
+    return decoded(path, read_bytes(path))
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -53,7 +53,8 @@ def read_bytes(path: str | Path) -> bytes:
     return data
 
 
-def _decoded(name: str | Path, data: bytes) -> NDArray[np.uint8]:
+def decoded(name: str | Path, data: bytes) -> NDArray[np.uint8]:
+    """A picture file's bytes as (H, W, 3) uint8 RGB; SourceError, with its name, if it is none."""
     try:
         return decode_picture(data)
     except PictureError as error:
@@ -163,7 +164,7 @@ def open_picture(
             name, "file", fps=rate, declared_frames=len(times) or None, start=start, end=end,
             stride=stride, stopwatch=stopwatch, data=data,
         )  # fmt: skip
-    image = _decoded(name, data)
+    image = decoded(name, data)
     height, width = image.shape[:2]
     return ImageSource(
         name, "image", (width, height), time_base=Fraction(1), declared_frames=1, image=image

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hrtrack.errors import DataError
-from hrtrack.tracker.outputs.results.jsonl import Replay, read_jsonl, to_json
+from hrtrack.tracker.outputs.results.jsonl import Replay, read_jsonl
 from hrtrack.tracker.video.frame import Frame
 
 from ..files import people
@@ -20,7 +20,7 @@ from ..files import people
 def lines(path: Path, change: dict[str, Any] | None = None, person: dict[str, Any] | None = None,
           skeleton: str = "coco17") -> Path:  # fmt: skip
     """Two frames' results; the second is changed."""
-    values = [to_json(people(index, index / 10, 2), skeleton) for index in (0, 1)]
+    values = [people(index, index / 10, 2).to_dict() | {"skeleton": skeleton} for index in (0, 1)]
     values[1] |= change or {}
     if values[1].get("people"):
         values[1]["people"][1] |= person or {}

@@ -126,9 +126,10 @@ def test_mot_rows(tmp_path: Path) -> None:
 def test_openpose_files(tmp_path: Path) -> None:
     given = written(tmp_path, [f"openpose:{tmp_path}/op"])
     found = list(read_openpose(tmp_path / "op"))
-    assert [frame for frame, _, _ in found] == list(range(6))
-    for (_, ids, joints), poses in zip(found, given, strict=True):
-        assert np.array_equal(ids, poses.ids)
+    assert [one.frame for one in found] == list(range(6))
+    for one, poses in zip(found, given, strict=True):
+        assert np.array_equal(one.ids, poses.ids)
+        joints = np.concatenate([one.keypoints, one.scores[..., None]], axis=2)
         assert joints.shape[1:] == (25, 3)
         wrist, nose = BODY_25.index("right_wrist"), 0
         assert np.allclose(joints[:, wrist, :2], poses.keypoints[:, 10], atol=0.006)

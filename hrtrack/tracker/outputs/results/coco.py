@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import groupby
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ....errors import DataError, write_error
-from ....poses import Poses
+from ....errors import DataError, one_line, write_error
+from ....poses import Poses, action_to_dict
 from ..base import LineFile, Target
-from .jsonl import action_from_json, action_json
+from .jsonl import action_from_json
+from .openpose import spanning_boxes
 
 if TYPE_CHECKING:
     from ...video.frame import Frame
@@ -65,28 +67,45 @@ class Coco:
 
 
 def read_coco(path: str | Path) -> Iterator[Poses]:
-    """The frames of a COCO results file, ``image_id`` as the frame's number."""
+    """The frames of a COCO results file in order, ``image_id`` as the frame's number.
+
+    The time is NaN and an identity -1 where the file does not tell. People without a ``bbox`` get
+    the box that their joints span. DataError for a file that holds no list of people.
+    """
     try:
         entries = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read the COCO results {path}: {error}") from None
+        entries = sorted(entries, key=lambda entry: int(entry["image_id"]))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
+        raise DataError(f"cannot read the COCO results {path}: {reason}") from None
     for image, group in groupby(entries, key=lambda entry: int(entry["image_id"])):
         people = list(group)
-        points = np.array([p["keypoints"] for p in people], np.float32)
-        points = points.reshape(len(people), -1, 3)
-        boxes = np.array([p["bbox"] for p in people], np.float32)
-        boxes[:, 2:] += boxes[:, :2]
-        actions = tuple(action_from_json(p.get("action")) for p in people)
-        yield Poses(
-            image,
-            float(people[0].get("time", 0.0)),
-            boxes,
-            np.array([p["score"] for p in people], np.float32),
-            points[..., :2].copy(),
-            points[..., 2].copy(),
-            np.array([p.get("track_id", -1) for p in people], np.int64),
-            actions if any(actions) else None,
-        )
+        try:
+            yield _people(image, people)
+        except (ValueError, LookupError, TypeError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
+            raise DataError(f"{path} does not hold people for image {image}: {reason}") from None
+
+
+def _people(image: int, people: list[dict[str, Any]]) -> Poses:
+    points = np.array([p.get("keypoints", []) for p in people], np.float32)
+    points = points.reshape(len(people), points.shape[1] // 3, 3)
+    boxes = spanning_boxes(points)
+    for row, person in enumerate(people):
+        if "bbox" in person:
+            left, top, width, height = person["bbox"]
+            boxes[row] = left, top, left + width, top + height
+    actions = tuple(action_from_json(p.get("action")) for p in people)
+    return Poses(
+        image,
+        float(people[0].get("time", math.nan)),
+        boxes,
+        np.array([p["score"] for p in people], np.float32),
+        points[..., :2].copy(),
+        points[..., 2].copy(),
+        np.array([p.get("track_id", -1) for p in people], np.int64),
+        actions if any(actions) else None,
+    )
 
 
 def _entry(poses: Poses, i: int, image: int) -> dict[str, Any]:
@@ -103,5 +122,5 @@ def _entry(poses: Poses, i: int, image: int) -> dict[str, Any]:
         "time": round(poses.time, 6),
     }
     if poses.actions is not None:
-        entry["action"] = action_json(poses.actions[i])
+        entry["action"] = action_to_dict(poses.actions[i])
     return entry

@@ -13,7 +13,7 @@ import numpy as np
 
 from ....errors import DataError, ModelError, one_line
 from ....poses import Action, Poses
-from ....skeleton import Skeleton, by_name
+from ....skeleton import BUILT_IN, Skeleton, by_name
 from ....types import Float32Array
 from ...video.frame import Frame
 from ..base import LineFile, Target
@@ -22,35 +22,8 @@ if TYPE_CHECKING:
     from ..base import Picture, Run
 
 
-def to_json(poses: Poses, skeleton: str) -> dict[str, Any]:
-    """One frame's people as JSON values: pixels to 0.01, scores to 0.0001."""
-    boxes = np.round(poses.boxes.astype(float), 2).tolist()
-    people_scores = np.round(poses.person_scores.astype(float), 4).tolist()
-    points = np.round(poses.keypoints.astype(float), 2)
-    scores = np.round(poses.scores.astype(float), 4)
-    joints = np.concatenate([points, scores[..., None]], axis=2).tolist()
-    actions = poses.actions or (None,) * len(poses)
-    people = [
-        {
-            "id": int(poses.ids[i]),
-            "score": people_scores[i],
-            "box": boxes[i],
-            "keypoints": joints[i],
-            "action": action_json(actions[i]),
-        }
-        for i in range(len(poses))
-    ]
-    time = round(poses.time, 6)
-    return {"frame": poses.frame, "time": time, "skeleton": skeleton, "people": people}
-
-
-def action_json(action: Action | None) -> dict[str, Any] | None:
-    """A label with its score, or null."""
-    return None if action is None else {"label": action.label, "score": round(action.score, 4)}
-
-
 def action_from_json(value: Any) -> Action | None:
-    """The inverse of `action_json`."""
+    """The inverse of `hrtrack.poses.action_to_dict`."""
     return None if value is None else Action(str(value["label"]), float(value["score"]))
 
 
@@ -63,7 +36,8 @@ class JsonLines:
 
     def write(self, frame: Frame, poses: Poses, picture: Picture) -> bool:
         """Writes one frame; False when the reader of a pipe has gone."""
-        line = json.dumps(to_json(poses, self._skeleton), separators=(",", ":"))
+        values = poses.to_dict() | {"skeleton": self._skeleton}
+        line = json.dumps(values, separators=(",", ":"))
         return self._file.write(line + "\n")
 
     def close(self, *, complete: bool) -> None:
@@ -76,7 +50,7 @@ def read_jsonl(path: str | Path) -> Iterator[Poses]:
 
     A last line without its end (a run that was killed) is left out. DataError names the line
     that is not a frame's results or is of another skeleton than the first, or the file that
-    cannot be read.
+    cannot be read. The poses know the names of their joints where the skeleton is a built-in one.
     """
     skeleton, joints = None, 0
     try:
@@ -131,7 +105,7 @@ def _from_json(value: dict[str, Any], skeleton: str, joints: int) -> Poses:
     if not math.isfinite(time):
         raise ValueError(f"its time is {time}")
     if not people:
-        return Poses.empty(frame, time, joints)
+        return Poses.empty(frame, time, joints, BUILT_IN.get(skeleton))
     keypoints = _numbers(people, "keypoints")
     expected = (len(people), joints, 3)
     if keypoints.shape != expected:
@@ -148,6 +122,7 @@ def _from_json(value: dict[str, Any], skeleton: str, joints: int) -> Poses:
         keypoints[..., 2].copy(),
         np.array([person["id"] for person in people], np.int64),
         actions if any(action is not None for action in actions) else None,
+        BUILT_IN.get(skeleton),
     )
 
 
@@ -190,7 +165,7 @@ class Replay:
         if self._next is not None and self._next.frame == frame.index:
             return self._next
         self._missing.append(frame.index)
-        return Poses.empty(frame.index, frame.time, len(self.skeleton))
+        return Poses.empty(frame.index, frame.time, len(self.skeleton), self.skeleton)
 
     def close(self) -> None:
         """Warns of frames that the results lack: they are of another clip, or not of all of it."""

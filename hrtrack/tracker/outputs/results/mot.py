@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ....errors import DataError
 from ....poses import Action, Poses
@@ -58,6 +61,28 @@ def read_mot(path: str | Path) -> Iterator[MotRow]:
                 yield MotRow(int(fields[0]) - 1, int(fields[1]), box, score, action)
             except (ValueError, IndexError):
                 raise DataError(f"line {number} of {path} is not a MOTChallenge box") from None
+
+
+def read_mot_frames(path: str | Path) -> Iterator[Poses]:
+    """The frames of a MOTChallenge file, in order: boxes, scores and identities, no joints.
+
+    The format knows no time; it is NaN.
+    """
+    frames: dict[int, list[MotRow]] = {}
+    for row in read_mot(path):
+        frames.setdefault(row.frame, []).append(row)
+    for frame, rows in sorted(frames.items()):
+        actions = tuple(row.action for row in rows)
+        yield Poses(
+            frame,
+            math.nan,
+            np.array([row.box for row in rows], np.float32),
+            np.array([row.score for row in rows], np.float32),
+            np.zeros((len(rows), 0, 2), np.float32),
+            np.zeros((len(rows), 0), np.float32),
+            np.array([row.id for row in rows], np.int64),
+            actions if any(actions) else None,
+        )
 
 
 def _line(poses: Poses, i: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ....errors import DataError, SinkError, write_error
-from ....poses import Poses
+from ....errors import DataError, SinkError, one_line, write_error
+from ....poses import Poses, action_to_dict
+from ....skeleton import COCO17, MPII16, Skeleton
+from ....types import Float32Array
 from ..base import Target
-from .jsonl import action_json
+from .jsonl import action_from_json
 
 if TYPE_CHECKING:
-    from ....skeleton import Skeleton
     from ...video.frame import Frame
     from ..base import Picture, Run
 
@@ -34,6 +36,29 @@ MIDDLES = {
     "pelvis": ("left_hip", "right_hip"),
 }
 """Joints of BODY_25 that stand half-way between two others."""
+SIGMAS = dict(zip(MPII16.joints, MPII16.sigmas, strict=True))
+SIGMAS |= dict(zip(COCO17.joints, COCO17.sigmas, strict=True)) | {"neck": SIGMAS["upper_neck"]}
+
+
+def _sides(part: str) -> tuple[int, int]:
+    return BODY_25.index(f"left_{part}"), BODY_25.index(f"right_{part}")
+
+
+BODY25 = Skeleton(
+    name="body25",
+    joints=BODY_25,
+    limbs=(
+        (0, 1), (1, 2), (2, 3), (3, 4), (1, 5), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (10, 11),
+        (8, 12), (12, 13), (13, 14), (0, 15), (15, 17), (0, 16), (16, 18),
+        (14, 19), (19, 20), (14, 21), (11, 22), (22, 23), (11, 24),
+    ),
+    flip_pairs=tuple(
+        _sides(joint.removeprefix("left_")) for joint in BODY_25 if joint.startswith("left_")
+    ),
+    # COCO gives no spread for the joints of the feet; that of the ankles stands for them.
+    sigmas=tuple(SIGMAS.get(joint, SIGMAS["left_ankle"]) for joint in BODY_25),
+)  # fmt: skip
+"""OpenPose's keypoint set, in which its files are read."""
 EMPTY_PARTS = (
     "face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d",
     "pose_keypoints_3d", "face_keypoints_3d", "hand_left_keypoints_3d", "hand_right_keypoints_3d",
@@ -100,20 +125,58 @@ class OpenPose:
             person["pose_keypoints_2d"] = body[i].ravel().tolist()
             person |= {part: [] for part in EMPTY_PARTS}
             if poses.actions is not None:
-                person["action"] = action_json(poses.actions[i])
+                person["action"] = action_to_dict(poses.actions[i])
             people.append(person)
         return {"version": 1.3, "time": round(poses.time, 6), "people": people}
 
 
-def read_openpose(
-    folder: str | Path,
-) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float32]]]:
-    """For each frame its number, the ids (N,) and the joints (N, 25, 3) in BODY_25 order."""
+def read_openpose(folder: str | Path) -> Iterator[Poses]:
+    """The frames of a folder of OpenPose results, with the 25 joints of `BODY25`.
+
+    A person's box spans the joints that were found, and the score is the mean of theirs. The time
+    is NaN where the file does not tell, as OpenPose's own files do not. DataError for a folder
+    without results and for a file that holds something else.
+    """
     files = sorted(Path(folder).glob("*_keypoints.json"))
     if not files:
         raise DataError(f"{folder} holds no OpenPose results (*_keypoints.json)")
     for path in files:
-        people = json.loads(path.read_text(encoding="utf-8"))["people"]
-        ids = np.array([person["person_id"][0] for person in people], np.int64)
-        joints = np.array([person["pose_keypoints_2d"] for person in people], np.float32)
-        yield int(path.stem.split("_")[-2]), ids, joints.reshape(len(people), len(BODY_25), 3)
+        try:
+            yield _frame(path, json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
+            raise DataError(f"{path} does not hold OpenPose results: {reason}") from None
+
+
+def _frame(path: Path, content: dict[str, Any]) -> Poses:
+    number = int(path.stem.split("_")[-2])
+    time = float(content.get("time", math.nan))
+    people = content["people"]
+    if not people:
+        return Poses.empty(number, time, len(BODY_25), BODY25)
+    joints = np.array([person["pose_keypoints_2d"] for person in people], np.float32)
+    joints = joints.reshape(len(people), len(BODY_25), 3)
+    found = joints[..., 2] > 0
+    means = joints[..., 2].sum(axis=1) / np.maximum(found.sum(axis=1), 1)
+    actions = tuple(action_from_json(person.get("action")) for person in people)
+    return Poses(
+        number,
+        time,
+        spanning_boxes(joints),
+        means.astype(np.float32),
+        joints[..., :2].copy(),
+        joints[..., 2].copy(),
+        np.array([person.get("person_id", [-1])[0] for person in people], np.int64),
+        actions if any(actions) else None,
+        BODY25,
+    )
+
+
+def spanning_boxes(joints_NK3: Float32Array) -> Float32Array:
+    """The boxes (N, 4) around the joints whose score is above 0; zeros where there are none."""
+    boxes = np.zeros((len(joints_NK3), 4), np.float32)
+    for box, joints in zip(boxes, joints_NK3, strict=True):
+        found = joints[joints[:, 2] > 0, :2]
+        if len(found):
+            box[:2], box[2:] = found.min(axis=0), found.max(axis=0)
+    return boxes

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ....errors import SinkError, write_error
+from ....errors import DataError, SinkError, write_error
 from ....poses import Action, Poses
+from ....skeleton import Skeleton, with_joints
 from ..base import Target
 
 if TYPE_CHECKING:
@@ -79,26 +80,39 @@ class Parquet:
 
 
 def read_parquet(path: str | Path) -> Iterator[Poses]:
-    """The frames of a Parquet results file; frames with nobody in them are not in it."""
-    import pyarrow.parquet as pq
+    """The frames of a Parquet results file; frames with nobody in them are not in it.
 
-    rows = pq.read_table(path).to_pylist()
-    for frame, group in groupby(rows, key=lambda row: row["frame"]):
-        people = list(group)
-        keypoints = np.array([p["keypoints"] for p in people], np.float32)
-        actions = tuple(
-            Action(p["action"], p["action_score"]) if p["action"] else None for p in people
-        )
-        yield Poses(
-            frame,
-            people[0]["time"],
-            np.array([p["box"] for p in people], np.float32),
-            np.array([p["score"] for p in people], np.float32),
-            keypoints.reshape(len(people), -1, 2),
-            np.array([p["scores"] for p in people], np.float32),
-            np.array([p["id"] for p in people], np.int64),
-            actions if any(actions) else None,
-        )
+    DataError for another Parquet file, and where pyarrow is not installed.
+    """
+    try:
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise DataError(NEEDS) from None
+    with pq.ParquetFile(path) as file:
+        told = file.schema_arrow.metadata or {}
+        if b"joints" not in told or "keypoints" not in file.schema_arrow.names:
+            raise DataError(f"{path} is a Parquet file, but not one of hrtrack's results")
+        joints = tuple(told[b"joints"].decode().split(","))
+        skeleton = with_joints(joints, told.get(b"skeleton", b"unnamed").decode())
+        rows = (row for batch in file.iter_batches(GROUP) for row in batch.to_pylist())
+        for frame, group in groupby(rows, key=lambda row: int(row["frame"])):
+            yield _people(frame, list(group), skeleton)
+
+
+def _people(frame: int, people: list[dict[str, Any]], skeleton: Skeleton) -> Poses:
+    keypoints = np.array([p["keypoints"] for p in people], np.float32)
+    actions = tuple(Action(p["action"], p["action_score"]) if p["action"] else None for p in people)
+    return Poses(
+        frame,
+        people[0]["time"],
+        np.array([p["box"] for p in people], np.float32),
+        np.array([p["score"] for p in people], np.float32),
+        keypoints.reshape(len(people), -1, 2),
+        np.array([p["scores"] for p in people], np.float32),
+        np.array([p["id"] for p in people], np.int64),
+        actions if any(actions) else None,
+        skeleton,
+    )
 
 
 def _row(poses: Poses, i: int) -> dict[str, Any]:

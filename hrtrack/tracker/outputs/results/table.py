@@ -7,12 +7,13 @@ import io
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ....errors import DataError
+from ....errors import DataError, one_line
 from ....poses import Action, Poses
+from ....skeleton import Skeleton, with_joints
 from ..base import LineFile, Target
 
 if TYPE_CHECKING:
@@ -46,14 +47,37 @@ class Csv:
 
 
 def read_csv(path: str | Path) -> Iterator[Poses]:
-    """The frames of a CSV results file; frames with nobody in them are not in it."""
+    """The frames of a CSV results file; frames with nobody in them are not in it.
+
+    The header names the joints. DataError names the line that is no person's row.
+    """
     with open(path, encoding="utf-8", newline="") as file:
         rows = csv.reader(file)
-        header = next(rows, None)
-        if header is None or tuple(header[: len(PERSON)]) != PERSON:
-            raise DataError(f"{path} does not begin with the columns {', '.join(PERSON)}")
-        for frame, group in groupby(rows, key=lambda row: int(row[0])):
-            yield _people(frame, list(group))
+        header = next(rows, None) or []
+        parts = header[len(PERSON) : -len(ACTION)]
+        joints = tuple(part.removesuffix("_x") for part in parts[::3])
+        if not joints or header != columns(joints):
+            raise DataError(f"{path} does not begin with the columns {', '.join(PERSON)}, ...")
+        skeleton = with_joints(joints)
+        for frame, group in groupby(_checked(path, rows, len(header)), key=lambda row: row[0]):
+            yield _people(frame, list(group), skeleton)
+
+
+_Row = tuple[int, float, int, list[float], Action | None]
+
+
+def _checked(path: str | Path, rows: Any, width: int) -> Iterator[_Row]:
+    """Frame, time, identity, the other numbers and the action of each row."""
+    for row in rows:
+        try:
+            if len(row) != width:
+                raise ValueError(f"it has {len(row)} fields; {width} were expected")
+            action = Action(row[-2], float(row[-1])) if row[-2] else None
+            numbers = [float(field) for field in row[3:-2]]
+            yield int(row[0]), float(row[1]), int(row[2]), numbers, action
+        except ValueError as error:
+            where = f"line {rows.line_num} of {path}"
+            raise DataError(f"{where} is not a person's row: {one_line(error)}") from None
 
 
 def _lines(rows: list[list[str]]) -> str:
@@ -71,17 +95,18 @@ def _row(poses: Poses, i: int) -> list[str]:
     return [*row, action.label, f"{action.score:.4f}"] if action else [*row, "", ""]
 
 
-def _people(frame: int, rows: list[list[str]]) -> Poses:
-    numbers = np.array([row[3:-2] for row in rows], np.float32)
+def _people(frame: int, rows: list[_Row], skeleton: Skeleton) -> Poses:
+    numbers = np.array([row[3] for row in rows], np.float32)
     points = numbers[:, 5:].reshape(len(rows), -1, 3)
-    actions = tuple(Action(row[-2], float(row[-1])) if row[-2] else None for row in rows)
+    actions = tuple(row[4] for row in rows)
     return Poses(
         frame,
-        float(rows[0][1]),
+        rows[0][1],
         numbers[:, 1:5].copy(),
         numbers[:, 0].copy(),
         points[..., :2].copy(),
         points[..., 2].copy(),
         np.array([row[2] for row in rows], np.int64),
         actions if any(actions) else None,
+        skeleton,
     )
