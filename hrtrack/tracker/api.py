@@ -19,7 +19,6 @@ from ..models.pose.flip import FlipTest
 from ..poses import Poses
 from ..skeleton import Skeleton
 from .inference.backends.base import Backend, EngineBuilder, Precision
-from .inference.cuts import CutDetector
 from .inference.detectors.base import Detector
 from .inference.gate import Gate
 from .inference.open import open_detector, open_estimator, open_network
@@ -28,6 +27,7 @@ from .outputs.pictures.draw import DrawOptions, draw
 from .stopwatch import Stopwatch
 from .streams import Stream
 from .tracking.associate import AssociationOptions, Tracks
+from .tracking.cuts import CutDetector
 from .tracking.proposals import BoxProposer
 from .tracking.smooth import Smoother
 from .video.base import Decode

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from ..poses import Poses
 from ..skeleton import Skeleton
-from .inference.cuts import CutDetector
 from .inference.estimate import Estimator
 from .stopwatch import Stopwatch
 from .tracking.associate import Tracks
+from .tracking.cuts import CutDetector
 from .tracking.proposals import BoxProposer
 from .tracking.smooth import Smoother
 from .video.frame import Frame

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import SourceError, UsageError
+from ...geometry import orient
 from ...pictures import SUFFIXES, PictureError, decode_picture, exif_orientation, is_animated
-from ...shown import orient
 from ..stopwatch import Stopwatch
 from .base import ReadAhead, Source
 from .frame import Frame

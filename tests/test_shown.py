@@ -30,9 +30,9 @@ from hrtrack.tracker.video import image as source_image
 from hrtrack.tracker.video.live import LiveSource
 from hrtrack.tracker.video.open import expand_sources, open_source, read_image
 
-from ..clips import portrait
-from ..heif import write_heif
-from .clips import make_clip, number_of, stamped
+from .clips import portrait
+from .heif import write_heif
+from .tracker.clips import make_clip, number_of, stamped
 
 Picture = NDArray[np.uint8]
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
 from hrtrack.tracker.api import Tracker
-from hrtrack.tracker.inference.cuts import CutDetector
 from hrtrack.tracker.tracking.associate import Tracks
+from hrtrack.tracker.tracking.cuts import CutDetector
 from hrtrack.tracker.tracking.proposals import BoxProposer
 from hrtrack.tracker.video.frame import Frame
 from hrtrack.tracker.video.open import open_source

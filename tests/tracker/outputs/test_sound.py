@@ -20,8 +20,8 @@ from hrtrack.tracker.outputs.open import open_sinks
 from hrtrack.tracker.outputs.pictures.segments import Limit
 from hrtrack.tracker.video.open import open_source
 
-from .clips import number_of, stamped
-from .outputs.sounds import add_sound, decoded, heard, seconds_of, sound_clip, sound_packets
+from ..clips import number_of, stamped
+from .sounds import add_sound, decoded, heard, seconds_of, sound_clip, sound_packets
 
 ALL = ".avi .mkv .ts .mp4 .mov .wmv .flv .m3u8"
 TABLE = [
