@@ -46,7 +46,7 @@ class LiveOptions:
     max_latency: float | None = None
     stall: float = 10.0
     first_delay: float = 1.0
-    last_delay: float = 30.0
+    last_delay: float = 4.0
 
 
 @dataclass

@@ -21,6 +21,8 @@ LOG = logging.getLogger(__name__)
 TIME_BASE = Fraction(1, 90_000)
 CLOCK_SLACK = 0.5
 """Seconds that a source's own timestamps may stray from the arrivals before they are rebased."""
+QUEUED = 2.0
+"""Seconds after a connection in which frames may come faster than they were taken."""
 UNTIMED = ("mpjpeg", "mjpeg", "image2pipe", "jpeg_pipe")
 """Formats without timestamps: FFmpeg makes them up from a guessed frame rate."""
 
@@ -48,18 +50,25 @@ class _Timeline:
     began: float | None = None
     last: float = 0.0
     offset: float | None = None
+    connected: float = 0.0
 
     def reconnect(self) -> None:
         self.offset = None
 
     def stamp(self, own: float | None, instant: float) -> float:
         if self.began is None:
-            self.began, self.offset = instant, -(own or 0.0)
+            self.began, self.offset, self.connected = instant, -(own or 0.0), instant
             return 0.0
         arrived = instant - self.began
         seconds = arrived
         if own is not None:
-            if self.offset is None or abs(own + self.offset - arrived) > CLOCK_SLACK:
+            if self.offset is None:
+                self.offset, self.connected = arrived - own, instant
+            ahead = own + self.offset - arrived
+            if 0 < ahead < QUEUED and instant - self.connected < QUEUED:
+                # It waited with others until the stream was known, and they all come at once.
+                self.began -= ahead
+            elif abs(ahead) > CLOCK_SLACK:
                 self.offset = arrived - own
             seconds = own + self.offset
         self.last = max(seconds, self.last + float(TIME_BASE))

@@ -38,6 +38,7 @@ a=control:track
 
 def paced() -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Numbered pictures, each at its time."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     from clips import stamped
 
     began = time.monotonic()

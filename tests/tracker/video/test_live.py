@@ -213,6 +213,16 @@ def test_the_timeline_survives_wild_clocks() -> None:
     assert line.stamp(0.1, 104.0) > 5.0
 
 
+def test_frames_that_waited_in_a_queue_keep_their_pace() -> None:
+    line = _Timeline()
+    # Ten frames of a camera's second wait until the stream is known, then come at once.
+    times = [line.stamp(i / 10, 100 + i * 1e-4) for i in range(10)]
+    times += [line.stamp(i / 10, 100 + (i - 9) / 10) for i in range(10, 40)]
+    assert times == pytest.approx([i / 10 for i in range(40)], abs=1e-3)
+    # A clock that runs away later is still set right.
+    assert line.stamp(60.0, 103.2) == pytest.approx(4.1, abs=0.2)
+
+
 def test_time_begins_with_the_first_frame_asked_for() -> None:
     synthetic = "lavfi:testsrc=size=96x64:rate=50"
     with open_source(synthetic, start=0.2, end=0.6, stride=2) as source:
