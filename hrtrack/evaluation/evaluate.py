@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from .. import geometry
+from ..models.network import PoseNetwork
 from ..types import FloatArray
 from ..writable import require_file, require_picture
 from .labels import Labels, read_labels
 from .metrics import oks, pckh
-from .predict import Boxes, FindPeople, PoseNetwork, Protocol, detect, predict
+from .predict import Boxes, FindPeople, Protocol, detect, predict
 
 FOUND_IOU = 0.3
 

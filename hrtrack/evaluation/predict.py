@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,8 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .. import geometry
 from ..errors import ModelError
-from ..models.info import PoseInfo
-from ..models.network import Network
+from ..models.network import PoseNetwork
 from ..models.pose import decode
 from ..models.pose.flip import Align, averaged
 from ..progress import shown
@@ -27,12 +25,6 @@ from .labels import Labels
 FindPeople = Callable[[ByteArray], tuple[NDArray[np.float32], NDArray[np.float32]]]
 """A detector: RGB picture (H, W, 3) -> boxes (N, 4) x0, y0, x1, y1 and scores (N,)."""
 BATCH = 16
-
-
-class PoseNetwork(Network, typing.Protocol):
-    """A `Network` that says which joints it predicts and how to read its heatmaps."""
-
-    info: PoseInfo
 
 
 @dataclass(frozen=True, slots=True)

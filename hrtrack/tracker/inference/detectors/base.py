@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from ....models.detector.letterbox import nms, vote
 
 if TYPE_CHECKING:
-    pass
-
+    from ..upload import Upload
 
 MIN_SCORE = 0.1
 """Low enough for the association's second band of weak boxes."""
@@ -37,6 +36,13 @@ class Detector(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class DeviceDetector(Detector, Protocol):
+    """A `Detector` on a GPU, whose ``upload`` holds the frame it saw for the pose network."""
+
+    upload: Upload
 
 
 def distinct(
