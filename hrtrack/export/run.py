@@ -25,7 +25,7 @@ from ..models.runtimes import tensorrt as engines
 from ..models.runtimes.eight_bit import FEWEST, pose_ranges, require_crops
 from ..models.runtimes.openvino import openvino_core
 from ..models.runtimes.tensorrt import BatchRange, EnginePrecision, Identity, Package
-from ..writable import require_file
+from ..writable import require_file, unfinished
 from . import int8, tensorrt, torch2trt
 from .onnx import Storage, save_onnx, store_weights, to_onnx
 from .verify import Reference, reference_answers, verify
@@ -111,8 +111,8 @@ def export_model(
     if not reference.sure and options.calibration is not None:
         require_crops(options.calibration, described)
         reference = reference_answers(network, described, options.calibration[:FEWEST])
-    # The draft has the right suffix but not the name: a refused export leaves nothing behind.
-    draft = path.with_name("draft-" + path.name)
+    # A refused export leaves nothing behind.
+    draft = unfinished(path)
     try:
         ranges = _ranges(weights, network, described, options)
         widely = options.precision == "fp32"  # and in 8 bits only where that is fast
@@ -251,7 +251,7 @@ def _export_engine(
         reference=np.round(reference.keypoints, 4).tolist(),
         portable=options.portable,
     )
-    draft = path.with_name("draft-" + path.name)
+    draft = unfinished(path)
     if not torch.cuda.is_available():
         engines.write_engine(plan, identity, path)
         return Exported(path, None)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ...errors import SinkError, UsageError, write_error
+from ...writable import unfinished
 from ..stopwatch import Stopwatch
 
 SUFFIXES = {
@@ -48,8 +49,7 @@ class Target:
     @property
     def part(self) -> Path:
         """Where an output is written while it is not finished: ``NAME.part.mp4``."""
-        path = Path(self.path)
-        return path.with_name(f"{path.stem}.part{path.suffix}")
+        return unfinished(Path(self.path))
 
 
 def parse_save(text: str) -> Target:
@@ -107,7 +107,7 @@ def _prepare(target: Target, *, overwrite: bool) -> None:
             raise SinkError(f"{path} is a file; openpose: writes a folder of files")
         if path.is_dir() and any(path.glob("*_keypoints.json")) and not overwrite:
             raise SinkError(f"{path} holds results already; pass --overwrite to replace them")
-        _probe(path / ".hrtrack.part")
+        _probe(unfinished(path / ".hrtrack"))
         return
     if path.is_dir():
         raise SinkError(f"{path} is a folder; a file name was expected")
