@@ -239,11 +239,11 @@ def test_an_engine_built_elsewhere_is_compared_once(tmp_path: Path) -> None:
     built = dataclasses.replace(HERE, reference=reference.tolist())
     engines.write_engine(b"plan", built, tmp_path / "a.engine")
     good = LoadedEngine(built, reference + np.array([0.01, 0, 0], np.float32))
-    assert loading._checked(good, tmp_path / "a.engine") is good
+    assert loading.compared_once(good, tmp_path / "a.engine") is good
     assert engines.read_identity(tmp_path / "a.engine").verified
     bad = LoadedEngine(built, reference + np.float32(5))
     with pytest.raises(BackendError, match=r"differs from PyTorch by .* rebuild it"):
-        loading._checked(bad, tmp_path / "a.engine")
+        loading.compared_once(bad, tmp_path / "a.engine")
     assert bad.closed
 
 

@@ -125,9 +125,9 @@ def _learn(
             batch = [part.to(place, non_blocking=True) for part in (images, boxes, kinds, *answer)]
             for group in state.optimizer.param_groups:
                 group["lr"] = learning_rate(fit, state.step, done.value)
-            taught = config.teacher is not None and done.value < config.teacher.until
+            distilled = config.teacher is not None and done.value < config.teacher.until
             with shield():
-                parts = step(batch, taught)
+                parts = step(batch, distilled)
                 if not on_gpu:  # which need not be waited for
                     check(parts, state.step + 1, saved)
                 state.optimizer.step()

@@ -192,23 +192,24 @@ class Step:
         self.config, self.state, self.device, self.teacher = config, state, device, teacher
         self.bf16 = in_bf16(config.fit.precision, device)
         weights = config.loss
-        self._assign = AssignConfig(weights.cells, weights.score_power, weights.iou_power)
+        self.assign = AssignConfig(weights.cells, weights.score_power, weights.iou_power)
         self._run = CudaGraphCache([state.net, state.pupil], say, wanted=recorded)
         self._still = recorded or device.type == "cuda"
 
-    def __call__(self, batch: Sequence[Tensor], taught: bool) -> dict[str, Tensor]:
+    def __call__(self, batch: Sequence[Tensor], distilled: bool) -> dict[str, Tensor]:
         """Parts of the loss and the gradient's norm, on the device.
 
         ``batch``: images, boxes, kinds and, maybe, a teacher's answer.
 
-        ``taught``: the teacher is still listened to.
+        ``distilled``: the teacher still takes part in the loss.
         """
-        return self._run(partial(self._gradients, taught), batch, taught)
+        return self._run(partial(self.gradients, distilled), batch, distilled)
 
-    def _gradients(
-        self, taught: bool, images: Tensor, boxes: Tensor, kinds: Tensor, *answer: Tensor
+    def gradients(
+        self, distilled: bool, images: Tensor, boxes: Tensor, kinds: Tensor, *answer: Tensor
     ) -> dict[str, Tensor]:
-        if taught and self.teacher is not None:
+        """Adds one batch's gradients to the networks; the same values as calling the step."""
+        if distilled and self.teacher is not None:
             answer = self.teacher(images)
         state, config = self.state, self.config
         amp: AbstractContextManager[Any] = nullcontext()
@@ -224,7 +225,7 @@ class Step:
                 mimicry = state.pupil.loss(pyramid, answer[0])
         weight = config.loss.box_weight
         loss, parts = detector_loss(
-            logits, sides, boxes, kinds, centres, self._assign, weight, dense=self._still
+            logits, sides, boxes, kinds, centres, self.assign, weight, dense=self._still
         )
         parts.update(mimicry=mimicry.detach(), teacher_scores=nothing, teacher_boxes=nothing)
         if answer and config.teacher is not None:
