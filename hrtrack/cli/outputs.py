@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from ..errors import UsageError
 from ..poses import Poses
 from ..skeleton import Skeleton
-from ..tracker.loop import Picture, Pipeline
-from ..tracker.outputs.base import STDOUT, SUFFIXES, Run, Sink, Target, parse_save
+from ..tracker.loop import Pipeline
+from ..tracker.outputs.base import STDOUT, SUFFIXES, Picture, Run, Sink, Target, parse_save
 from ..tracker.outputs.pictures.draw import DrawOptions, draw, draw_heatmaps
 from ..tracker.outputs.pictures.segments import pieces
 from ..tracker.outputs.results.jsonl import Replay

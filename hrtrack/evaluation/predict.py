@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
@@ -19,11 +19,9 @@ from ..models.pose import decode
 from ..models.pose.flip import Align, averaged
 from ..progress import shown
 from ..skeleton import Skeleton
-from ..types import ByteArray, FloatArray
+from ..types import ByteArray, Detect, FloatArray
 from .labels import Labels
 
-FindPeople = Callable[[ByteArray], tuple[NDArray[np.float32], NDArray[np.float32]]]
-"""A detector: RGB picture (H, W, 3) -> boxes (N, 4) x0, y0, x1, y1 and scores (N,)."""
 BATCH = 16
 
 
@@ -55,7 +53,7 @@ class Boxes:
     scores: FloatArray
 
 
-def detect(detector: FindPeople, labels: Labels, *, quiet: bool = False) -> Boxes:
+def detect(detector: Detect, labels: Labels, *, quiet: bool = False) -> Boxes:
     """Every photo's people as the detector sees them."""
     image, boxes, scores = [], [], []
     with progress(quiet) as bar:

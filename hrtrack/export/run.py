@@ -26,7 +26,7 @@ from ..models.runtimes.eight_bit import FEWEST, pose_ranges, require_crops
 from ..models.runtimes.openvino import openvino_core
 from ..models.runtimes.tensorrt import BatchRange, EnginePrecision, Identity, Package
 from ..writable import require_file, unfinished
-from . import int8, tensorrt, torch2trt
+from . import int8, tensorrt
 from .onnx import Storage, save_onnx, store_weights, to_onnx
 from .verify import Reference, reference_answers, verify
 
@@ -225,7 +225,7 @@ def _export_engine(
         capability = engines.bound_to(package, capability)
     batches = options.batches or BatchRange()
     if options.via == "torch2trt":
-        plan = torch2trt.convert(network, described, batches)
+        plan = tensorrt.convert_by_torch2trt(network, described, batches)
     else:
         plan = tensorrt.build_plan(
             _onnx_model(network, described, options).SerializeToString(),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from ..errors import SourceError
 from ..poses import Poses
 from ..skeleton import Skeleton
-from .loop import Picture, Pipeline
+from ..types import Detect
+from .loop import Pipeline
 from .outputs.base import Target
 from .outputs.open import Sinks, open_sinks
 from .outputs.pictures.draw import DrawOptions, draw
@@ -24,6 +26,9 @@ from .stopwatch import Stopwatch
 from .tracking.state import Proposals
 from .video.frame import Frame
 from .video.open import Source, open_source
+
+if TYPE_CHECKING:
+    from .outputs.base import Picture
 
 STAGES = ("decode", "detect", "crop", "infer", "associate", "act", "draw", "encode")
 NETWORKS = ("detect", "infer")
@@ -205,7 +210,7 @@ class TiledProposer:
 
     def __init__(
         self,
-        detector: Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]],
+        detector: Detect,
         recorded: Sequence[NDArray[np.float32]],
         count: int,
         every: int,

@@ -6,10 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Protocol
 
 from ..poses import Poses
 from ..skeleton import Skeleton
@@ -21,8 +18,10 @@ from .tracking.proposals import BoxProposer
 from .tracking.smooth import Smoother
 from .video.frame import Frame
 
+if TYPE_CHECKING:
+    from .outputs.base import Picture
+
 LOG = logging.getLogger(__name__)
-Picture = Callable[[], NDArray[np.uint8]]
 
 
 class Tagger(Protocol):

@@ -15,9 +15,8 @@ from ...errors import DataError
 from ...types import Float32Array
 from ..clips import UNKNOWN, ActionClip
 from ..info import ActionInfo, Window, normalise, sample
+from ..tagger import Logits
 from .augment import at_rate, spoil
-
-Logits = Callable[[Float32Array], Float32Array]
 
 
 def windows_of(clip: ActionClip, window: Window) -> Float32Array:

@@ -17,18 +17,19 @@ from ...configs.detector_schema import DetectorTrainConfig, FitSection
 from ...interrupt import shield
 from ...models.detector.network import PersonDetector
 from ...models.finite import require_numbers
+from ...models.precision import Precision, in_bf16, quicker, to_be_tried
 from ...progress import shown
 from ...writable import make_folder
-from ..processes import choose_device, keep_freed_memory, worker_context
+from ..processes import choose_device, keep_freed_memory, loaders, worker_context
 from .batches import batches
 from .distillation import DeviceTeacher, teaches_beside
 from .photos import PhotoStore, build_store
-from .render import DeviceRenderer, fits
-from .settle import settle
+from .render import DeviceRenderer, fits, render_batch
 from .step import Saved, State, Step, fresh, save_weights
 
 LOG = logging.getLogger(__name__)
 LAST_LR_SHARE = 0.02
+TRIAL_CANVASES = 6
 
 
 def train_detector(
@@ -84,6 +85,42 @@ def train_detector(
     save_weights(state.mean, output / "weights.pt")
     last.unlink(missing_ok=True)
     return state.mean
+
+
+def settle(
+    config: DetectorTrainConfig, store: PhotoStore, device: torch.device, kept: str | None
+) -> DetectorTrainConfig:
+    """The configuration with ``fit.precision`` and ``fit.workers`` decided.
+
+    ``kept`` is the precision that an earlier part of the training computed in: a resumed one goes
+    on in it while the configuration leaves it open.
+    """
+    fit = config.fit
+    precision = kept if kept is not None and fit.precision == "auto" else fit.precision
+    if to_be_tried(precision, device):
+        with torch.random.fork_rng(devices=[]):
+            precision = _tried(config, store, device)
+    elif precision == "auto":
+        precision = "bf16" if in_bf16(precision, device) else "fp32"
+    workers = loaders(fit.workers) if device.type == "cpu" else fit.workers
+    settled = fit.model_copy(update={"precision": precision, "workers": workers})
+    return config.model_copy(update={"fit": settled})
+
+
+def _tried(config: DetectorTrainConfig, store: PhotoStore, device: torch.device) -> Precision:
+    """What is quicker at the last stage's step, on a batch of real canvases."""
+    count = min(config.fit.batch, TRIAL_CANVASES)
+    drawn = render_batch(store, config.stages[-1].canvases, count, (config.fit.seed, 0))
+    batch = [torch.from_numpy(part) for part in drawn]
+
+    def made(kind: Precision) -> Step:
+        fit = config.fit.model_copy(update={"precision": kind})
+        alike = config.model_copy(update={"fit": fit, "teacher": None})
+        return Step(alike, fresh(alike, None, device), device, None, False, print)
+
+    kinds: tuple[Precision, ...] = ("fp32", "bf16")
+    steps = {kind: made(kind) for kind in kinds}
+    return quicker(lambda kind: steps[kind](batch, False))
 
 
 def _learn(

@@ -27,13 +27,12 @@ from hrtrack.models.detector.network import (  # noqa: E402
 from hrtrack.train.detector import batches as batches_module  # noqa: E402
 from hrtrack.train.detector import fit as fit_module  # noqa: E402
 from hrtrack.train.detector.distillation import DeviceTeacher, Teacher  # noqa: E402
-from hrtrack.train.detector.fit import Log, train_detector  # noqa: E402
+from hrtrack.train.detector.fit import Log, settle, train_detector  # noqa: E402
 from hrtrack.train.detector.loss import detector_loss  # noqa: E402
 from hrtrack.train.detector.mosaic import place  # noqa: E402
 from hrtrack.train.detector.photos import IGNORE, PERSON, Photo, PhotoStore, build_store  # noqa: E402
 from hrtrack.train.detector.predict import as_function  # noqa: E402
 from hrtrack.train.detector.render import paste_layer, render_batch  # noqa: E402
-from hrtrack.train.detector.settle import settle  # noqa: E402
 from hrtrack.train.detector.step import Step, fresh  # noqa: E402
 
 from ..asked import Asked, count_replays  # noqa: E402

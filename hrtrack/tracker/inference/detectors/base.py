@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....models.detector.letterbox import nms, vote
+from ....types import Detections
 
 if TYPE_CHECKING:
     from ..upload import Upload
@@ -22,9 +23,7 @@ class Detector(Protocol):
 
     name: str
 
-    def __call__(
-        self, image_rgb: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __call__(self, image_rgb: NDArray[np.uint8]) -> Detections:
         """Boxes (N, 4) xyxy in image pixels and scores (N,) in [0, 1], best first.
 
         ``image_rgb`` is (H, W, 3).
@@ -51,7 +50,7 @@ def distinct(
     min_score: float,
     nms_iou: float | None,
     vote_iou: float | None,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> Detections:
     """The likely ones of boxes (N, 4) and scores (N,), best first, each person once."""
     keep = scores >= min_score
     boxes, scores = boxes[keep].astype(np.float32), scores[keep].astype(np.float32)

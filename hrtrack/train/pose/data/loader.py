@@ -17,8 +17,7 @@ from ....datasets.people import People
 from ....errors import DataError
 from ....skeleton import Skeleton
 from ....types import FloatArray
-from ...processes import begin_worker, worker_context
-from ...room import prefetched
+from ...processes import begin_worker, prefetched, worker_context
 from ..distillation import Teacher
 from .augment import training_crop
 from .plan import Draw
