@@ -240,7 +240,7 @@ class Log:
         self.file.close()
 
     def add(self, losses: list[float], step: int, seen: int, share: float) -> bool:
-        """Takes note; true when a loss is no number."""
+        """Takes note; true when a loss is NaN or infinite."""
         self.losses += losses
         self.now = step, seen, share
         if passed() - self.began > LOG_SECONDS:

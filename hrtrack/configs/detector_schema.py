@@ -102,9 +102,9 @@ class FitSection(Section):
     """The training ends after ``minutes`` of clock time or after ``steps``, whichever is given.
 
     With ``steps`` a resumed run equals an uninterrupted one; with ``minutes`` the schedule
-    follows the clock. ``canvases`` are painted by the ``workers`` or on the ``device``; ``auto`` is
-    the device if it is a GPU with memory for all photos. There a step is one CUDA ``graph`` a size
-    of canvas.
+    follows the clock. ``canvases`` are rendered by the ``workers`` or on the ``device``; ``auto``
+    is the device if it is a GPU with memory for all photos. There a step is one CUDA ``graph`` a
+    size of canvas.
     """
 
     minutes: float | None = Field(None, gt=0)

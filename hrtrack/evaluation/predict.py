@@ -59,10 +59,10 @@ def detect(detector: Detect, labels: Labels, *, quiet: bool = False) -> Boxes:
     with progress(quiet) as bar:
         task = bar.add_task("finding people", total=len(labels.files))
         for index in range(len(labels.files)):
-            found, sure = detector(labels.read_photo(index))
+            found, confidence = detector(labels.read_photo(index))
             image.append(np.full(len(found), index, np.int64))
             boxes.append(np.asarray(found, np.float64).reshape(-1, 4))
-            scores.append(np.asarray(sure, np.float64))
+            scores.append(np.asarray(confidence, np.float64))
             bar.advance(task)
     return Boxes(np.concatenate(image), np.concatenate(boxes), np.concatenate(scores))
 

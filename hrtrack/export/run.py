@@ -91,7 +91,7 @@ def export_model(
         path: the file to write; its suffix must be that of the target.
         options: target, precision and the rest.
         open_network: runs the result for the comparison.
-        progress: told about a TensorRT build's phases.
+        progress: called with a TensorRT build's phases.
 
     Raises:
         ModelError: weights do not fit, the target refuses the graph, or the result is

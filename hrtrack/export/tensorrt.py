@@ -24,7 +24,7 @@ from .onnx import INPUT, OPSET, OUTPUTS
 
 OLDEST = (10, 13)
 Step = Callable[[str, int, int], None]
-"""Told about a build's progress: phase, step, steps of the phase."""
+"""Called as a build goes on: phase, step, steps of the phase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def _logger(trt: Any, messages: list[str]) -> Any:
     return Logger()
 
 
-def _monitor(trt: Any, tell: Step) -> Any:
+def _monitor(trt: Any, report: Step) -> Any:
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
@@ -153,14 +153,14 @@ def _monitor(trt: Any, tell: Step) -> Any:
 
         def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
             self.sizes[phase] = steps
-            tell(phase, 0, steps)
+            report(phase, 0, steps)
 
         def step_complete(self, phase: str, step: int) -> bool:
-            tell(phase, step + 1, self.sizes.get(phase, 0))
+            report(phase, step + 1, self.sizes.get(phase, 0))
             return True
 
         def phase_finish(self, phase: str) -> None:
-            tell(phase, self.sizes.get(phase, 0), self.sizes.get(phase, 0))
+            report(phase, self.sizes.get(phase, 0), self.sizes.get(phase, 0))
 
     return Monitor()
 

@@ -181,7 +181,7 @@ class Tracker:
 
     def close(self) -> None:
         """Frees the networks, once the frames under way in other threads are done."""
-        self._doubt.tell(self._min_score)
+        self._doubt.report(self._min_score)
         self._gate.close()
 
     def pipeline(self, *, live: bool = False, keep_heatmaps: bool = False) -> Pipeline:

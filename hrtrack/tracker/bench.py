@@ -118,14 +118,14 @@ def bench_pipeline(
     watch.clear()
     people = 0
     start, cpu = time.perf_counter(), time.process_time()
-    with ThreadPoolExecutor(1, "draw") as painter:
+    with ThreadPoolExecutor(1, "draw") as drawer:
         drawn = []
         for frame in frames:
             poses = pipeline.step(frame)
             people += len(poses)
             if drawing is not None:
-                paint = _painted(frame, poses, skeleton, drawing, watch)
-                drawn.append(painter.submit(paint))
+                picture = _picture_of(frame, poses, skeleton, drawing, watch)
+                drawn.append(drawer.submit(picture))
         for one in drawn:
             one.result()
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
@@ -142,16 +142,16 @@ def bench_pipeline(
     )
 
 
-def _painted(
+def _picture_of(
     frame: Frame, poses: Poses, skeleton: Skeleton, drawing: DrawOptions, watch: Stopwatch
 ) -> Picture:
     """What draws a frame when it is called."""
 
-    def paint() -> NDArray[np.uint8]:
+    def picture() -> NDArray[np.uint8]:
         with watch.stage("draw"):
             return draw(frame.image, poses, skeleton, drawing)
 
-    return paint
+    return picture
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def bench_clip(
         ):
             for frame in itertools.islice(source, count):
                 poses = pipeline.step(frame)
-                sinks.write(frame, poses, _painted(frame, poses, skeleton, drawing, watch))
+                sinks.write(frame, poses, _picture_of(frame, poses, skeleton, drawing, watch))
         seconds = time.perf_counter() - start
     total = len(frames)
     return ClipReport(total / seconds, decode_ms, encode_ms, stage_times(watch, total))

@@ -86,7 +86,7 @@ def bench_models(
         device: the back ends' device.
         threads: CPU threads.
         ceiling: the least possible seconds for a call, where they are known.
-        progress: told what is being opened or timed.
+        progress: called with what is being opened or timed.
         build_engine: makes missing TensorRT engines, as in
             `hrtrack.tracker.inference.open.open_network`.
 

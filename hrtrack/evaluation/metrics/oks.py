@@ -40,8 +40,8 @@ def rescore(keypoint_scores: FloatArray, box_scores: FloatArray) -> FloatArray:
 
     The mean of a person's keypoint scores (N, K) above 0.2 times the box's score (N,).
     """
-    sure = keypoint_scores > KEYPOINT_SCORE_MIN
-    mean = (keypoint_scores * sure).sum(axis=1) / np.maximum(sure.sum(axis=1), 1)
+    confident = keypoint_scores > KEYPOINT_SCORE_MIN
+    mean = (keypoint_scores * confident).sum(axis=1) / np.maximum(confident.sum(axis=1), 1)
     return mean * box_scores
 
 

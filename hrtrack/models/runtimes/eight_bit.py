@@ -156,7 +156,7 @@ def quantise(model: openvino.Model, ranges: Ranges, *, elsewhere: bool = False) 
 
 
 def weights_of(node: Any) -> tuple[str, NDArray[np.float32]]:
-    """The name and the values of weights that may be stored small and widened at load."""
+    """The name and the values of weights that may be stored small and dequantized at load."""
     kind = node.get_type_name()
     if kind == "Constant":
         return node.get_friendly_name(), node.get_data().astype(np.float32)

@@ -1,4 +1,4 @@
-"""What an output is: where it goes, what it is told about the run, and files written line by
+"""What an output is: where it goes, what it knows about the run, and files written line by
 line."""
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def batches(
 ) -> DataLoader[Drawn]:
     """Batches from number ``first`` on.
 
-    ``teach``: the teacher, if there is one, answers in the workers; ``render``: they paint the
+    ``teach``: the teacher, if there is one, answers in the workers; ``render``: they render the
     canvases, too, instead of drawing up mosaics for a `DeviceRenderer`; ``pin``: into memory from
     which a GPU fetches by itself.
 
@@ -102,20 +102,20 @@ class _Canvases(Dataset[Drawn]):
         stage = [stage for stage in self.config.stages if stage.begin <= done][-1]
         seed = fit.seed, step
         if not self.render:
-            return self._sketched(stage.canvases, seed)
-        images, *told = render_batch(self.store, stage.canvases, fit.batch, seed)
-        drawn = tuple(torch.from_numpy(part) for part in (images, *told))
+            return self._unrendered(stage.canvases, seed)
+        images, *labels = render_batch(self.store, stage.canvases, fit.batch, seed)
+        drawn = tuple(torch.from_numpy(part) for part in (images, *labels))
         if self.teacher is None or done >= self.until:
             return drawn
         return *drawn, *self.teacher(images)
 
-    def _sketched(self, canvases: Sequence[MosaicSection], seed: tuple[int, int]) -> Drawn:
-        """The same canvases, unpainted, with room for as many boxes in every batch."""
+    def _unrendered(self, canvases: Sequence[MosaicSection], seed: tuple[int, int]) -> Drawn:
+        """The same canvases, not rendered, with room for as many boxes in every batch."""
         dice = np.random.default_rng(seed)
         mosaics = random_mosaics(self.store, canvases, self.config.fit.batch, dice)
         numbers: MosaicTensors = mosaic_tensors(mosaics, int(dice.integers(2**31)))
-        told = (torch.from_numpy(part) for part in pad_boxes(mosaics, BOXES_MOST))
-        return numbers, *told
+        labels = (torch.from_numpy(part) for part in pad_boxes(mosaics, BOXES_MOST))
+        return numbers, *labels
 
 
 class _From(Sampler[int]):

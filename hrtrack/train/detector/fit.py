@@ -137,7 +137,7 @@ def _learn(
     state.require_sound(saved)  # of what it starts from
     done = worker_context().Value("d", 0.0)
     on_gpu = place.type == "cuda"
-    renderer = DeviceRenderer(store, place) if _paints_there(fit, store, place) else None
+    renderer = DeviceRenderer(store, place) if _renders_there(fit, store, place) else None
     beside = renderer is not None or teaches_beside(place)
     loader = batches(
         store, config, state.step, done, teach=not beside, render=renderer is None, pin=on_gpu
@@ -183,7 +183,7 @@ def _learn(
     state.require_sound(saved)
 
 
-def _paints_there(fit: FitSection, store: PhotoStore, device: torch.device) -> bool:
+def _renders_there(fit: FitSection, store: PhotoStore, device: torch.device) -> bool:
     if fit.canvases == "auto":
         return device.type == "cuda" and fits(store, device)
     return fit.canvases == "device"
@@ -244,5 +244,5 @@ class Log:
 
 
 def check(parts: dict[str, Tensor], step: int, saved: Path) -> None:
-    """Waits for a step's loss and gradient; `Diverged` where they are no numbers any more."""
+    """Waits for a step's loss and gradient; `Diverged` where one is NaN or infinite."""
     require_numbers(step, float(parts["loss"]), float(parts["gradient"]), saved)

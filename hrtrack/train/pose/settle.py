@@ -64,8 +64,8 @@ def settle(
     with torch.random.fork_rng(devices=[]):
         network: nn.Module = new_network(config, people.skeleton, None)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        pupil = with_distillation_head(network, config)  # type: ignore[arg-type]
-        network = network if pupil is None else pupil
+        distilled = with_distillation_head(network, config)  # type: ignore[arg-type]
+        network = network if distilled is None else distilled
         if not precision:
             precision = _precision(config, people, network, members)
         workers = loaders(config.data.workers)

@@ -148,7 +148,7 @@ class Viewer:
             [
                 web.get("/", self._page),
                 web.get("/stream", self._stream),
-                web.get("/figures", self._tell),
+                web.get("/figures", self._send_figures),
                 web.get("/results", self._download),
             ]
         )
@@ -185,7 +185,7 @@ class Viewer:
     async def _page(self, request: web.Request) -> web.StreamResponse:
         return web.FileResponse(PAGE)
 
-    async def _tell(self, request: web.Request) -> web.StreamResponse:
+    async def _send_figures(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(self._figures | {"viewers": self._watching})
 
     async def _download(self, request: web.Request) -> web.StreamResponse:

@@ -69,7 +69,7 @@ class Batch:
 
 
 Sample = tuple[NDArray[np.uint8], FloatArray, FloatArray, NDArray[np.bool_], int]
-"""Crop, points, weights, gone, and the row when its photo is unreadable (else -1)."""
+"""Crop, points, weights, outside, and the row when its photo is unreadable (else -1)."""
 
 
 def upper_joints(skeleton: Skeleton) -> NDArray[np.bool_]:
