@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -16,13 +16,16 @@ from ..errors import UsageError
 from ..poses import Poses
 from ..skeleton import Skeleton
 from ..tracker.loop import Pipeline
-from ..tracker.outputs.base import STDOUT, SUFFIXES, Picture, Run, Sink, Target, parse_save
+from ..tracker.outputs.base import STDOUT, SUFFIXES, Run, Sink, Target, parse_save
 from ..tracker.outputs.pictures.draw import DrawOptions, draw, draw_heatmaps
 from ..tracker.outputs.pictures.segments import pieces
 from ..tracker.outputs.results.jsonl import Replay
 from ..tracker.video.camera import camera_number
 from ..tracker.video.frame import Frame
 from ..tracker.video.open import VIDEO_SUFFIXES, LiveOptions, is_still, require_there
+
+if TYPE_CHECKING:
+    from ..tracker.outputs.base import Picture
 
 
 @dataclass(frozen=True)
