@@ -15,7 +15,7 @@ from ...errors import SinkError, UsageError, write_error
 from ...writable import unfinished
 from ..stopwatch import Stopwatch
 
-SUFFIXES = {
+SUFFIXES: dict[str, tuple[str, ...]] = {
     "video": (".mp4", ".mkv", ".mov", ".webm", ".m4v", ".gif"),
     "image": (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"),
     "jsonl": (".jsonl", ".ndjson"),
@@ -26,6 +26,9 @@ SUFFIXES = {
     "openpose": (),
 }
 """The results formats and the suffixes that stand for them."""
+
+FILES_ONLY = ("image", "openpose", "parquet")
+"""Formats that cannot go down a pipe."""
 
 UNWRITTEN = frozenset((".avi", ".wmv", ".asf", ".flv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
                        ".vob", ".3gp", ".ogv", ".mjpg", ".mjpeg", ".h264", ".hevc"))  # fmt: skip
@@ -67,7 +70,7 @@ def parse_save(text: str) -> Target:
             raise UsageError(f"unknown results format '{name}'; known are {', '.join(SUFFIXES)}")
         if not rest:
             raise UsageError(f"'{text}' names no path; write {name}:PATH")
-        if rest == STDOUT and name in ("image", "openpose", "parquet"):
+        if rest == STDOUT and name in FILES_ONLY:
             raise UsageError(f"{name} cannot go to standard output; name a path")
         return _checked(Target(name, rest))
     suffix = Path(text).suffix.lower()
