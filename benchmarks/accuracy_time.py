@@ -22,7 +22,7 @@ import numpy as np
 from hrtrack.cli.evaluate import short_names
 from hrtrack.evaluation.charts import Point, plot_accuracy_against_time
 from hrtrack.evaluation.evaluate import evaluate
-from hrtrack.evaluation.predict import PoseNetwork
+from hrtrack.models.network import PoseNetwork
 from hrtrack.tracker.inference.open import open_network
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")

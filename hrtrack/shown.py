@@ -7,13 +7,15 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .geometry import orient
-from .pyav import av
+
+if TYPE_CHECKING:
+    from .pyav import av
 
 PQ, HLG = 16, 18
 """Transfer characteristics of ITU-T H.273: SMPTE ST 2084 and ARIB STD-B67."""
@@ -162,6 +164,8 @@ def _quoted(path: Path) -> str:
 
 
 def _graph(frame: av.VideoFrame, filters: Iterable[tuple[str, str]]) -> av.filter.Graph:
+    from .pyav import av
+
     graph = av.filter.Graph()
     last = graph.add_buffer(
         width=frame.width,
@@ -290,6 +294,8 @@ class Deinterlacer:
         self._waiting.clear()
 
     def _done(self) -> Iterator[av.VideoFrame]:
+        from .pyav import av
+
         assert self._graph is not None
         while self._waiting:
             try:

@@ -1,4 +1,8 @@
-"""Where results go: looked at before the work, so that none is done in vain."""
+"""Where results go: checked before the work, and named as finished only when they are.
+
+While a file is being written it is called ``NAME.part.EXT``; the suffix stays last because FFmpeg
+and others choose the format by it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import SinkError, write_error
+
+MARK = ".part"
 
 
 def make_folder(folder: Path) -> None:
@@ -39,13 +45,23 @@ def require_file(path: Path) -> None:
     make_folder(path.parent)
 
 
+def unfinished(path: Path) -> Path:
+    """What the file ``path`` is called until it is finished: ``NAME.part.EXT`` beside it."""
+    return path.with_name(f"{path.stem}{MARK}{path.suffix}")
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a file has the name of one that is being written or that a killed run left."""
+    return path.stem.endswith(MARK)
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write under; the file gets its own when the block is done.
+    """The name to write under (`unfinished`); the file gets its own when the block is done.
 
     A block that fails leaves the file of before, if there was one, and nothing beside it.
     """
-    part = path.with_name(path.name + ".part")
+    part = unfinished(path)
     try:
         yield part
         with part.open("r+b") as file:

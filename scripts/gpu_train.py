@@ -41,6 +41,7 @@ from hrtrack.train.pose.data.plan import Plan
 from hrtrack.train.pose.data.shards import ShardedPeople, read_shards
 from hrtrack.train.pose.distillation import DeviceTeacher, DistilledNetwork
 from hrtrack.train.pose.step import batch_loss
+from hrtrack.writable import atomic_write
 
 STARTED = time.monotonic()
 LOOK_EVERY = 20
@@ -207,16 +208,14 @@ class Training:
         twin = HRNet(self.raw.config).to(self.device)
         twin.load_state_dict(self.ema.state)
         path = self.options.output / "weights.safetensors"
-        part = path.with_suffix(".part")
-        save_weights(twin, self.described, part, half=True)
-        part.replace(path)
+        with atomic_write(path) as part:
+            save_weights(twin, self.described, part, half=True)
         if self.options.state is not None:
             state = {"learner": self.learner.state_dict(), "average": self.ema.state,
                      "optimizer": self.optimizer.state_dict(), "step": self.step,
                      "seen": self.seen}  # fmt: skip
-            part = self.options.state.with_suffix(".part")
-            torch.save(state, part)
-            part.replace(self.options.state)
+            with atomic_write(self.options.state) as part:
+                torch.save(state, part)
         if self.val is None:
             return ""
         pckh, oks = self.val(twin)
@@ -241,7 +240,7 @@ class Log:
         self.file.close()
 
     def add(self, losses: list[float], step: int, seen: int, share: float) -> bool:
-        """Takes note; true when a loss is no number."""
+        """Takes note; true when a loss is NaN or infinite."""
         self.losses += losses
         self.now = step, seen, share
         if passed() - self.began > LOG_SECONDS:

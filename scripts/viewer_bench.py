@@ -21,7 +21,7 @@ from statistics import median
 
 import click
 
-from hrtrack.cli.outputs import renderer
+from hrtrack.cli.outputs import picture_maker
 from hrtrack.tracker.api import Tracker
 from hrtrack.tracker.loop import run
 from hrtrack.tracker.outputs.open import open_sinks
@@ -66,7 +66,9 @@ def _once(tracker: Tracker, clip: str, viewers: int) -> tuple[float, float]:
         source = stack.enter_context(open_source(clip))
         pipeline = tracker.pipeline()
         stack.callback(pipeline.close)
-        picture = renderer(tracker.skeleton, DrawOptions({"skeleton", "boxes", "ids"}), pipeline)
+        picture = picture_maker(
+            tracker.skeleton, DrawOptions({"skeleton", "boxes", "ids"}), pipeline
+        )
         serve = viewer("127.0.0.1:0", announce=urls.append)
         sinks = stack.enter_context(
             open_sinks([], source=source, skeleton=tracker.skeleton, others=[serve])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -118,3 +119,13 @@ def test_no_circles() -> None:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail("files import each other: " + " -> ".join(reversed(error.args[1])))
+
+
+def test_private_names_stay_in_their_file() -> None:
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (
+                node.level or "hrtrack" in (node.module or "")
+            ):
+                private = [a.name for a in node.names if re.match("_[^_]", a.name)]
+                assert not private, f"{name} imports {private} from {node.module}"

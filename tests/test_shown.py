@@ -179,14 +179,14 @@ def test_training_and_evaluation_use_the_same_reader(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from hrtrack.datasets.people import Photos
     from hrtrack.evaluation.metrics.detection import photos
-    from hrtrack.train.detector.photos import _read
+    from hrtrack.train.detector.photos import read_photo
 
     path = write_heif(tmp_path / "a.heic", corners((150, 100)), turns=1, tile=64)
     expected = read_image(path)
     assert np.array_equal(Photos(tmp_path).read("a.heic"), expected)
     ((_, found),) = photos({"images": [{"id": 1, "file_name": "a.heic"}]}, tmp_path)
     assert np.array_equal(found, expected)
-    assert np.array_equal(_read(path, 1000)[0], expected)  # type: ignore[arg-type]
+    assert np.array_equal(read_photo(path, 1000)[0], expected)  # type: ignore[arg-type]
 
 
 # Pixels, colours, fields

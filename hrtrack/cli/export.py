@@ -99,10 +99,10 @@ def export(weights: str, **settings: Any) -> None:
     console = Console(stderr=True)
     with console.status(f"exporting {source.name} to {target}") as status:
 
-        def tell(phase: str, step: int, steps: int) -> None:
+        def report(phase: str, step: int, steps: int) -> None:
             status.update(f"{phase}: {step} of {steps}")
 
-        done = export_model(source, path, options, _open, tell)
+        done = export_model(source, path, options, _open, report)
     if done.agreement is None:
         console.print("the engine cannot run on this machine; it is compared at its first load")
     else:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import UsageError
 from ..poses import Poses
 from ..skeleton import Skeleton
-from ..tracker.loop import Picture, Pipeline
+from ..tracker.loop import Pipeline
 from ..tracker.outputs.base import STDOUT, SUFFIXES, Run, Sink, Target, parse_save
 from ..tracker.outputs.pictures.draw import DrawOptions, draw, draw_heatmaps
 from ..tracker.outputs.pictures.segments import pieces
@@ -23,6 +23,9 @@ from ..tracker.outputs.results.jsonl import Replay
 from ..tracker.video.camera import camera_number
 from ..tracker.video.frame import Frame
 from ..tracker.video.open import VIDEO_SUFFIXES, LiveOptions, is_still, require_there
+
+if TYPE_CHECKING:
+    from ..tracker.outputs.base import Picture
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def wants_window(settings: TrackSettings, sources: list[str]) -> bool:
     else:
         show = settings.show
     if not writes and not show:
-        for name in sources[:1]:  # a missing source is told before a missing output
+        for name in sources[:1]:  # a missing source is named before a missing output
             require_there(name)
         raise UsageError(
             "nothing to show and nothing to write: add --output out.mp4, --save out.jsonl or --show"
@@ -105,15 +108,15 @@ def others_of(
     if settings.serve is not None:
         from ..tracker.outputs.viewers.browser import viewer
 
-        makers.append(viewer(settings.serve, made_by, _tell, settings.token))
+        makers.append(viewer(settings.serve, made_by, _announce, settings.token))
     return makers
 
 
-def _tell(address: str) -> None:
+def _announce(address: str) -> None:
     click.echo(f"hrtrack: watch at {address}", err=True)
 
 
-def painter(
+def picture_maker(
     skeleton: Skeleton, layers: DrawOptions, poser: Pipeline | Replay
 ) -> Callable[[Frame, Poses], Picture]:
     """What draws a frame, later, onto the frame itself: nobody reads it after the sinks."""
@@ -121,20 +124,20 @@ def painter(
         return lambda frame, poses: lambda: draw(_canvas(frame), poses, skeleton, layers)
     estimate, stopwatch = poser.estimate, poser.stopwatch
 
-    def paint_later(frame: Frame, poses: Poses) -> Picture:
+    def make_later(frame: Frame, poses: Poses) -> Picture:
         # By the time of drawing the estimator may be at the next frame.
         maps, to_image = estimate.heatmaps, estimate.affines
 
-        def paint() -> NDArray[np.uint8]:
+        def make() -> NDArray[np.uint8]:
             with stopwatch.stage("draw"):
                 image = _canvas(frame)
                 if maps is not None and to_image is not None:
                     draw_heatmaps(image, maps, to_image, estimate.network.input_hw)
                 return draw(image, poses, skeleton, layers)
 
-        return paint
+        return make
 
-    return paint_later
+    return make_later
 
 
 def _canvas(frame: Frame) -> NDArray[np.uint8]:

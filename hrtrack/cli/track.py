@@ -40,7 +40,7 @@ from ..tracker.progress import Meter
 from ..tracker.stopwatch import Stopwatch
 from ..tracker.video.open import expand_sources, open_source
 from .export import build_engine
-from .outputs import TrackSettings, all_targets, others_of, painter, targets_of, wants_window
+from .outputs import TrackSettings, all_targets, others_of, picture_maker, targets_of, wants_window
 
 log = logging.getLogger("hrtrack")
 
@@ -208,7 +208,7 @@ def run_source(
         else:
             poser = Replay(settings.redraw)
             skeleton, made_by = poser.skeleton, {"model": f"results of {settings.redraw}"}
-        picture = painter(skeleton, layers, poser)
+        picture = picture_maker(skeleton, layers, poser)
         progress = Meter(
             Path(name).name or name,
             frames.declared_frames,
@@ -308,16 +308,18 @@ def track_many(settings: TrackSettings, sources: list[str], targets: Targets) ->
     run_one = functools.partial(_run_clip, quiet)
     done: list[Done] = []
 
-    def told(one: Done) -> None:
+    def report_done(one: Done) -> None:
         done.append(one)
-        _tell(settings.quiet, one)
+        _report(settings.quiet, one)
 
     stopped: Stopped | None = None
     try:
         if settings.ray is not None:
-            done = run_on_ray(work, run_one, address=settings.ray, folder=folder, on_done=told)
+            done = run_on_ray(
+                work, run_one, address=settings.ray, folder=folder, on_done=report_done
+            )
         else:
-            done = run_many(work, run_one, jobs=settings.jobs, folder=folder, on_done=told)
+            done = run_many(work, run_one, jobs=settings.jobs, folder=folder, on_done=report_done)
     except Stopped as stop:
         stopped = stop
     failed = [one for one in done if one.error is not None]
@@ -341,7 +343,7 @@ def _first(target: Target, settings: TrackSettings) -> Path:
     return piece(target.path, 0) if cut else Path(target.path)
 
 
-def _tell(quiet: bool, done: Done) -> None:
+def _report(quiet: bool, done: Done) -> None:
     if done.error is not None:
         tell_fault(done.source, done.error)
     elif not quiet:

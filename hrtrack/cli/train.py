@@ -127,7 +127,7 @@ def task_of(config: str) -> str:
 
 
 def _list_configs() -> None:
-    from ..configs.pose_schema import config_names
+    from ..configs.base import config_names
 
     click.echo("pose networks: " + ", ".join(config_names()))
     click.echo("person detector: person_fast")

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, PositiveInt, model_validator
 
-from ..errors import ConfigError
+from .base import HERE, Section, read_config, validated
 
-DEFAULT = Path(__file__).with_name("action.yaml")
+DEFAULT = HERE / "action.yaml"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class WindowSection(_Section):
+class WindowSection(Section):
     """What the network sees: ``samples`` moments over the last ``seconds``."""
 
     seconds: float = Field(gt=0)
@@ -33,7 +21,7 @@ class WindowSection(_Section):
     max_gap: float = Field(gt=0)
 
 
-class ModelSection(_Section):
+class ModelSection(Section):
     """One entry a block; a stride of 2 halves the moments."""
 
     widths: tuple[PositiveInt, ...] = Field(min_length=1)
@@ -50,7 +38,7 @@ class ModelSection(_Section):
         return self
 
 
-class FitSection(_Section):
+class FitSection(Section):
     """How it is trained; ``unknown`` is the share of each batch that shows no known action."""
 
     epochs: float = Field(gt=0)
@@ -65,7 +53,7 @@ class FitSection(_Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
-class ActionConfig(_Section):
+class ActionConfig(Section):
     """All of it."""
 
     window: WindowSection
@@ -87,18 +75,4 @@ class ActionConfig(_Section):
 def load_action_config(path: Path | None = None) -> ActionConfig:
     """A YAML file, or the bundled one; ConfigError names the key that is wrong."""
     source = path or DEFAULT
-    try:
-        data: Any = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration '{source}': {error.strerror}") from error
-    except yaml.YAMLError as error:
-        line = str(error).replace("\n", " ")
-        raise ConfigError(f"'{source}' is not YAML: {line}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"'{source}' must hold keys and values (window, model, fit)")
-    try:
-        return ActionConfig.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigError(f"'{source}': {key}: {first['msg']}") from error
+    return validated(ActionConfig, read_config(source), source)

@@ -6,19 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from ..errors import ConfigError
-from .pose_schema import _first, _override, _read
+from .base import HERE, Section, overridden, read_config, validated
 
 Sides = tuple[int, int]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelSection(_Section):
+class ModelSection(Section):
     """The fields of `hrtrack.models.detector.network.DetectorConfig`, and the input of the
     export."""
 
@@ -34,7 +29,7 @@ class ModelSection(_Section):
         return self
 
 
-class SetSection(_Section):
+class SetSection(Section):
     """One COCO-format set of photos with boxes.
 
     ``repeat``: how often its photos are drawn against those of a set with 1. ``long_side``: photos
@@ -47,7 +42,7 @@ class SetSection(_Section):
     long_side: int = Field(416, ge=32)
 
 
-class DataSection(_Section):
+class DataSection(Section):
     """``root`` is put before the sets' relative paths, ``cache`` is where decoded photos go.
 
     ``trust``: annotations marked ``pseudo`` that score below are ignored.
@@ -60,7 +55,7 @@ class DataSection(_Section):
     trust: float = Field(0.5, ge=0, le=1)
 
 
-class MosaicSection(_Section):
+class MosaicSection(Section):
     """Canvases of one size, drawn with the odds ``share``.
 
     ``mosaic`` of them are of several photos, ``paste`` have people of other photos pasted in.
@@ -72,14 +67,14 @@ class MosaicSection(_Section):
     share: float = Field(1.0, gt=0)
 
 
-class StageSection(_Section):
+class StageSection(Section):
     """From the share ``begin`` of the training on, batches are of one of these canvases."""
 
     begin: float = Field(ge=0, lt=1)
     canvases: tuple[MosaicSection, ...] = Field(min_length=1)
 
 
-class LossSection(_Section):
+class LossSection(Section):
     """Task-aligned assignment and the weight of the box loss."""
 
     cells: int = Field(10, ge=1)
@@ -88,7 +83,7 @@ class LossSection(_Section):
     box_weight: float = Field(2.5, gt=0)
 
 
-class TeacherSection(_Section):
+class TeacherSection(Section):
     """A YOLOX ONNX file to learn from until the share ``until`` of the training.
 
     ``features``, ``scores`` and ``boxes`` weigh the three losses; ``sure`` is the score from
@@ -103,13 +98,13 @@ class TeacherSection(_Section):
     sure: float = Field(0.2, gt=0, lt=1)
 
 
-class FitSection(_Section):
+class FitSection(Section):
     """The training ends after ``minutes`` of clock time or after ``steps``, whichever is given.
 
     With ``steps`` a resumed run equals an uninterrupted one; with ``minutes`` the schedule
-    follows the clock. ``canvases`` are painted by the ``workers`` or on the ``device``; ``auto`` is
-    the device if it is a GPU with memory for all photos. There a step is one CUDA ``graph`` a size
-    of canvas.
+    follows the clock. ``canvases`` are rendered by the ``workers`` or on the ``device``; ``auto``
+    is the device if it is a GPU with memory for all photos. There a step is one CUDA ``graph`` a
+    size of canvas.
     """
 
     minutes: float | None = Field(None, gt=0)
@@ -136,7 +131,7 @@ class FitSection(_Section):
         return self
 
 
-class DetectorTrainConfig(_Section):
+class DetectorTrainConfig(Section):
     """All of it."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
@@ -162,11 +157,6 @@ def load_detector_config(source: str | Path, overrides: Sequence[str] = ()) -> D
         ConfigError: no such file or name, not YAML, or a key or value that does not fit; the
             message names the key.
     """
-    path = Path(__file__).parent / f"{source}.yaml"
-    values = _read(path if path.is_file() else source)
-    for override in overrides:
-        _override(values, override)
-    try:
-        return DetectorTrainConfig.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(f"configuration '{source}': {_first(error)}") from None
+    bundled = HERE / f"{source}.yaml"
+    values = read_config(bundled if bundled.is_file() else source)
+    return validated(DetectorTrainConfig, overridden(values, overrides), source)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from ..errors import ConfigError
+from .base import Section, overridden, read_config, validated
 
-HERE = Path(__file__).parent
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -25,11 +23,7 @@ Size = Annotated[tuple[int, int], AfterValidator(_whole_cells)]
 """Height and width of a crop."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelSection(_Section):
+class ModelSection(Section):
     """The network; the number of joints comes from the data.
 
     ``init`` fills a network that starts from nothing: see `hrtrack.models.pose.hrnet.initialise`.
@@ -45,14 +39,14 @@ class ModelSection(_Section):
     init: Literal["official", "he", "fixup"] = "official"
 
 
-class InputSection(_Section):
+class InputSection(Section):
     """The crop: ``size`` is its height and width, ``padding`` how far it reaches past the box."""
 
     size: Size = (256, 192)
     padding: float = Field(1.25, gt=0)
 
 
-class TargetSection(_Section):
+class TargetSection(Section):
     """What the maps are trained towards; ``sigma`` is in heatmap cells.
 
     ``gaussian``: the official one, centred on the nearest cell and cut at 3 sigma.
@@ -65,7 +59,7 @@ class TargetSection(_Section):
     sigma: float = Field(2.0, gt=0)
 
 
-class SetSection(_Section):
+class SetSection(Section):
     """One annotated set of photos.
 
     ``format``: ``coco`` person keypoints; ``mpii`` the official code's converted JSON or the
@@ -90,7 +84,7 @@ class SetSection(_Section):
     teacher: str | None = None
 
 
-class DataSection(_Section):
+class DataSection(Section):
     """``root`` is put before the sets' relative paths; ``{root}`` may be given on the command
     line as ``data.root=...``. ``max_unreadable``: bad photos to skip before giving up.
     ``resident``: keep every crop on the training device, as a square of ``resident_side``
@@ -106,7 +100,7 @@ class DataSection(_Section):
     resident_side: int = Field(288, ge=32)
 
 
-class AugmentSection(_Section):
+class AugmentSection(Section):
     """Strengths (standard deviations) and probabilities; all 0 leaves the crop as it is.
 
     ``rotation`` in degrees and ``scale`` follow the official code: normal, cut at two standard
@@ -131,7 +125,7 @@ class AugmentSection(_Section):
     occlusion: Share = 0.0
 
 
-class StageSection(_Section):
+class StageSection(Section):
     """From the share ``begin`` of the training on: crops of ``size`` in batches of ``batch``."""
 
     begin: float = Field(ge=0, lt=1)
@@ -140,7 +134,7 @@ class StageSection(_Section):
     sigma: float = Field(gt=0)
 
 
-class FitSection(_Section):
+class FitSection(Section):
     """How it is trained.
 
     ``batch`` is the number of people of one optimiser step over all processes and
@@ -184,7 +178,7 @@ class FitSection(_Section):
         return self
 
 
-class TeacherSection(_Section):
+class TeacherSection(Section):
     """A finished network to learn from besides the labels, for networks with softmax maps.
 
     ``model``: a pose network as `hrtrack.train.pose.distillation.Teacher` takes it. ``features``
@@ -196,7 +190,7 @@ class TeacherSection(_Section):
     maps: float = Field(1.0, ge=0)
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """All of it."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
@@ -218,12 +212,6 @@ class TrainConfig(_Section):
         return self
 
 
-def config_names() -> list[str]:
-    """The pose configurations that come with hrtrack."""
-    others = {path.stem.removesuffix("_schema") for path in HERE.glob("*_schema.py")}
-    return sorted({path.stem for path in HERE.glob("*.yaml")} - others)
-
-
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """A bundled name or a YAML file, with ``section.key=value`` overrides (values are YAML).
 
@@ -231,69 +219,4 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> TrainConfi
         ConfigError: no such file or name, not YAML, or a key or value that does not fit; the
             message names the key.
     """
-    values = _read(source)
-    for override in overrides:
-        _override(values, override)
-    try:
-        return TrainConfig.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(f"configuration '{source}': {_first(error)}") from None
-
-
-def _read(source: str | Path) -> dict[str, Any]:
-    path = Path(source).expanduser()
-    if not path.is_file() and str(source) in config_names():
-        path = HERE / f"{source}.yaml"
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = ", ".join(config_names())
-        raise ConfigError(
-            f"no such configuration: '{source}'; give a YAML file or one of {known}"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the configuration '{source}': {error}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"'{source}' is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"'{source}' must hold sections (name, model, data, fit, ...)")
-    return values
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise ConfigError(f"cannot read '{override}'; expected section.key=value, say fit.lr=0.001")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"cannot read the value in '{override}' as YAML") from None
-    *path, last = key.split(".")
-    place: Any = values
-    for part in path:
-        place = _step(place, part, override)
-    if isinstance(place, list):
-        _step(place, last, override)
-        place[int(last)] = value
-    elif isinstance(place, dict):
-        place[last] = value
-    else:
-        raise ConfigError(f"'{override}': there is no section '{'.'.join(path)}'")
-
-
-def _step(place: Any, part: str, override: str) -> Any:
-    if isinstance(place, dict):
-        if place.get(part) is None:
-            place[part] = {}
-        return place[part]
-    if isinstance(place, list) and part.isdecimal() and int(part) < len(place):
-        return place[int(part)]
-    raise ConfigError(f"'{override}': there is no '{part}' to set")
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the file"
-    if first["type"] == "extra_forbidden":
-        return f"unknown key '{key}'"
-    return f"{key}: {first['msg'].removeprefix('Value error, ')}"
+    return validated(TrainConfig, overridden(read_config(source), overrides), source)

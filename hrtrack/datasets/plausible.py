@@ -1,6 +1,6 @@
 """Labels that are numbers and yet wrong: shares for pixels, corners for sizes, other pictures.
 
-What is surely wrong is refused, what may be right is told in one warning; both name the first
+What is surely wrong is refused, what may be right gets one warning; both name the first
 annotation, so that training and evaluation never give figures that mean nothing.
 """
 
@@ -200,7 +200,7 @@ def _joints_in_pictures(given: Given, sizes: FloatArray) -> None:
     if not wrong.any():
         return
     row, joint = (int(i) for i in np.argwhere(outside)[0])
-    _tell(
+    _report(
         f"{given.of(wrong)} has a joint outside its picture: {_joint(given, row, joint)}, but "
         f"{given.files[row]} is {sizes[row, 0]:.0f}x{sizes[row, 1]:.0f}",
         sure=wrong.sum() > MANY * np.isfinite(sizes).all(axis=1).sum(),
@@ -214,7 +214,7 @@ def _boxes_in_pictures(given: Given, sizes: FloatArray) -> None:
         return
     row = int(np.flatnonzero(wrong)[0])
     size = sizes[row]
-    _tell(
+    _report(
         f"{given.of(wrong)} has its whole bbox [{_numbers(given.boxes[row])}] outside its "
         f"picture {given.files[row]}"
         + (f" of {size[0]:.0f}x{size[1]:.0f}" if np.isfinite(size).all() else ""),
@@ -233,14 +233,14 @@ def _joints_in_boxes(given: Given) -> None:
         return
     mostly = outside.sum(axis=1) > MANY * given.labelled.sum(axis=1)
     row, joint = (int(i) for i in np.argwhere(outside)[0])
-    _tell(
+    _report(
         f"{given.of(wrong)} has a joint far outside its bbox: {_joint(given, row, joint)}, but "
         f"the bbox (x, y, width, height) is [{_numbers(given.boxes[row])}]",
         sure=mostly.sum() > MANY * usable.sum(),
     )
 
 
-def _tell(said: str, *, sure: bool) -> None:
+def _report(said: str, *, sure: bool) -> None:
     if sure:
         raise DataError(f"{said}: labels and photos do not belong together")
     LOG.warning("%s", said)

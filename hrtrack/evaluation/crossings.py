@@ -1,7 +1,7 @@
 """People who cross: scenes for the tracking bench, made of Penn Action label sequences.
 
 Real motion of real people (Zhang, Zhu, Derpanis, "From Actemes to Action", ICCV 2013), several
-of them laid on one canvas so that they walk through each other, turn where they meet, and pass
+of them put into one picture so that they walk through each other, turn where they meet, and pass
 someone who stands. No pictures are involved: what a detector and a pose network would have said
 is the truth made worse.
 """
@@ -168,22 +168,22 @@ def observe(scene: Scene, noise: Noise, seed: int) -> Iterator[tuple[Poses, NDAr
         found = np.flatnonzero(~missed)
         false = rng.poisson(noise.false_boxes)
         doubles = rng.integers(0, people, false)[rng.random(false) < 0.5]
-        places = np.concatenate([found, doubles]).astype(int)
-        spread = np.where(np.arange(len(places)) < len(found), noise.box, 4 * noise.box)
-        sizes = np.hypot(*(boxes[places, 2:] - boxes[places, :2]).T) * spread
-        seen_boxes = boxes[places] + rng.normal(0, 1, (len(places), 4)) * sizes[:, None]
-        off = noise.keypoints * sigmas[None, :, None] * np.sqrt(areas[places])[:, None, None]
-        points = joints[places] + rng.normal(0, 1, (len(places), len(sigmas), 2)) * off
-        sure = np.where(scene.seen[index][places], rng.uniform(0.5, 1, off.shape[:2]), 0.1)
+        picked = np.concatenate([found, doubles]).astype(int)
+        spread = np.where(np.arange(len(picked)) < len(found), noise.box, 4 * noise.box)
+        sizes = np.hypot(*(boxes[picked, 2:] - boxes[picked, :2]).T) * spread
+        seen_boxes = boxes[picked] + rng.normal(0, 1, (len(picked), 4)) * sizes[:, None]
+        off = noise.keypoints * sigmas[None, :, None] * np.sqrt(areas[picked])[:, None, None]
+        points = joints[picked] + rng.normal(0, 1, (len(picked), len(sigmas), 2)) * off
+        confidence = np.where(scene.seen[index][picked], rng.uniform(0.5, 1, off.shape[:2]), 0.1)
         marks = np.where(
-            np.arange(len(places)) < len(found),
-            np.clip(rng.normal(0.7, 0.15, len(places)), 0.15, 1),
-            rng.uniform(0.1, 0.6, len(places)),
+            np.arange(len(picked)) < len(found),
+            np.clip(rng.normal(0.7, 0.15, len(picked)), 0.15, 1),
+            rng.uniform(0.1, 0.6, len(picked)),
         )
         background = _background(false - len(doubles), rng)
-        order = rng.permutation(len(places) + len(background))
+        order = rng.permutation(len(picked) + len(background))
         count = len(order)
-        shown = np.concatenate([places, np.full(len(background), NOBODY)])[order]
+        shown = np.concatenate([picked, np.full(len(background), NOBODY)])[order]
         poses = Poses(
             index,
             index / FPS,
@@ -192,7 +192,7 @@ def observe(scene: Scene, noise: Noise, seed: int) -> Iterator[tuple[Poses, NDAr
                 np.float32
             ),
             np.concatenate([points, _figures(background, rng)])[order].astype(np.float32),
-            np.concatenate([sure, rng.uniform(0, 0.4, (len(background), 13))])[order].astype(
+            np.concatenate([confidence, rng.uniform(0, 0.4, (len(background), 13))])[order].astype(
                 np.float32
             ),
             np.full(count, -1, np.int64),

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from .. import geometry
-from ..types import FloatArray
+from ..models.network import PoseNetwork
+from ..types import Detect, FloatArray
 from ..writable import require_file, require_picture
 from .labels import Labels, read_labels
 from .metrics import oks, pckh
-from .predict import Boxes, FindPeople, PoseNetwork, Protocol, detect, predict
+from .predict import Boxes, Protocol, detect, predict
 
 FOUND_IOU = 0.3
 
@@ -71,7 +72,7 @@ def evaluate(
     annotations: Path,
     images: Path,
     *,
-    detector: FindPeople | None = None,
+    detector: Detect | None = None,
     protocol: Protocol | None = None,
     share: tuple[float, float] = (0.0, 1.0),
     sigmas: Sequence[float] | None = None,

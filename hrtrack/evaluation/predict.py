@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
@@ -15,24 +14,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .. import geometry
 from ..errors import ModelError
-from ..models.info import PoseInfo
-from ..models.network import Network
+from ..models.network import PoseNetwork
 from ..models.pose import decode
 from ..models.pose.flip import Align, averaged
 from ..progress import shown
 from ..skeleton import Skeleton
-from ..types import ByteArray, FloatArray
+from ..types import ByteArray, Detect, FloatArray
 from .labels import Labels
 
-FindPeople = Callable[[ByteArray], tuple[NDArray[np.float32], NDArray[np.float32]]]
-"""A detector: RGB picture (H, W, 3) -> boxes (N, 4) x0, y0, x1, y1 and scores (N,)."""
 BATCH = 16
-
-
-class PoseNetwork(Network, typing.Protocol):
-    """A `Network` that says which joints it predicts and how to read its heatmaps."""
-
-    info: PoseInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +53,16 @@ class Boxes:
     scores: FloatArray
 
 
-def detect(detector: FindPeople, labels: Labels, *, quiet: bool = False) -> Boxes:
+def detect(detector: Detect, labels: Labels, *, quiet: bool = False) -> Boxes:
     """Every photo's people as the detector sees them."""
     image, boxes, scores = [], [], []
     with progress(quiet) as bar:
         task = bar.add_task("finding people", total=len(labels.files))
         for index in range(len(labels.files)):
-            found, sure = detector(labels.read_photo(index))
+            found, confidence = detector(labels.read_photo(index))
             image.append(np.full(len(found), index, np.int64))
             boxes.append(np.asarray(found, np.float64).reshape(-1, 4))
-            scores.append(np.asarray(sure, np.float64))
+            scores.append(np.asarray(confidence, np.float64))
             bar.advance(task)
     return Boxes(np.concatenate(image), np.concatenate(boxes), np.concatenate(scores))
 

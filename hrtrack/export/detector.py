@@ -41,7 +41,7 @@ def export_detector(
 ) -> None:
     """Writes images (1, H, W, 3) uint8 RGB -> boxes (1, M, 4), scores (1, M).
 
-    Weights are stored small and widened at load, so the arithmetic stays float32 and the names
+    Weights are stored small and dequantized at load, so the arithmetic stays float32 and the names
     of the parameters stay those of the checkpoint; ``ranges``, from `detector_ranges`, let CPUs
     compute in 8 bits. Duplicates are left to the caller's non-maximum suppression.
 

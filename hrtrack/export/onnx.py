@@ -147,7 +147,7 @@ def store_small(model: onnx.ModelProto, small: Mapping[str, Small]) -> None:
     """Stores the named float32 parameters small, behind a Cast or DequantizeLinear to float32.
 
     8-bit integers get a scale per output channel, under the parameter's name with `SCALE_SUFFIX`.
-    Runtimes widen both when they load the file, so the arithmetic stays float32.
+    Runtimes convert both to float32 when they load the file, so the arithmetic stays float32.
     """
     import onnx
     from onnx import helper, numpy_helper

@@ -25,8 +25,8 @@ from ..models.runtimes import tensorrt as engines
 from ..models.runtimes.eight_bit import FEWEST, pose_ranges, require_crops
 from ..models.runtimes.openvino import openvino_core
 from ..models.runtimes.tensorrt import BatchRange, EnginePrecision, Identity, Package
-from ..writable import require_file
-from . import int8, tensorrt, torch2trt
+from ..writable import require_file, unfinished
+from . import int8, tensorrt
 from .onnx import Storage, save_onnx, store_weights, to_onnx
 from .verify import Reference, reference_answers, verify
 
@@ -91,7 +91,7 @@ def export_model(
         path: the file to write; its suffix must be that of the target.
         options: target, precision and the rest.
         open_network: runs the result for the comparison.
-        progress: told about a TensorRT build's phases.
+        progress: called with a TensorRT build's phases.
 
     Raises:
         ModelError: weights do not fit, the target refuses the graph, or the result is
@@ -111,8 +111,8 @@ def export_model(
     if not reference.sure and options.calibration is not None:
         require_crops(options.calibration, described)
         reference = reference_answers(network, described, options.calibration[:FEWEST])
-    # The draft has the right suffix but not the name: a refused export leaves nothing behind.
-    draft = path.with_name("draft-" + path.name)
+    # A refused export leaves nothing behind.
+    draft = unfinished(path)
     try:
         ranges = _ranges(weights, network, described, options)
         widely = options.precision == "fp32"  # and in 8 bits only where that is fast
@@ -225,7 +225,7 @@ def _export_engine(
         capability = engines.bound_to(package, capability)
     batches = options.batches or BatchRange()
     if options.via == "torch2trt":
-        plan = torch2trt.convert(network, described, batches)
+        plan = tensorrt.convert_by_torch2trt(network, described, batches)
     else:
         plan = tensorrt.build_plan(
             _onnx_model(network, described, options).SerializeToString(),
@@ -251,7 +251,7 @@ def _export_engine(
         reference=np.round(reference.keypoints, 4).tolist(),
         portable=options.portable,
     )
-    draft = path.with_name("draft-" + path.name)
+    draft = unfinished(path)
     if not torch.cuda.is_available():
         engines.write_engine(plan, identity, path)
         return Exported(path, None)

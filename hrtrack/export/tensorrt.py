@@ -1,23 +1,30 @@
 """TensorRT and TensorRT-RTX engines from our ONNX, by one path for versions 10.13 to 11.
 
 Precision lives in the ONNX graph and the network is strongly typed: the flags that used to
-choose it are gone from TensorRT 11.
+choose it are gone from TensorRT 11. torch2trt is an optional second route for TensorRT 10.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from ..errors import BackendError, ModelError
+from ..models.info import PoseInfo
+from ..models.pose.graph import PoseGraph
+from ..models.pose.hrnet import HRNet
 from ..models.runtimes.tensorrt import BatchRange, Package, load_package, this_gpu
-from .onnx import INPUT, OUTPUTS
+from .onnx import INPUT, OPSET, OUTPUTS
 
 OLDEST = (10, 13)
 Step = Callable[[str, int, int], None]
-"""Told about a build's progress: phase, step, steps of the phase."""
+"""Called as a build goes on: phase, step, steps of the phase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +145,7 @@ def _logger(trt: Any, messages: list[str]) -> Any:
     return Logger()
 
 
-def _monitor(trt: Any, tell: Step) -> Any:
+def _monitor(trt: Any, report: Step) -> Any:
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
@@ -146,13 +153,67 @@ def _monitor(trt: Any, tell: Step) -> Any:
 
         def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
             self.sizes[phase] = steps
-            tell(phase, 0, steps)
+            report(phase, 0, steps)
 
         def step_complete(self, phase: str, step: int) -> bool:
-            tell(phase, step + 1, self.sizes.get(phase, 0))
+            report(phase, step + 1, self.sizes.get(phase, 0))
             return True
 
         def phase_finish(self, phase: str) -> None:
-            tell(phase, self.sizes.get(phase, 0), self.sizes.get(phase, 0))
+            report(phase, self.sizes.get(phase, 0), self.sizes.get(phase, 0))
 
     return Monitor()
+
+
+NEWEST_MAJOR = 10
+"""torch2trt's last release is of 2024 and does not import under TensorRT 11."""
+
+
+def convert_by_torch2trt(network: HRNet, described: PoseInfo, batches: BatchRange) -> bytes:
+    """A float16-trunk plan made by torch2trt 0.5, for those who have it.
+
+    Written against its published signature and not yet run against the real thing.
+
+    Raises:
+        BackendError: torch2trt, TensorRT 10 or a GPU is missing; says which and what to do.
+    """
+    converter = require_torch2trt()
+    graph = PoseGraph(network, described, half=True).cuda()
+    crops = torch.zeros((batches.best, *described.input_hw, 3), dtype=torch.uint8, device="cuda")
+    return convert_graph(converter, graph, crops, batches)
+
+
+def convert_graph(converter: Any, graph: nn.Module, crops: Tensor, batches: BatchRange) -> bytes:
+    """Calls torch2trt (0.5's signature) and returns the serialised plan."""
+    shape = crops.shape[1:]
+    module = converter.torch2trt(
+        graph,
+        [crops],
+        input_names=[INPUT],
+        output_names=list(OUTPUTS),
+        fp16_mode=True,
+        min_shapes=[(batches.least, *shape)],
+        opt_shapes=[(batches.best, *shape)],
+        max_shapes=[(batches.most, *shape)],
+        use_onnx=True,
+        onnx_opset=OPSET,
+    )
+    return bytes(module.engine.serialize())
+
+
+def require_torch2trt() -> Any:
+    """The torch2trt module, or BackendError naming what is missing."""
+    trt = load_package("tensorrt")
+    if int(trt.__version__.split(".")[0]) > NEWEST_MAJOR:
+        raise BackendError(
+            f"torch2trt does not run with TensorRT {trt.__version__}; "
+            "install tensorrt<11 or leave --via torch2trt out"
+        )
+    this_gpu()
+    try:
+        return importlib.import_module("torch2trt")
+    except ImportError:
+        raise BackendError(
+            "torch2trt is not installed; it is on no registry: clone NVIDIA-AI-IOT/torch2trt and "
+            "pip install --no-build-isolation it, or leave --via torch2trt out"
+        ) from None

@@ -15,13 +15,13 @@ ADVICE = "lower fit.lr"
 
 
 class Diverged(ModelError):
-    """A training went over to infinity or to what is no number."""
+    """A training whose numbers became NaN or infinite."""
 
 
 def require_numbers(
     step: int, loss: float, gradient: float, saved: Path | None = None, *, advice: str = ADVICE
 ) -> None:
-    """`Diverged` where the loss of a step or its gradient's norm is no number.
+    """`Diverged` where the loss of a step or its gradient's norm is NaN or infinite.
 
     ``saved`` is the state on the disk, which stays as it is; None where there never is one.
     """
@@ -34,7 +34,7 @@ def require_sound_state(
     step: int, network: Mapping[str, Tensor], average: Mapping[str, Tensor],
     saved: Path | None = None, *, advice: str = ADVICE,
 ) -> None:  # fmt: skip
-    """`Diverged` where weights, norms' statistics or the averages of both are no numbers.
+    """`Diverged` where weights, norms' statistics or the averages of both are NaN or infinite.
 
     Both are state dictionaries; looking waits for the device.
     """
@@ -44,7 +44,7 @@ def require_sound_state(
             continue
         statistics = name.endswith(("running_mean", "running_var"))
         what = f"{kind}{'the statistics of a norm' if statistics else 'a weight'} ({name})"
-        raise Diverged(_said(f"{what} became no number", step, saved, advice))
+        raise Diverged(_said(f"{what} became NaN or infinite", step, saved, advice))
 
 
 def _said(what: str, step: int, saved: Path | None, advice: str) -> str:
@@ -57,7 +57,7 @@ def _first_unsound(state: Mapping[str, Tensor]) -> str | None:
     floats = {name: t for name, t in state.items() if t.is_floating_point() and t.numel()}
     if not floats:
         return None
-    # A maximum hands on what is no number, and no sum can overflow.
+    # A maximum passes NaN on, and no sum can overflow.
     peaks = torch.stack([p.float() for p in torch._foreach_norm([*floats.values()], math.inf)])
     if bool(peaks.isfinite().all()):
         return None

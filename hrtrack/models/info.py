@@ -199,11 +199,12 @@ def provenance(seed: int) -> dict[str, str]:
     has none.
     """
     notes = {"hrtrack": __version__, "seed": str(seed)}
-    commit = _commit(ROOT)
+    commit = commit_of(ROOT)
     return notes if commit is None else {**notes, "commit": commit}
 
 
-def _commit(root: Path) -> str | None:
+def commit_of(root: Path) -> str | None:
+    """The commit that a checkout stands at, with ``-dirty`` if changed; None if it is none."""
     # A package inside somebody else's repository must not claim its commits.
     if not (root / ".git").exists():
         return None

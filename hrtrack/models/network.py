@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..skeleton import Skeleton
 from .info import PoseInfo
+
+if TYPE_CHECKING:
+    import torch
 
 PIXEL_MEAN = (0.485, 0.456, 0.406)
 PIXEL_STD = (0.229, 0.224, 0.225)
@@ -44,3 +47,21 @@ class PoseNetwork(Network, Protocol):
     def describe(self) -> str:
         """One line for the log: back end, device, precision, and why they were chosen."""
         ...
+
+
+@runtime_checkable
+class DeviceNetwork(Network, Protocol):
+    """A `Network` that also takes and gives tensors on its own device."""
+
+    device: torch.device
+
+    def on_device(
+        self, crops: torch.Tensor, *, heatmaps: bool = False
+    ) -> dict[str, torch.Tensor]: ...
+
+
+def on_gpu(network: object) -> DeviceNetwork | None:
+    """The network if its tensors stay on a GPU; None if crops reach it through memory."""
+    if isinstance(network, DeviceNetwork) and network.device.type != "cpu":
+        return network
+    return None

@@ -32,13 +32,13 @@ def in_bf16(precision: str, device: torch.device) -> bool:
     if device.type == "cuda":
         with torch.cuda.device(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and _has("amx_bf16")
+    return device.type == "cpu" and cpu_has("amx_bf16")
 
 
 def to_be_tried(precision: str, device: torch.device) -> bool:
     """Whether only a trial can tell what ``auto`` is: on CPUs that have bfloat16 of their own."""
     return precision == "auto" and device.type == "cpu" and (
-        _has("avx512_bf16") or _has("amx_bf16")
+        cpu_has("avx512_bf16") or cpu_has("amx_bf16")
     )  # fmt: skip
 
 
@@ -67,7 +67,8 @@ def quicker(
 
 
 @cache
-def _has(instructions: str) -> bool:
+def cpu_has(instructions: str) -> bool:
+    """Whether PyTorch reports these instructions of the CPU, such as ``amx_bf16``."""
     # Not in every PyTorch that serves; without it nothing is known and float32 is safe.
     capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get(instructions))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import ModelError
-from ..writable import atomic_write
+from ..writable import atomic_write, unfinished
 from .info import holds_graph
 
 Task = Literal["pose", "detector", "action"]
@@ -195,7 +195,7 @@ def fetch(entry: Entry, folder: Path, *, trust_unhashed: bool = False, again: bo
         )
 
     def download(url: str, output_file: str, _: Any) -> None:
-        part = folder / f"{file}.part"
+        part = unfinished(folder / file)
         _transfer(url, part, entry.name)
         _check(part, entry, file)
         os.replace(part, output_file)
@@ -214,7 +214,7 @@ def fetch(entry: Entry, folder: Path, *, trust_unhashed: bool = False, again: bo
     except ModelError:
         raise
     except (OSError, ValueError) as error:  # requests' errors are OSErrors
-        begun = (folder / f"{file}.part").is_file() and (folder / f"{file}.part").stat().st_size
+        begun = (part := unfinished(folder / file)).is_file() and part.stat().st_size
         advice = "; the next try goes on where this one stopped" if begun else ""
         raise ModelError(
             f"cannot download {entry.name} from {entry.url}: {_reason(error)}{advice}"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from ..models.network import PoseNetwork
+from ..models.network import PoseNetwork, on_gpu
 from ..models.pose.flip import FlipTest
 from ..poses import Poses
 from ..skeleton import Skeleton
@@ -144,9 +144,12 @@ class Tracker:
         self.network: PoseNetwork = FlipTest(network) if flip else network
         self.skeleton: Skeleton = network.skeleton
         # On a GPU both networks look at one upload of the frame.
-        device = getattr(network, "device", None)
+        there = on_gpu(network)
         self.detector = open_detector(
-            str(detector), threads=threads, device=device, eight_bits=precision in ("auto", "int8")
+            str(detector),
+            threads=threads,
+            device=there.device if there else None,
+            eight_bits=precision in ("auto", "int8"),
         )
         self.stopwatch = stopwatch or Stopwatch()
         self._detect_every = detect_every
@@ -178,7 +181,7 @@ class Tracker:
 
     def close(self) -> None:
         """Frees the networks, once the frames under way in other threads are done."""
-        self._doubt.tell(self._min_score)
+        self._doubt.report(self._min_score)
         self._gate.close()
 
     def pipeline(self, *, live: bool = False, keep_heatmaps: bool = False) -> Pipeline:
@@ -198,7 +201,7 @@ class Tracker:
                 len(self.skeleton),
                 self.stopwatch,
                 keep_heatmaps=keep_heatmaps,
-                upload=getattr(self.detector, "upload", None),
+                detector=self.detector,
             ),
             tracks=tracks,
             smoother=Smoother(self.skeleton, self._smooth),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from ..errors import SourceError
 from ..poses import Poses
 from ..skeleton import Skeleton
-from .loop import Picture, Pipeline
+from ..types import Detect
+from .loop import Pipeline
 from .outputs.base import Target
 from .outputs.open import Sinks, open_sinks
 from .outputs.pictures.draw import DrawOptions, draw
@@ -24,6 +26,9 @@ from .stopwatch import Stopwatch
 from .tracking.state import Proposals
 from .video.frame import Frame
 from .video.open import Source, open_source
+
+if TYPE_CHECKING:
+    from .outputs.base import Picture
 
 STAGES = ("decode", "detect", "crop", "infer", "associate", "act", "draw", "encode")
 NETWORKS = ("detect", "infer")
@@ -113,14 +118,14 @@ def bench_pipeline(
     watch.clear()
     people = 0
     start, cpu = time.perf_counter(), time.process_time()
-    with ThreadPoolExecutor(1, "draw") as painter:
+    with ThreadPoolExecutor(1, "draw") as drawer:
         drawn = []
         for frame in frames:
             poses = pipeline.step(frame)
             people += len(poses)
             if drawing is not None:
-                paint = _painted(frame, poses, skeleton, drawing, watch)
-                drawn.append(painter.submit(paint))
+                picture = _picture_of(frame, poses, skeleton, drawing, watch)
+                drawn.append(drawer.submit(picture))
         for one in drawn:
             one.result()
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
@@ -137,16 +142,16 @@ def bench_pipeline(
     )
 
 
-def _painted(
+def _picture_of(
     frame: Frame, poses: Poses, skeleton: Skeleton, drawing: DrawOptions, watch: Stopwatch
 ) -> Picture:
     """What draws a frame when it is called."""
 
-    def paint() -> NDArray[np.uint8]:
+    def picture() -> NDArray[np.uint8]:
         with watch.stage("draw"):
             return draw(frame.image, poses, skeleton, drawing)
 
-    return paint
+    return picture
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,7 @@ def bench_clip(
         ):
             for frame in itertools.islice(source, count):
                 poses = pipeline.step(frame)
-                sinks.write(frame, poses, _painted(frame, poses, skeleton, drawing, watch))
+                sinks.write(frame, poses, _picture_of(frame, poses, skeleton, drawing, watch))
         seconds = time.perf_counter() - start
     total = len(frames)
     return ClipReport(total / seconds, decode_ms, encode_ms, stage_times(watch, total))
@@ -205,7 +210,7 @@ class TiledProposer:
 
     def __init__(
         self,
-        detector: Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]],
+        detector: Detect,
         recorded: Sequence[NDArray[np.float32]],
         count: int,
         every: int,

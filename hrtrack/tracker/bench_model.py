@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import BackendError, ModelError
 from ..models.agreement import drawn_crops
+from ..models.network import on_gpu
 from .inference.backends.base import Backend, EngineBuilder, Precision
 from .inference.open import nvidia_driver_present, open_network
 
@@ -85,7 +86,7 @@ def bench_models(
         device: the back ends' device.
         threads: CPU threads.
         ceiling: the least possible seconds for a call, where they are known.
-        progress: told what is being opened or timed.
+        progress: called with what is being opened or timed.
         build_engine: makes missing TensorRT engines, as in
             `hrtrack.tracker.inference.open.open_network`.
 
@@ -122,7 +123,7 @@ def bench_models(
                     candidate.name, line, batch, min(taken) * 1e3, p50 * 1e3,
                     float(np.percentile(taken, 95)) * 1e3, batch / p50,
                     None if least is None else least / p50,
-                    opening, memory if _on_cuda(network) else None,
+                    opening, memory if on_gpu(network) else None,
                 )
             )  # fmt: skip
         for network in networks:
@@ -142,10 +143,6 @@ def _gpu_memory(device: str | None) -> int:
     chosen = torch.device(device) if device and device.lower().startswith("cuda") else None
     free, total = torch.cuda.mem_get_info(chosen)
     return total - free
-
-
-def _on_cuda(network: Any) -> bool:
-    return getattr(getattr(network, "device", None), "type", "cpu") == "cuda"
 
 
 def _open(
@@ -170,15 +167,16 @@ def _open(
 
 def _call(network: Any, crops: NDArray[np.uint8]) -> Callable[[], object]:
     """One timed call: arrays on a CPU; on CUDA tensors that are there already, and waits."""
-    if not _on_cuda(network):
+    there = on_gpu(network)
+    if there is None:
         return lambda: network(crops)
     import torch
 
-    there = torch.from_numpy(crops).to(network.device)
+    tensors = torch.from_numpy(crops).to(there.device)
 
     def call() -> None:
-        network.on_device(there)
-        torch.cuda.synchronize(network.device)
+        there.on_device(tensors)
+        torch.cuda.synchronize(there.device)
 
     return call
 

@@ -6,10 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Protocol
 
 from ..poses import Poses
 from ..skeleton import Skeleton
@@ -21,8 +18,10 @@ from .tracking.proposals import BoxProposer
 from .tracking.smooth import Smoother
 from .video.frame import Frame
 
+if TYPE_CHECKING:
+    from .outputs.base import Picture
+
 LOG = logging.getLogger(__name__)
-Picture = Callable[[], NDArray[np.uint8]]
 
 
 class Tagger(Protocol):
@@ -51,29 +50,29 @@ class Poser(Protocol):
 
 @dataclass
 class Doubt:
-    """Says once that the pose model is sure of nobody although the detector finds people.
+    """Warns once that the pose model finds nobody although the detector finds people.
 
-    That is how a model shows that was made for other pictures, colours or crops.
+    A model does so that was made for other pictures, colours or crops.
     """
 
     enough: int = 20
-    """So many detected people without a single sure pose are no chance."""
+    """With so many detected people, not one confident pose is no longer chance."""
     offered: int = 0
     best: float = 0.0
-    told: bool = False
+    reported: bool = False
 
-    def look(self, poses: Poses, least: float) -> None:
+    def observe(self, poses: Poses, least: float) -> None:
         """Takes note of the poses in what the detector found; ``least`` is what a score needs."""
         self.offered += len(poses)
         self.best = max(self.best, float(poses.person_scores.max(initial=0.0)))
         if self.offered >= self.enough:
-            self.tell(least)
+            self.report(least)
 
-    def tell(self, least: float) -> None:
-        """Warns where not one of the people was sure."""
-        if self.told or not self.offered or self.best >= least:
+    def report(self, least: float) -> None:
+        """Warns if no pose of all the people reached the score that is needed."""
+        if self.reported or not self.offered or self.best >= least:
             return
-        self.told = True
+        self.reported = True
         LOG.warning(
             "the detector found people %d times, but the pose model was sure of none: its best "
             "score was %.2f of the %.2f needed; it may be made for other pictures",
@@ -115,7 +114,7 @@ class Pipeline:
             proposals = self.proposer.propose(frame)
         poses = self.estimate(frame, proposals.boxes, proposals.scores)
         if proposals.detected:
-            self.doubt.look(poses, self.tracks.options.min_score)
+            self.doubt.observe(poses, self.tracks.options.min_score)
         with self.stopwatch.stage("associate"):
             poses = self.tracks.update(poses, proposals)
             poses = self.smoother.update(poses)

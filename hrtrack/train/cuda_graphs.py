@@ -59,9 +59,9 @@ class CapturedStep:
         torch.set_autocast_cache_enabled(False)
         try:
             with torch.cuda.device(self._inputs[0].device):
-                told, wanted = self._rehearsed(step)
+                eager, wanted = self._rehearsed(step)
                 self._record(step, pool)
-                self._compare(told, wanted)
+                self._compare(eager, wanted)
         finally:
             torch.set_autocast_cache_enabled(caches)
             for buffer, before in kept:
@@ -88,16 +88,16 @@ class CapturedStep:
             self._found = step(*self._inputs)
         self._gradients = [p.grad for p in self._parameters]
 
-    def _compare(self, told: float, wanted: list[Tensor]) -> None:
-        """ModelError unless a replay gives what was told."""
+    def _compare(self, eager: float, wanted: list[Tensor]) -> None:
+        """ModelError unless a replay gives the loss of the eager step."""
         given = [gradient for gradient in self._gradients if gradient is not None]
         # So that a recording of nothing gives nothing.
         torch._foreach_zero_(given)
         self._found["loss"].fill_(math.nan)
         self._graph.replay()
         found = float(self._found["loss"])
-        if not abs(found - told) <= AGREES * abs(told):
-            raise ModelError(f"a recorded step gives a loss of {found}, not {told}")
+        if not abs(found - eager) <= AGREES * abs(eager):
+            raise ModelError(f"a recorded step gives a loss of {found}, not {eager}")
         off = _norm(torch._foreach_sub(given, wanted)) if len(given) == len(wanted) else math.inf
         if not float(off) <= ALIKE * float(_norm(wanted)):
             raise ModelError("a recorded step gives other gradients")

@@ -21,6 +21,7 @@ import torch
 from hrtrack.models.zoo import weights_folder
 from hrtrack.tracker.inference.backends.torch import TorchNetwork
 from hrtrack.tracker.inference.detectors.torch import TorchDetector
+from hrtrack.writable import atomic_write
 
 LEFT_OUT = "left out"
 
@@ -53,9 +54,8 @@ class Session:
         self.report.setdefault(step, {})[name] = value
         print(f"{step}: {name}: {json.dumps(value)}", flush=True)
         # Whole or not at all: the run may be cut off at any moment.
-        part = self.output / "gpu.json.part"
-        part.write_text(json.dumps(self.report, indent=1) + "\n")
-        part.replace(self.output / "gpu.json")
+        with atomic_write(self.output / "gpu.json") as part:
+            part.write_text(json.dumps(self.report, indent=1) + "\n")
 
     def has(self, seconds: float, step: str, what: str) -> bool:
         """Whether so much of the budget is left at this pace; if not, the report says so."""

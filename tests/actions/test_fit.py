@@ -167,7 +167,7 @@ def test_one_action_is_not_enough(recordings: Path, config: ActionConfig, tmp_pa
     ("text", "message"),
     [
         ("window: {seconds: 2, samples: 32, max_gap: 1, speed: 3}", "window.speed"),
-        ("- 1", "must hold keys"),
+        ("- 1", "must hold sections"),
         ("a: [", "not YAML"),
         ("window: {seconds: -1, samples: 32, max_gap: 1}", "window.seconds"),
     ],

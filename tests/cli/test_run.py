@@ -13,7 +13,7 @@ import pytest
 
 from hrtrack import Tracker
 from hrtrack.cli import main
-from hrtrack.cli.outputs import painter
+from hrtrack.cli.outputs import picture_maker
 from hrtrack.cli.track import counted
 from hrtrack.errors import UsageError
 from hrtrack.tracker.outputs.pictures.draw import DrawOptions
@@ -60,7 +60,7 @@ def test_a_frame_may_be_drawn_when_the_loop_is_further_on(clip: Path) -> None:
             with open_source(str(clip)) as source:
                 frames = list(source)[:6]
             pipeline = tracker.pipeline(keep_heatmaps=True)
-            paint = painter(tracker.skeleton, layers, pipeline)
+            paint = picture_maker(tracker.skeleton, layers, pipeline)
             waiting = []
             for frame in frames:
                 waiting.append(paint(frame, pipeline.step(frame)))

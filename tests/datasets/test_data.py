@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hrtrack.configs.pose_schema import SetSection, config_names, load_config
+from hrtrack.configs.base import config_names
+from hrtrack.configs.pose_schema import SetSection, load_config
 from hrtrack.datasets.coco import read_coco
 from hrtrack.datasets.mpii import read_mpii
 from hrtrack.datasets.people import in_share, joined

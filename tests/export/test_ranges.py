@@ -77,7 +77,7 @@ def test_impossible_ranges_are_refused(span: str) -> None:
 
 def test_zero_falls_on_a_step() -> None:
     for low, high in ((-2.0, 2.5), (0.0, 3.0), (-1.0, -0.5), (0.5, 4.0), (0.0, 0.0)):
-        ends = eight_bit._with_zero(low, high)
+        ends = eight_bit.with_zero(low, high)
         step = (ends[1] - ends[0]) / 255
         assert step > 0
         assert ends[0] / step == pytest.approx(round(ends[0] / step), abs=1e-6)
@@ -185,7 +185,7 @@ def test_a_file_without_ranges_has_no_int8(tmp_path: Path) -> None:
 def test_weights_stored_in_8_bits_keep_their_values(small: Path, tmp_path: Path) -> None:
     done = export_model(small, tmp_path / "a.onnx", replace(ANY, store="int8"), opener)
     model = openvino_core().read_model(done.path)
-    known = dict(eight_bit._weights(op.input_value(1).get_node()) for op in convolutions(model))
+    known = dict(eight_bit.weights_of(op.input_value(1).get_node()) for op in convolutions(model))
     for name, weights in small_network().named_parameters():
         if weights.ndim == 4 and not name.startswith("final"):
             step = np.abs(weights.detach().numpy()).max(axis=(1, 2, 3), keepdims=True) / 127
@@ -198,7 +198,7 @@ def test_weights_stored_in_8_bits_are_wide_before_two_crops_share_them(
     # Two inferences side by side that widen them themselves read what is not there yet.
     done = export_model(bundled, tmp_path / "a.onnx", replace(ANY, store="int8"), opener)
     model = openvino_core().read_model(done.path)
-    before = dict(eight_bit._weights(op.input_value(1).get_node()) for op in convolutions(model))
+    before = dict(eight_bit.weights_of(op.input_value(1).get_node()) for op in convolutions(model))
     eight_bit.dequantize(model)
     for op in convolutions(model):
         weights = op.input_value(1).get_node()

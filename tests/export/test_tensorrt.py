@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from hrtrack.errors import BackendError, ModelError
-from hrtrack.export import tensorrt, torch2trt
+from hrtrack.export import tensorrt
 from hrtrack.export.onnx import to_onnx
 from hrtrack.models.info import PoseInfo
 from hrtrack.models.pose.hrnet import HRNet, HRNetConfig
@@ -239,11 +239,11 @@ def test_an_engine_built_elsewhere_is_compared_once(tmp_path: Path) -> None:
     built = dataclasses.replace(HERE, reference=reference.tolist())
     engines.write_engine(b"plan", built, tmp_path / "a.engine")
     good = LoadedEngine(built, reference + np.array([0.01, 0, 0], np.float32))
-    assert loading._checked(good, tmp_path / "a.engine") is good
+    assert loading.compared_once(good, tmp_path / "a.engine") is good
     assert engines.read_identity(tmp_path / "a.engine").verified
     bad = LoadedEngine(built, reference + np.float32(5))
     with pytest.raises(BackendError, match=r"differs from PyTorch by .* rebuild it"):
-        loading._checked(bad, tmp_path / "a.engine")
+        loading.compared_once(bad, tmp_path / "a.engine")
     assert bad.closed
 
 
@@ -301,7 +301,7 @@ def test_torch2trt_is_called_as_it_wants_to_be(network: HRNet) -> None:
     stand_in = StandIn()
     graph = PoseGraph(network, INFO)
     crops = torch.zeros((2, *INFO.input_hw, 3), dtype=torch.uint8)
-    assert torch2trt.convert_graph(stand_in, graph, crops, BatchRange(1, 2, 4)) == b"plan"
+    assert tensorrt.convert_graph(stand_in, graph, crops, BatchRange(1, 2, 4)) == b"plan"
     assert stand_in.outputs["keypoints"].shape == (2, 17, 3)
     assert stand_in.shapes == tuple([(n, 64, 64, 3)] for n in (1, 2, 4))
 
@@ -310,11 +310,11 @@ def test_torch2trt_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(engines.MODULES, "tensorrt", ("json",))
     monkeypatch.setattr("json.__version__", "11.4.0.106", raising=False)
     with pytest.raises(BackendError, match="does not run with TensorRT 11"):
-        torch2trt.require_torch2trt()
+        tensorrt.require_torch2trt()
     monkeypatch.setattr("json.__version__", "10.16.1", raising=False)
     if not torch.cuda.is_available():
         with pytest.raises(BackendError, match="no NVIDIA GPU"):
-            torch2trt.require_torch2trt()
-    monkeypatch.setattr(torch2trt, "this_gpu", lambda: ("NVIDIA L4", "8.9"))
+            tensorrt.require_torch2trt()
+    monkeypatch.setattr(tensorrt, "this_gpu", lambda: ("NVIDIA L4", "8.9"))
     with pytest.raises(BackendError, match="torch2trt is not installed; it is on no registry"):
-        torch2trt.require_torch2trt()
+        tensorrt.require_torch2trt()

@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 def test_only_auto_looks_at_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     for has in ((), ("amx_bf16",), ("avx512_bf16",), ("amx_bf16", "avx512_bf16")):
-        monkeypatch.setattr(precision, "_has", lambda name, has=has: name in has)
+        monkeypatch.setattr(precision, "cpu_has", lambda name, has=has: name in has)
         assert in_bf16("bf16", CPU)
         assert not in_bf16("fp32", CPU)
         assert in_bf16("auto", CPU) is ("amx_bf16" in has)
@@ -25,7 +25,7 @@ def test_only_auto_looks_at_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_cpu_is_asked_for_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
-    ask = precision._has.__wrapped__
+    ask = precision.cpu_has.__wrapped__
     for said, expected in (({"amx_bf16": True}, True), ({"avx512_bf16": True}, False), ({}, False)):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda said=said: said, raising=False)
         assert ask("amx_bf16") is expected

@@ -96,14 +96,14 @@ def test_wrong_content_is_refused_and_deleted(server: Server, tmp_path: Path) ->
 def test_broken_download_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
     digits = hashlib.sha256(BODY).hexdigest()[:8]
     known = entry(server, "net.pth", BODY, digits)
-    (tmp_path / "net.pth.part").write_bytes(BODY[:300_000])
+    (tmp_path / "net.part.pth").write_bytes(BODY[:300_000])
     assert zoo.fetch(known, tmp_path).read_bytes() == BODY
     assert server.starts == [300_000]
 
 
 def test_complete_part_is_used(server: Server, tmp_path: Path) -> None:
     known = entry(server, "net.pth", BODY, hashlib.sha256(BODY).hexdigest())
-    (tmp_path / "net.pth.part").write_bytes(BODY)
+    (tmp_path / "net.part.pth").write_bytes(BODY)
     assert zoo.fetch(known, tmp_path).read_bytes() == BODY
 
 

@@ -55,9 +55,9 @@ def test_a_state_s_numbers(name: str, said: str, value: float) -> None:
     require_sound_state(3, good, good)
     bad = {key: tensor.clone() for key, tensor in good.items()}
     bad[name].view(-1)[-1] = value
-    with pytest.raises(Diverged, match=rf"^{said} became no number at step 3"):
+    with pytest.raises(Diverged, match=rf"^{said} became NaN or infinite at step 3"):
         require_sound_state(3, bad, good)
-    with pytest.raises(Diverged, match=rf"^the running average of {said} became no number"):
+    with pytest.raises(Diverged, match=rf"^the running average of {said} became NaN or infinite"):
         require_sound_state(3, good, bad)
 
 
@@ -82,8 +82,11 @@ def spoil_gradient(run: Any) -> None:
     ("spoil", "said"),
     [
         (spoil_weights, "the loss became nan at step 3"),
-        (spoil_statistics, r"the statistics of a norm \(bn1.running_var\) became no number"),
-        (spoil_average, r"the running average of a weight \(final_layer.bias\) became no number"),
+        (spoil_statistics, r"the statistics of a norm \(bn1.running_var\) became NaN or infinite"),
+        (
+            spoil_average,
+            r"the running average of a weight \(final_layer.bias\) became NaN or infinite",
+        ),
         (spoil_gradient, "the gradient became (nan|inf) at step 3"),
     ],
 )
@@ -123,7 +126,9 @@ def test_weights_that_are_no_numbers_are_not_begun_with(sticks: Path, tmp_path: 
     network["conv1.weight"][0] = float("nan")
     trunk = {name: value for name, value in network.items() if not name.startswith("final_layer.")}
     torch.save(trunk, tmp_path / "bad.pth")
-    with pytest.raises(Diverged, match=r"a weight \(conv1.weight\) became no number at step 0"):
+    with pytest.raises(
+        Diverged, match=r"a weight \(conv1.weight\) became NaN or infinite at step 0"
+    ):
         train_pose(config, tmp_path / "bad", init=tmp_path / "bad.pth", device="cpu", quiet=True)
 
 

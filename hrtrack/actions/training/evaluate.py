@@ -15,9 +15,8 @@ from ...errors import DataError
 from ...types import Float32Array
 from ..clips import UNKNOWN, ActionClip
 from ..info import ActionInfo, Window, normalise, sample
+from ..tagger import Logits
 from .augment import at_rate, spoil
-
-Logits = Callable[[Float32Array], Float32Array]
 
 
 def windows_of(clip: ActionClip, window: Window) -> Float32Array:
@@ -132,7 +131,7 @@ def evaluate(
     step_done("whole clips")
     known = probabilities[:, : len(info.labels)]
     given = known.argmax(1)
-    sure = (known.max(1) >= info.threshold) & (probabilities.argmax(1) < len(info.labels))
+    answered_clips = (known.max(1) >= info.threshold) & (probabilities.argmax(1) < len(info.labels))
     confusion = np.zeros((len(info.labels),) * 2, int)
     np.add.at(confusion, (truth, given), 1)
     whole = float((given == truth).mean())
@@ -155,8 +154,10 @@ def evaluate(
         clips=len(clips),
         top1=whole,
         tracked=top1("as tracked", spoilt(TYPICAL_NOISE, TYPICAL_MISSING)),
-        answered=float(sure.mean()),
-        answered_top1=float((given == truth)[sure].mean()) if sure.any() else 0.0,
+        answered=float(answered_clips.mean()),
+        answered_top1=float((given == truth)[answered_clips].mean())
+        if answered_clips.any()
+        else 0.0,
         per_action=_table(confusion, info.labels),
         labels=info.labels,
         confusion=tuple(tuple(int(n) for n in row) for row in confusion),

@@ -147,8 +147,8 @@ def calibrate(
     temperature = float(temperatures[int(np.argmin(losses))])
     known = softmax(logits, temperature)[:, : len(labels)]
     right = known.argmax(1) == targets
-    sure = known.max(1)[right] if right.any() else known.max(1)
-    return temperature, max(MAJORITY, float(np.quantile(sure, 1.0 - keep)))
+    confidence = known.max(1)[right] if right.any() else known.max(1)
+    return temperature, max(MAJORITY, float(np.quantile(confidence, 1.0 - keep)))
 
 
 def _follow(mean: nn.Module, net: nn.Module, decay: float) -> None:

@@ -18,9 +18,9 @@ from ...writable import make_folder
 from ..clips import ActionClip, labels_of, load_penn, split
 from ..info import ActionInfo
 from ..recordings import cut_recordings, load_recordings
+from ..tagger import Logits
 from .evaluate import (
     ActionReport,
-    Logits,
     auroc,
     evaluate,
     plot_confusion,

@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from ...errors import DataError
 from ...pictures import PictureError, decode_picture
+from ...types import Detect
 
-Detect = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 SIZES = ("all", "small", "medium", "large")
 """COCO's area ranges: small is below 32^2, large above 96^2 square pixels."""
 CROWD_IDS = 10_000_000

@@ -40,8 +40,8 @@ def rescore(keypoint_scores: FloatArray, box_scores: FloatArray) -> FloatArray:
 
     The mean of a person's keypoint scores (N, K) above 0.2 times the box's score (N,).
     """
-    sure = keypoint_scores > KEYPOINT_SCORE_MIN
-    mean = (keypoint_scores * sure).sum(axis=1) / np.maximum(sure.sum(axis=1), 1)
+    confident = keypoint_scores > KEYPOINT_SCORE_MIN
+    mean = (keypoint_scores * confident).sum(axis=1) / np.maximum(confident.sum(axis=1), 1)
     return mean * box_scores
 
 
@@ -99,7 +99,7 @@ def evaluate_oks(
         run.evaluate()
         run.accumulate()
         run.summarize()
-    matches = _matches(run)
+    matches = matches_of(run)
     precision = run.stats
     interval = _bootstrap(matches, resamples, seed) if matches.positives.sum() else (0.0, 0.0)
     return OksResult(
@@ -108,7 +108,7 @@ def evaluate_oks(
 
 
 @dataclass(frozen=True, slots=True)
-class _Matches:
+class Matches:
     """Every result, best score first, with the image it lies in."""
 
     image: NDArray[np.int64]  # (D,)
@@ -117,7 +117,8 @@ class _Matches:
     positives: NDArray[np.int64]  # (I,) people to be found, per image
 
 
-def _matches(run: Any) -> _Matches:
+def matches_of(run: Any) -> Matches:
+    """What a `pycocotools` evaluation, already run, has matched at every threshold."""
     every_size = 0
     images = len(run.params.imgIds)
     wanted = run.evalImgs[every_size * images : (every_size + 1) * images]
@@ -135,9 +136,9 @@ def _matches(run: Any) -> _Matches:
     if not scores:
         thresholds = len(run.params.iouThrs)
         empty = np.zeros((thresholds, 0), bool)
-        return _Matches(np.zeros(0, np.int64), empty, empty, positives)
+        return Matches(np.zeros(0, np.int64), empty, empty, positives)
     order = np.argsort(-np.concatenate(scores), kind="mergesort")
-    return _Matches(
+    return Matches(
         np.concatenate(image)[order],
         np.concatenate(right, axis=1)[:, order],
         np.concatenate(counts, axis=1)[:, order],
@@ -145,7 +146,7 @@ def _matches(run: Any) -> _Matches:
     )
 
 
-def average_precision(matches: _Matches, times: NDArray[np.int64]) -> float:
+def average_precision(matches: Matches, times: NDArray[np.int64]) -> float:
     """COCO's AP with image i counted ``times[i]`` times: 101-point interpolated precision."""
     people = int((matches.positives * times).sum())
     if people == 0:
@@ -163,7 +164,7 @@ def average_precision(matches: _Matches, times: NDArray[np.int64]) -> float:
     return float(total / len(recall))
 
 
-def _bootstrap(matches: _Matches, resamples: int, seed: int) -> tuple[float, float]:
+def _bootstrap(matches: Matches, resamples: int, seed: int) -> tuple[float, float]:
     generator = np.random.default_rng(seed)
     images = len(matches.positives)
     values = [

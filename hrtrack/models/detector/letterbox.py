@@ -60,12 +60,12 @@ def nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], iou: float) -> 
     order = np.argsort(-scores, kind="stable")
     # All overlaps at once: at these numbers one step of arrays a box kept costs ten times as much.
     rivals = overlaps(boxes[order], boxes[order]) > iou
-    gone = np.zeros(len(order), bool)
+    removed = np.zeros(len(order), bool)
     kept = []
     for place, box in enumerate(order.tolist()):
-        if not gone[place]:
+        if not removed[place]:
             kept.append(box)
-            gone |= rivals[place]
+            removed |= rivals[place]
     return np.array(kept, np.intp)
 
 

@@ -119,7 +119,7 @@ def dequantize(model: openvino.Model) -> None:
         source = convolution.input_value(1).get_node()
         if source.get_type_name() != "Multiply":  # by the scale of 8-bit integers
             continue
-        name, weights = _weights(source)
+        name, weights = weights_of(source)
         if name:
             wide = _constant(weights)
             wide.get_node().set_friendly_name(name)
@@ -137,13 +137,13 @@ def quantise(model: openvino.Model, ranges: Ranges, *, elsewhere: bool = False) 
     for convolution in model.get_ordered_ops():
         if convolution.get_type_name() != "Convolution":
             continue
-        name, weights = _weights(convolution.input_value(1).get_node())
+        name, weights = weights_of(convolution.input_value(1).get_node())
         if name not in ranges:
             continue
         source = convolution.input_value(0)
         if source.get_node().get_type_name() != "FakeQuantize":  # not done for another layer
             readers = list(source.get_target_inputs())
-            low, high = _with_zero(*ranges[name])
+            low, high = with_zero(*ranges[name])
             steps = _fake_quantize(source, np.float32(low), np.float32(high), ACTIVATION_STEPS)
             for reader in readers:
                 reader.replace_source_output(steps)
@@ -155,14 +155,14 @@ def quantise(model: openvino.Model, ranges: Ranges, *, elsewhere: bool = False) 
     model.validate_nodes_and_infer_types()
 
 
-def _weights(node: Any) -> tuple[str, NDArray[np.float32]]:
-    """The name and the values of weights that may be stored small and widened at load."""
+def weights_of(node: Any) -> tuple[str, NDArray[np.float32]]:
+    """The name and the values of weights that may be stored small and dequantized at load."""
     kind = node.get_type_name()
     if kind == "Constant":
         return node.get_friendly_name(), node.get_data().astype(np.float32)
     if kind not in ("Convert", "Reshape", "Multiply", "Subtract"):
         return "", np.zeros(0, np.float32)  # computed some other way: left alone
-    parts = [_weights(node.input_value(i).get_node()) for i in range(node.get_input_size())]
+    parts = [weights_of(node.input_value(i).get_node()) for i in range(node.get_input_size())]
     name, values = parts[0]
     if not all(known for known, _ in parts):
         return "", np.zeros(0, np.float32)
@@ -173,7 +173,7 @@ def _weights(node: Any) -> tuple[str, NDArray[np.float32]]:
     return name, values.reshape(tuple(node.get_output_shape(0)))
 
 
-def _with_zero(low: float, high: float) -> tuple[float, float]:
+def with_zero(low: float, high: float) -> tuple[float, float]:
     """A range around zero in which zero falls on a step: padding and ReLU stay exact."""
     low, high = min(low, 0.0), max(high, 0.0, low + 1e-6)
     step = (high - low) / (ACTIVATION_STEPS - 1)

@@ -69,12 +69,12 @@ class OnnxNetwork(nn.Module):
         # After which layer nobody reads a tensor any more, so that its memory is free.
         last = {name: i for i, (_, inputs, _, _) in enumerate(self.layers) for name in inputs}
         made_here = {output for _, _, output, _ in self.layers} - set(self.outputs)
-        self._gone = [
+        self._unneeded = [
             [name for name in made_here if last.get(name) == i] for i in range(len(self.layers))
         ]
-        # What a slice or an enlargement is told is read by Python, as are all shapes; the rest
+        # The parameters of slices and enlargements are read by Python, as are all shapes; the rest
         # moves with the module.
-        told = {
+        literal = {
             name
             for kind, inputs, _, _ in self.layers
             for name in inputs[1:]
@@ -82,7 +82,7 @@ class OnnxNetwork(nn.Module):
         }
         for number, name in enumerate(sorted(used & kept.keys())):
             value = torch.from_numpy(kept[name].copy())
-            if name in told or value.dtype == torch.int64:
+            if name in literal or value.dtype == torch.int64:
                 self._settings[name] = value
             else:
                 self._buffers_by_name[name] = f"value_{number}"
@@ -93,9 +93,9 @@ class OnnxNetwork(nn.Module):
         """The wanted tensors for the graph's one input, of any batch size and sides."""
         values: dict[str, Any] = {**self._settings, self.source: images}
         values |= {name: self.get_buffer(own) for name, own in self._buffers_by_name.items()}
-        for (kind, inputs, output, said), gone in zip(self.layers, self._gone, strict=True):
+        for (kind, inputs, output, said), unneeded in zip(self.layers, self._unneeded, strict=True):
             values[output] = LAYERS[kind]([values.get(name) for name in inputs], said)
-            for name in gone:
+            for name in unneeded:
                 del values[name]
         return [values[name] for name in self.outputs]
 

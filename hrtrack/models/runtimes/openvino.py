@@ -1,10 +1,12 @@
-"""The one OpenVINO runtime of a process."""
+"""The one OpenVINO runtime of a process, and its infer requests, which serve one caller each."""
 
 from __future__ import annotations
 
 import functools
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ...errors import BackendError
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     import openvino
 
 
+T = TypeVar("T")
 _FIRST = threading.Lock()
 
 
@@ -42,3 +45,26 @@ def _core() -> openvino.Core:
 def port_shape(port: Any) -> tuple[int, ...]:
     """The sides of a graph's input or output; -1 for one that is left open."""
     return tuple(side.get_length() if side.is_static else -1 for side in port.partial_shape)
+
+
+class Pool(Generic[T]):
+    """Lends things out, and makes another when all are lent: as many as ever worked at once.
+
+    Any number of threads may borrow. One thread alone gets the same thing every time.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._idle: list[T] = []
+
+    @contextmanager
+    def borrow(self) -> Iterator[T]:
+        """Lends one for the time of the ``with``."""
+        # Popping and appending are atomic; asking first whether one is idle would not be.
+        try:
+            thing = self._idle.pop()
+        except IndexError:
+            thing = self._make()
+        yield thing
+        # After a fault it may still be at work, and does not come back.
+        self._idle.append(thing)

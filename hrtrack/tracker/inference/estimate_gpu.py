@@ -7,8 +7,6 @@ compared with the OpenCV crops.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,20 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ... import geometry
-from ...models.network import Network
+from ...models.network import DeviceNetwork
 from ...poses import Poses
 from ..stopwatch import Stopwatch
 from ..video.frame import Frame
 from .estimate import Estimator, to_poses
 from .upload import Upload
-
-
-class DeviceNetwork(Network, Protocol):
-    """A network that also takes and gives tensors on its own device."""
-
-    device: torch.device
-
-    def on_device(self, crops: Tensor, *, heatmaps: bool = False) -> dict[str, Tensor]: ...
 
 
 class GpuEstimator(Estimator):

@@ -10,19 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from ...errors import BackendError
-from ...models.network import Network, PoseNetwork
+from ...models.network import Network, PoseNetwork, on_gpu
 from ...models.runtimes.tensorrt import Package
 from ...models.zoo import resolve
 from ..stopwatch import Stopwatch
 from .backends.base import CHECKPOINTS, Backend, EngineBuilder, Precision, require_torch
-from .detectors.base import MIN_SCORE, Detector
+from .detectors.base import MIN_SCORE, Detector, DeviceDetector
 from .detectors.openvino import OpenVinoDetector
 from .estimate import Estimator
 
 if TYPE_CHECKING:
     import torch
-
-    from .upload import Upload
 
 
 def open_detector(
@@ -142,21 +140,21 @@ def open_estimator(
     stopwatch: Stopwatch,
     *,
     keep_heatmaps: bool = False,
-    upload: Upload | None = None,
+    detector: Detector | None = None,
 ) -> Estimator:
     """The estimator that keeps crops where the network is: on its GPU, or in memory.
 
-    ``upload`` is where a detector on the same GPU leaves the frames it has seen.
+    A ``detector`` on the same GPU shares the frames that it has uploaded.
     """
-    device = getattr(network, "device", None)
-    if getattr(device, "type", "cpu") == "cpu":
+    there = on_gpu(network)
+    if there is None:
         return Estimator(network, joints, stopwatch, keep_heatmaps=keep_heatmaps)
     from .estimate_gpu import GpuEstimator
 
     return GpuEstimator(
-        network,  # type: ignore[arg-type]  # a network with a device takes tensors too
+        there,
         joints,
         stopwatch,
         keep_heatmaps=keep_heatmaps,
-        upload=upload,
+        upload=detector.upload if isinstance(detector, DeviceDetector) else None,
     )

@@ -1,4 +1,4 @@
-"""What an output is: where it goes, what it is told about the run, and files written line by
+"""What an output is: where it goes, what it knows about the run, and files written line by
 line."""
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ...errors import SinkError, UsageError, write_error
+from ...writable import unfinished
 from ..stopwatch import Stopwatch
 
-SUFFIXES = {
+SUFFIXES: dict[str, tuple[str, ...]] = {
     "video": (".mp4", ".mkv", ".mov", ".webm", ".m4v", ".gif"),
     "image": (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"),
     "jsonl": (".jsonl", ".ndjson"),
@@ -25,6 +26,9 @@ SUFFIXES = {
     "openpose": (),
 }
 """The results formats and the suffixes that stand for them."""
+
+FILES_ONLY = ("image", "openpose", "parquet")
+"""Formats that cannot go down a pipe."""
 
 UNWRITTEN = frozenset((".avi", ".wmv", ".asf", ".flv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
                        ".vob", ".3gp", ".ogv", ".mjpg", ".mjpeg", ".h264", ".hevc"))  # fmt: skip
@@ -48,8 +52,7 @@ class Target:
     @property
     def part(self) -> Path:
         """Where an output is written while it is not finished: ``NAME.part.mp4``."""
-        path = Path(self.path)
-        return path.with_name(f"{path.stem}.part{path.suffix}")
+        return unfinished(Path(self.path))
 
 
 def parse_save(text: str) -> Target:
@@ -67,7 +70,7 @@ def parse_save(text: str) -> Target:
             raise UsageError(f"unknown results format '{name}'; known are {', '.join(SUFFIXES)}")
         if not rest:
             raise UsageError(f"'{text}' names no path; write {name}:PATH")
-        if rest == STDOUT and name in ("image", "openpose", "parquet"):
+        if rest == STDOUT and name in FILES_ONLY:
             raise UsageError(f"{name} cannot go to standard output; name a path")
         return _checked(Target(name, rest))
     suffix = Path(text).suffix.lower()
@@ -107,7 +110,7 @@ def _prepare(target: Target, *, overwrite: bool) -> None:
             raise SinkError(f"{path} is a file; openpose: writes a folder of files")
         if path.is_dir() and any(path.glob("*_keypoints.json")) and not overwrite:
             raise SinkError(f"{path} holds results already; pass --overwrite to replace them")
-        _probe(path / ".hrtrack.part")
+        _probe(unfinished(path / ".hrtrack"))
         return
     if path.is_dir():
         raise SinkError(f"{path} is a folder; a file name was expected")

@@ -165,7 +165,8 @@ def _open(target: Target, run: Run, stride: int, segment: Limit | None) -> Sink:
             from .results.openpose import OpenPose
 
             return OpenPose(target, run)
-        case _:
+        case "parquet":
             from .results.parquet import Parquet
 
             return Parquet(target, run)
+    raise NotImplementedError(f"no sink writes {target.format}")

@@ -21,7 +21,7 @@ ONES: Spectra = np.fft.rfft2(np.ones(CELLS_HW), PADDED)
 COUNT = np.maximum(np.fft.irfft2(ONES * ONES.conj(), PADDED), 1.0)
 """How many cells two pictures have in common at each shift."""
 FLAT = 6.0
-"""A picture whose grey levels deviate less from their mean, as a black one, tells nothing."""
+"""A picture whose grey levels deviate less from their mean, as a black one, says nothing."""
 WHITE, DAZZLED, DAZZLE_FRAMES = 250, 0.35, 5
 """So large a share of the cells turned white is a flash, for so many frames at most."""
 
@@ -34,7 +34,7 @@ class CutOptions:
     surely_same: float = 0.8
     """Cells that correlate so well in place need no closer look."""
     same: float = 1.53
-    """A cut leaves less likeness than this: the best correlation of the shifted cells plus the
+    """A cut leaves less similarity than this: the best correlation of the shifted cells plus the
     common part of the colour histograms."""
     drop: float = 0.15
     """And less by this than the frames before left, as fast pans at few frames a second do."""
@@ -88,13 +88,13 @@ class CutDetector:
         self._before = view
         if before is None:
             return False
-        likeness = self.likeness(before, view)
-        cut = likeness < min(self.options.same, self._usual - self.options.drop)
+        similarity = self.similarity(before, view)
+        cut = similarity < min(self.options.same, self._usual - self.options.drop)
         # After a cut, nothing is known yet of how much moves in the new picture.
-        self._usual = 2.0 if cut else self._usual + 0.3 * (likeness - self._usual)
+        self._usual = 2.0 if cut else self._usual + 0.3 * (similarity - self._usual)
         return cut
 
-    def likeness(self, one: _View, other: _View) -> float:
+    def similarity(self, one: _View, other: _View) -> float:
         """How alike two pictures are, from about 0 to 2."""
         in_place = _correlation(one.cells, other.cells)
         if in_place > self.options.surely_same:

@@ -1,6 +1,6 @@
 """What is remembered of the people being followed, column by column, and what is proposed of them.
 
-Kept apart from `associate`, for `likeness` reads these columns and `associate` calls `likeness`.
+Kept apart from `associate`, because `similarity` reads these columns and `associate` calls it.
 """
 
 from __future__ import annotations

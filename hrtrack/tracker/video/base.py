@@ -1,4 +1,4 @@
-"""What every source has in common, and how FFmpeg's failures are told to a user."""
+"""What every source has in common, and how FFmpeg's failures are reported to a user."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ WEBP_AT_ONCE = 32
 DEFAULT_RATE = Fraction(25)
 """Pictures a second of a numbered row where nobody says; FFmpeg's own."""
 PATTERN = re.compile(r"%(0?)(\d*)d")
-TOLD = 5
+NAMED_MOST = 5
 """Missing numbers that are named one by one."""
 
 
@@ -232,8 +232,8 @@ def open_sequence(
             for i in range(len(places) - 1)
             for k in range(1, places[i + 1] - places[i])
         )
-        named = ", ".join(str(number) for number, _ in zip(gaps, range(TOLD), strict=False))
-        more = f" and {lost - TOLD} more" if lost > TOLD else ""
+        named = ", ".join(str(number) for number, _ in zip(gaps, range(NAMED_MOST), strict=False))
+        more = f" and {lost - NAMED_MOST} more" if lost > NAMED_MOST else ""
         some = f"number {named} is" if lost == 1 else f"numbers {named}{more} are"
         LOG.warning("%s: the %s missing", name, some)
     return SequenceSource(
@@ -303,8 +303,8 @@ def tell_skipped(names: Sequence[str], one: str, many: str) -> None:
     if not names:
         return
     what = f"1 file that {one}" if len(names) == 1 else f"{len(names)} files that {many}"
-    more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
-    LOG.warning("skipped %s: %s%s", what, ", ".join(names[:TOLD]), more)
+    more = f" and {len(names) - NAMED_MOST} more" if len(names) > NAMED_MOST else ""
+    LOG.warning("skipped %s: %s%s", what, ", ".join(names[:NAMED_MOST]), more)
 
 
 def rate_of(text: float) -> Fraction:

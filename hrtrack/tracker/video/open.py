@@ -13,6 +13,7 @@ from ...errors import SourceError, UsageError
 from ...pictures import SUFFIXES as IMAGE_SUFFIXES
 from ...pictures import is_animated, is_heif
 from ...pyav import av
+from ...writable import is_unfinished
 from ..stopwatch import Stopwatch
 from .base import OPEN_TIMEOUT, Decode, LiveOptions, Source, unreadable, without_password
 from .camera import Camera, camera_input, camera_number, list_cameras
@@ -167,7 +168,7 @@ def expand_sources(text: str) -> list[str]:
         what = f"no file matches {text}"
     else:
         return [text]
-    clips = sorted(str(item) for item in found if item.is_file() and ".part." not in item.name)
+    clips = sorted(str(item) for item in found if item.is_file() and not is_unfinished(item))
     if not clips:
         raise SourceError(what)
     tell_skipped(left_out, "is not a video or a picture", "are not videos or pictures")

@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...configs.detector_schema import DetectorTrainConfig, MosaicSection
-from ..processes import begin_worker, worker_context
-from ..room import prefetched
+from ..processes import begin_worker, prefetched, worker_context
 from .distillation import Teacher
 from .mosaic import BOXES_MOST, pad_boxes, random_mosaics
 from .photos import PhotoStore
@@ -40,7 +39,7 @@ def batches(
 ) -> DataLoader[Drawn]:
     """Batches from number ``first`` on.
 
-    ``teach``: the teacher, if there is one, answers in the workers; ``render``: they paint the
+    ``teach``: the teacher, if there is one, answers in the workers; ``render``: they render the
     canvases, too, instead of drawing up mosaics for a `DeviceRenderer`; ``pin``: into memory from
     which a GPU fetches by itself.
 
@@ -103,20 +102,20 @@ class _Canvases(Dataset[Drawn]):
         stage = [stage for stage in self.config.stages if stage.begin <= done][-1]
         seed = fit.seed, step
         if not self.render:
-            return self._sketched(stage.canvases, seed)
-        images, *told = render_batch(self.store, stage.canvases, fit.batch, seed)
-        drawn = tuple(torch.from_numpy(part) for part in (images, *told))
+            return self._unrendered(stage.canvases, seed)
+        images, *labels = render_batch(self.store, stage.canvases, fit.batch, seed)
+        drawn = tuple(torch.from_numpy(part) for part in (images, *labels))
         if self.teacher is None or done >= self.until:
             return drawn
         return *drawn, *self.teacher(images)
 
-    def _sketched(self, canvases: Sequence[MosaicSection], seed: tuple[int, int]) -> Drawn:
-        """The same canvases, unpainted, with room for as many boxes in every batch."""
+    def _unrendered(self, canvases: Sequence[MosaicSection], seed: tuple[int, int]) -> Drawn:
+        """The same canvases, not rendered, with room for as many boxes in every batch."""
         dice = np.random.default_rng(seed)
         mosaics = random_mosaics(self.store, canvases, self.config.fit.batch, dice)
         numbers: MosaicTensors = mosaic_tensors(mosaics, int(dice.integers(2**31)))
-        told = (torch.from_numpy(part) for part in pad_boxes(mosaics, BOXES_MOST))
-        return numbers, *told
+        labels = (torch.from_numpy(part) for part in pad_boxes(mosaics, BOXES_MOST))
+        return numbers, *labels
 
 
 class _From(Sampler[int]):

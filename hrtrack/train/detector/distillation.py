@@ -139,9 +139,9 @@ class DistillationHeads(nn.Module):
             self._scaled = True
         total = torch.zeros(())
         for i, (own, want) in enumerate(zip(pyramid, wanted, strict=True)):
-            guess = self.levels[i](own.flatten(2).transpose(1, 2)).float()
+            predicted = self.levels[i](own.flatten(2).transpose(1, 2)).float()
             target = (want.float() - self.mean[i]) / self.deviation[i]
-            total = total + F.mse_loss(guess, target.clamp(-6, 6))
+            total = total + F.mse_loss(predicted, target.clamp(-6, 6))
         return total / len(pyramid)
 
 
@@ -153,7 +153,7 @@ def answer_loss(
     boxes_NP4: Tensor,
     config: TeacherSection,
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy against the teacher's scores, and GIoU against its boxes where it is sure."""
+    """Cross-entropy with the teacher's scores, and GIoU with its boxes where it is certain."""
     total = scores_NP.sum().clamp(min=1.0)
     score_loss = F.binary_cross_entropy_with_logits(logits_NP, scores_NP, reduction="sum") / total
     sure = scores_NP > config.sure

@@ -17,18 +17,19 @@ from ...configs.detector_schema import DetectorTrainConfig, FitSection
 from ...interrupt import shield
 from ...models.detector.network import PersonDetector
 from ...models.finite import require_numbers
+from ...models.precision import Precision, in_bf16, quicker, to_be_tried
 from ...progress import shown
 from ...writable import make_folder
-from ..processes import choose_device, keep_freed_memory, worker_context
+from ..processes import choose_device, keep_freed_memory, loaders, worker_context
 from .batches import batches
 from .distillation import DeviceTeacher, teaches_beside
 from .photos import PhotoStore, build_store
-from .render import DeviceRenderer, fits
-from .settle import settle
+from .render import DeviceRenderer, fits, render_batch
 from .step import Saved, State, Step, fresh, save_weights
 
 LOG = logging.getLogger(__name__)
 LAST_LR_SHARE = 0.02
+TRIAL_CANVASES = 6
 
 
 def train_detector(
@@ -86,6 +87,42 @@ def train_detector(
     return state.mean
 
 
+def settle(
+    config: DetectorTrainConfig, store: PhotoStore, device: torch.device, kept: str | None
+) -> DetectorTrainConfig:
+    """The configuration with ``fit.precision`` and ``fit.workers`` decided.
+
+    ``kept`` is the precision that an earlier part of the training computed in: a resumed one goes
+    on in it while the configuration leaves it open.
+    """
+    fit = config.fit
+    precision = kept if kept is not None and fit.precision == "auto" else fit.precision
+    if to_be_tried(precision, device):
+        with torch.random.fork_rng(devices=[]):
+            precision = _tried(config, store, device)
+    elif precision == "auto":
+        precision = "bf16" if in_bf16(precision, device) else "fp32"
+    workers = loaders(fit.workers) if device.type == "cpu" else fit.workers
+    settled = fit.model_copy(update={"precision": precision, "workers": workers})
+    return config.model_copy(update={"fit": settled})
+
+
+def _tried(config: DetectorTrainConfig, store: PhotoStore, device: torch.device) -> Precision:
+    """What is quicker at the last stage's step, on a batch of real canvases."""
+    count = min(config.fit.batch, TRIAL_CANVASES)
+    drawn = render_batch(store, config.stages[-1].canvases, count, (config.fit.seed, 0))
+    batch = [torch.from_numpy(part) for part in drawn]
+
+    def made(kind: Precision) -> Step:
+        fit = config.fit.model_copy(update={"precision": kind})
+        alike = config.model_copy(update={"fit": fit, "teacher": None})
+        return Step(alike, fresh(alike, None, device), device, None, False, print)
+
+    kinds: tuple[Precision, ...] = ("fp32", "bf16")
+    steps = {kind: made(kind) for kind in kinds}
+    return quicker(lambda kind: steps[kind](batch, False))
+
+
 def _learn(
     config: DetectorTrainConfig,
     state: State,
@@ -100,7 +137,7 @@ def _learn(
     state.require_sound(saved)  # of what it starts from
     done = worker_context().Value("d", 0.0)
     on_gpu = place.type == "cuda"
-    renderer = DeviceRenderer(store, place) if _paints_there(fit, store, place) else None
+    renderer = DeviceRenderer(store, place) if _renders_there(fit, store, place) else None
     beside = renderer is not None or teaches_beside(place)
     loader = batches(
         store, config, state.step, done, teach=not beside, render=renderer is None, pin=on_gpu
@@ -125,9 +162,9 @@ def _learn(
             batch = [part.to(place, non_blocking=True) for part in (images, boxes, kinds, *answer)]
             for group in state.optimizer.param_groups:
                 group["lr"] = learning_rate(fit, state.step, done.value)
-            taught = config.teacher is not None and done.value < config.teacher.until
+            distilled = config.teacher is not None and done.value < config.teacher.until
             with shield():
-                parts = step(batch, taught)
+                parts = step(batch, distilled)
                 if not on_gpu:  # which need not be waited for
                     check(parts, state.step + 1, saved)
                 state.optimizer.step()
@@ -146,7 +183,7 @@ def _learn(
     state.require_sound(saved)
 
 
-def _paints_there(fit: FitSection, store: PhotoStore, device: torch.device) -> bool:
+def _renders_there(fit: FitSection, store: PhotoStore, device: torch.device) -> bool:
     if fit.canvases == "auto":
         return device.type == "cuda" and fits(store, device)
     return fit.canvases == "device"
@@ -207,5 +244,5 @@ class Log:
 
 
 def check(parts: dict[str, Tensor], step: int, saved: Path) -> None:
-    """Waits for a step's loss and gradient; `Diverged` where they are no numbers any more."""
+    """Waits for a step's loss and gradient; `Diverged` where one is NaN or infinite."""
     require_numbers(step, float(parts["loss"]), float(parts["gradient"]), saved)

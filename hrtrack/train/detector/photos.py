@@ -157,7 +157,7 @@ def _decoded(paths: Sequence[Path], long_side: int) -> Iterator[tuple[Path, Deco
     with ThreadPoolExecutor() as threads:
         waiting: deque[tuple[Path, Future[Decoded]]] = deque()
         for path in paths:
-            waiting.append((path, threads.submit(_read, path, long_side)))
+            waiting.append((path, threads.submit(read_photo, path, long_side)))
             if len(waiting) > ahead:
                 first, photo = waiting.popleft()
                 yield first, photo.result()
@@ -165,7 +165,7 @@ def _decoded(paths: Sequence[Path], long_side: int) -> Iterator[tuple[Path, Deco
             yield first, photo.result()
 
 
-def _read(path: Path, long_side: int) -> Decoded:
+def read_photo(path: Path, long_side: int) -> Decoded:
     try:
         image = decode_picture(path.read_bytes())
     except (OSError, PictureError):

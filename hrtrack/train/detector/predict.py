@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...evaluation.metrics.detection import Detect
 from ...models.detector.letterbox import (
     FILL,
     OWN_NMS_IOU,
@@ -18,6 +17,7 @@ from ...models.detector.letterbox import (
     vote,
 )
 from ...models.detector.network import DetectorGraph, PersonDetector
+from ...types import Detect, Detections
 
 
 def as_function(
@@ -32,7 +32,7 @@ def as_function(
     @torch.inference_mode()
     def detect(
         image: NDArray[np.uint8],
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    ) -> Detections:
         image_hw = image.shape[0], image.shape[1]
         hw = input_for(image_hw, input_hw)
         graph = DetectorGraph(detector, *hw)

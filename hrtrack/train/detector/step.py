@@ -42,7 +42,7 @@ class State:
 
     net: PersonDetector
     mean: PersonDetector
-    pupil: DistillationHeads
+    heads: DistillationHeads
     optimizer: torch.optim.Optimizer
     step: int = 0
     seconds: float = 0.0
@@ -53,7 +53,7 @@ class State:
             "net": self.net.state_dict(),
             "config": config_text(self.net.config),
             "ema": self.mean.state_dict(),
-            "pupil": self.pupil.state_dict(),
+            "pupil": self.heads.state_dict(),
             "opt": self.optimizer.state_dict(),
             "step": self.step,
             "elapsed": self.seconds,
@@ -64,8 +64,8 @@ class State:
             torch.save(state, part)
 
     def require_sound(self, saved: Path) -> None:
-        """`Diverged` where weights, norms' statistics or their averages are no numbers."""
-        network = self.net.state_dict() | self.pupil.state_dict()
+        """`Diverged` where weights, norms' statistics or their averages are NaN or infinite."""
+        network = self.net.state_dict() | self.heads.state_dict()
         require_sound_state(self.step, network, self.mean.state_dict(), saved)
 
     def follow(self, decay: float) -> None:
@@ -115,7 +115,7 @@ class Saved:
         try:
             state.net.load_state_dict(saved["net"])
             state.mean.load_state_dict(saved["ema"])
-            state.pupil.load_state_dict(saved["pupil"])
+            state.heads.load_state_dict(saved["pupil"])
             state.optimizer.load_state_dict(saved["opt"])
             state.step, state.seconds = saved["step"], saved["elapsed"]
         except (RuntimeError, ValueError) as error:
@@ -151,10 +151,10 @@ def fresh(config: DetectorTrainConfig, init: Path | None, device: torch.device) 
         load_detector(init, net)
     net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean = copy.deepcopy(net).eval()
-    pupil = DistillationHeads(config.model.pyramid).to(device)
+    heads = DistillationHeads(config.model.pyramid).to(device)
     learning = {f"net.{name}": p for name, p in net.named_parameters()}
     if config.teacher:
-        learning |= {f"pupil.{name}": p for name, p in pupil.named_parameters()}
+        learning |= {f"heads.{name}": p for name, p in heads.named_parameters()}
     fit = config.fit
     ends = (
         f"net.heads.{level}.{part}." for level in range(len(STRIDES)) for part in ("score", "box")
@@ -168,7 +168,7 @@ def fresh(config: DetectorTrainConfig, init: Path | None, device: torch.device) 
         edges=edges,
         quick=in_bf16(fit.precision, device),
     )
-    return State(net, mean, pupil, optimizer)
+    return State(net, mean, heads, optimizer)
 
 
 class Step:
@@ -192,23 +192,24 @@ class Step:
         self.config, self.state, self.device, self.teacher = config, state, device, teacher
         self.bf16 = in_bf16(config.fit.precision, device)
         weights = config.loss
-        self._assign = AssignConfig(weights.cells, weights.score_power, weights.iou_power)
-        self._run = CudaGraphCache([state.net, state.pupil], say, wanted=recorded)
+        self.assign = AssignConfig(weights.cells, weights.score_power, weights.iou_power)
+        self._run = CudaGraphCache([state.net, state.heads], say, wanted=recorded)
         self._still = recorded or device.type == "cuda"
 
-    def __call__(self, batch: Sequence[Tensor], taught: bool) -> dict[str, Tensor]:
+    def __call__(self, batch: Sequence[Tensor], distilled: bool) -> dict[str, Tensor]:
         """Parts of the loss and the gradient's norm, on the device.
 
         ``batch``: images, boxes, kinds and, maybe, a teacher's answer.
 
-        ``taught``: the teacher is still listened to.
+        ``distilled``: the teacher still takes part in the loss.
         """
-        return self._run(partial(self._gradients, taught), batch, taught)
+        return self._run(partial(self.gradients, distilled), batch, distilled)
 
-    def _gradients(
-        self, taught: bool, images: Tensor, boxes: Tensor, kinds: Tensor, *answer: Tensor
+    def gradients(
+        self, distilled: bool, images: Tensor, boxes: Tensor, kinds: Tensor, *answer: Tensor
     ) -> dict[str, Tensor]:
-        if taught and self.teacher is not None:
+        """Adds one batch's gradients to the networks; the same values as calling the step."""
+        if distilled and self.teacher is not None:
             answer = self.teacher(images)
         state, config = self.state, self.config
         amp: AbstractContextManager[Any] = nullcontext()
@@ -221,17 +222,20 @@ class Step:
             pyramid = state.net.features(images)
             logits, sides = state.net.predict(pyramid)
             if answer:
-                mimicry = state.pupil.loss(pyramid, answer[0])
+                mimicry = state.heads.loss(pyramid, answer[0])
         weight = config.loss.box_weight
         loss, parts = detector_loss(
-            logits, sides, boxes, kinds, centres, self._assign, weight, dense=self._still
+            logits, sides, boxes, kinds, centres, self.assign, weight, dense=self._still
         )
         parts.update(mimicry=mimicry.detach(), teacher_scores=nothing, teacher_boxes=nothing)
         if answer and config.teacher is not None:
-            told = config.teacher
-            scores, places = answer_loss(logits, sides, centres, answer[1], answer[2], told)
-            loss = loss + told.features * mimicry + told.scores * scores + told.boxes * places
-            parts.update(teacher_scores=scores.detach(), teacher_boxes=places.detach())
+            weights = config.teacher
+            score_loss, box_loss = answer_loss(
+                logits, sides, centres, answer[1], answer[2], weights
+            )
+            loss = loss + weights.features * mimicry
+            loss = loss + weights.scores * score_loss + weights.boxes * box_loss
+            parts.update(teacher_scores=score_loss.detach(), teacher_boxes=box_loss.detach())
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(state.net.parameters(), config.fit.clip)
         parts["gradient"] = norm.detach()

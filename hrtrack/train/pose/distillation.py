@@ -170,7 +170,7 @@ def sampling(
 
 
 class DistilledNetwork(nn.Module):
-    """A pose network that also guesses its teacher's features; only the network is kept.
+    """A pose network that also predicts its teacher's features; only the network is kept.
 
     The first batch sets the features' scale.
     """
@@ -183,13 +183,13 @@ class DistilledNetwork(nn.Module):
         self.network = network
         self.guess = nn.Conv2d(network.config.width, channels, 1)
         self._scaled = False
-        # A student that has begun already is not to be led by random guesses.
+        # A student that has begun already is not to be led by random predictions.
         nn.init.zeros_(self.guess.weight)
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("deviation", torch.zeros(channels, 1, 1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps (N, K, h, w) and guessed features (N, C, h, w)."""
+        """Maps (N, K, h, w) and predicted features (N, C, h, w)."""
         features = self.network.features(images)
         return self.network.final_layer(features), self.guess(features)
 
@@ -209,8 +209,8 @@ class DistilledNetwork(nn.Module):
 
         Args:
             maps: (N, K, h, w) logits, as `hrtrack.train.pose.targets.cross_entropy` reads them.
-            guess: (N, C, h, w).
-            features, told: the teacher's features and heatmaps, of the same shapes.
+            predicted_features: (N, C, h, w).
+            features, teacher_heatmaps: the teacher's features and heatmaps, of the same shapes.
             config: weighs the two.
         """
         features = features.float()

@@ -166,13 +166,13 @@ def _drawn(
 ) -> NDArray[np.uint8]:
     canvas = crop.copy()
     places = [(round(float(x)), round(float(y))) for x, y in predicted[:, :2]]
-    sure = predicted[:, 2] >= MIN_SCORE
+    confident = predicted[:, 2] >= MIN_SCORE
     for limb in skeleton.limbs:
-        if sure[list(limb)].all():
+        if confident[list(limb)].all():
             a, b = (places[joint] for joint in limb)
             cv2.line(canvas, a, b, skeleton.limb_colour(limb), 2, cv2.LINE_AA)
     for joint, place in enumerate(places):
-        if sure[joint]:
+        if confident[joint]:
             cv2.circle(canvas, place, 2, skeleton.limb_colour((joint, joint)), -1, cv2.LINE_AA)
     for x, y, weight in labels:
         if weight > 0:

@@ -138,8 +138,8 @@ class _Run:
             people.skeleton, config.input.size, config.target.sigma,
             dataclasses.asdict(self.raw.config), _notes(config, init),
         )  # fmt: skip
-        self.pupil = with_distillation_head(self.raw, config)
-        learning = self.raw if self.pupil is None else self.pupil.to(members.device)
+        self.distilled = with_distillation_head(self.raw, config)
+        learning = self.raw if self.distilled is None else self.distilled.to(members.device)
         self.network = members.wrap(learning, sync_norm=config.fit.sync_norm)
         self.optimizer = make_optimizer(learning, config.fit)
         scale, offset = pixel_scale()
@@ -152,8 +152,8 @@ class _Run:
         """Puts everything back to where ``state`` was saved."""
         self.raw.load_state_dict(state.network)
         self.optimizer.load_state_dict(state.optimizer)
-        if self.pupil is not None:
-            self.pupil.load_state_dict(state.pupil, strict=False)
+        if self.distilled is not None:
+            self.distilled.load_state_dict(state.pupil, strict=False)
         for name, value in state.average.items():
             self.ema.state[name].copy_(value)
         self.step, self.seen, self.unreadable = state.step, state.seen, state.unreadable
@@ -311,7 +311,7 @@ class _Run:
             best=self.best,
             unreadable=self.unreadable,
             joints=list(self.people.skeleton.joints),
-            pupil={} if self.pupil is None else self.pupil.own(),
+            pupil={} if self.distilled is None else self.distilled.own(),
         )
         save_state(state, self.folder)
 

@@ -18,8 +18,7 @@ from ...datasets.people import People
 from ...errors import ConfigError
 from ...models.pose.graph import pixel_scale
 from ...models.precision import Precision, in_bf16, quicker, to_be_tried
-from ..processes import Team
-from ..room import WORKER_BYTES, free_memory, loaders
+from ..processes import WORKER_BYTES, Team, free_memory, loaders
 from .data.loader import Batch, batches
 from .data.plan import Plan, last_stage
 from .distillation import with_distillation_head
@@ -65,8 +64,8 @@ def settle(
     with torch.random.fork_rng(devices=[]):
         network: nn.Module = new_network(config, people.skeleton, None)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        pupil = with_distillation_head(network, config)  # type: ignore[arg-type]
-        network = network if pupil is None else pupil
+        distilled = with_distillation_head(network, config)  # type: ignore[arg-type]
+        network = network if distilled is None else distilled
         if not precision:
             precision = _precision(config, people, network, members)
         workers = loaders(config.data.workers)

@@ -30,7 +30,7 @@ def heatmap_targets(
     Args:
         points: (N, K, 2) joints in crop pixels.
         weights: (N, K), 0 where a joint has no label.
-        gone: (N, K) joints known to lie outside the crop.
+        outside: (N, K) joints known to lie outside the crop.
         map_hw: height and width of the maps.
         sigma: spread of the Gaussians in cells.
         kind: ``gaussian`` is the official target: centred on the nearest cell, peak 1, zero

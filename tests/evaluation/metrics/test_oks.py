@@ -99,7 +99,7 @@ def test_the_weighted_accumulation_equals_pycocotools() -> None:
     run.evaluate()
     run.accumulate()
     run.summarize()
-    matches = oks._matches(run)
+    matches = oks.matches_of(run)
     assert oks.average_precision(matches, np.ones(9, np.int64)) == pytest.approx(run.stats[0])
     assert (reported.ap, reported.ap50, reported.ap75, reported.ar) == pytest.approx(
         (run.stats[0], run.stats[1], run.stats[2], run.stats[5])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino
 import pytest
 import torch
 
@@ -21,7 +22,6 @@ from hrtrack.models.pose.graph import PoseGraph
 from hrtrack.models.pose.hrnet import HRNet, HRNetConfig, initialise
 from hrtrack.skeleton import COCO17
 from hrtrack.tracker.inference.backends.base import in_batches, plan
-from hrtrack.tracker.inference.backends.openvino import OpenVinoNetwork
 from hrtrack.tracker.inference.open import open_network
 
 INFO = PoseInfo(COCO17, (64, 64))
@@ -110,13 +110,14 @@ def test_a_second_person_does_not_wait_for_the_compiler(
     files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[tuple[int, bool]] = []
-    compile_ = OpenVinoNetwork._compile
+    compile_ = openvino.Core.compile_model
 
-    def watched(self: OpenVinoNetwork, size: int, streams: int) -> Any:
+    def watched(self: openvino.Core, model: Any, device: str, config: dict[str, Any]) -> Any:
+        streams = config.get("NUM_STREAMS", 1)
         made.append((streams, threading.current_thread() is threading.main_thread()))
-        return compile_(self, size, streams)
+        return compile_(self, model, device, config)
 
-    monkeypatch.setattr(OpenVinoNetwork, "_compile", watched)
+    monkeypatch.setattr(openvino.Core, "compile_model", watched)
     crops = drawn_crops(INFO.input_hw, 3)
     photo = open_network(files["a.onnx"], threads=2)
     photo(crops[:1])

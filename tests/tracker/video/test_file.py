@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -249,10 +250,11 @@ def test_folders_and_globs(tmp_path: Path) -> None:
 
 def test_closing_early_ends_the_thread(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", 60)
+    before = set(threading.enumerate())
     with open_source(str(clip)) as source:
         next(iter(source))
-    thread = source._thread  # type: ignore[attr-defined]
-    assert not thread.is_alive()
+        assert set(threading.enumerate()) - before
+    assert not set(threading.enumerate()) - before
 
 
 def test_camera_names() -> None:

@@ -27,13 +27,12 @@ from hrtrack.models.detector.network import (  # noqa: E402
 from hrtrack.train.detector import batches as batches_module  # noqa: E402
 from hrtrack.train.detector import fit as fit_module  # noqa: E402
 from hrtrack.train.detector.distillation import DeviceTeacher, Teacher  # noqa: E402
-from hrtrack.train.detector.fit import Log, train_detector  # noqa: E402
+from hrtrack.train.detector.fit import Log, settle, train_detector  # noqa: E402
 from hrtrack.train.detector.loss import detector_loss  # noqa: E402
 from hrtrack.train.detector.mosaic import place  # noqa: E402
 from hrtrack.train.detector.photos import IGNORE, PERSON, Photo, PhotoStore, build_store  # noqa: E402
 from hrtrack.train.detector.predict import as_function  # noqa: E402
 from hrtrack.train.detector.render import paste_layer, render_batch  # noqa: E402
-from hrtrack.train.detector.settle import settle  # noqa: E402
 from hrtrack.train.detector.step import Step, fresh  # noqa: E402
 
 from ..asked import Asked, count_replays  # noqa: E402
@@ -252,12 +251,12 @@ def test_a_teacher_is_followed(
         assert (one.float() - other.float()).abs().max() < off
 
 
-@pytest.mark.parametrize("taught", [False, pytest.param(True, marks=pytest.mark.shared)])
+@pytest.mark.parametrize("distilled", [False, pytest.param(True, marks=pytest.mark.shared)])
 def test_a_step_that_is_to_be_recorded_never_waits(
-    tmp_path: Path, request: pytest.FixtureRequest, taught: bool
+    tmp_path: Path, request: pytest.FixtureRequest, distilled: bool
 ) -> None:
     settings, teacher, cpu = config(tmp_path, steps=1, precision="fp32"), None, torch.device("cpu")
-    if taught:
+    if distilled:
         model = request.getfixturevalue("shared") / "peers/yolox_nano.onnx"
         told = {**settings.model_dump(), "teacher": {"model": str(model)}}
         settings = DetectorTrainConfig.model_validate(told)
@@ -267,14 +266,14 @@ def test_a_step_that_is_to_be_recorded_never_waits(
     boxes = torch.tensor([[10.0, 5, 40, 60], [0, 0, 0, 0]]).expand(3, -1, -1)
     batch = images, boxes, torch.tensor([[1, 0]] * 3)
     step = Step(settings, fresh(settings, None, cpu), cpu, teacher, True, print)
-    step._gradients(taught, *batch)  # as the steps before a recording
+    step.gradients(distilled, *batch)  # as the steps before a recording
     with Asked() as asked:
-        found = step._gradients(taught, *batch)
+        found = step.gradients(distilled, *batch)
     assert asked.waits == []
-    for name in ("loss", "box_loss", "gradient", *(["mimicry", "teacher_scores"] * taught)):
+    for name in ("loss", "box_loss", "gradient", *(["mimicry", "teacher_scores"] * distilled)):
         assert float(found[name]) > 0
     with Asked() as asked:
-        detector_loss(*step.state.net(images), *batch[1:], cell_centres(64, 96)[0], step._assign)
+        detector_loss(*step.state.net(images), *batch[1:], cell_centres(64, 96)[0], step.assign)
     assert "nonzero" in asked.waits[0]  # what a step on a CPU may do
 
 

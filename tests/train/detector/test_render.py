@@ -38,7 +38,7 @@ def store(tmp_path: Path) -> PhotoStore:
     return PhotoStore(tmp_path / "cache", 0.5, [1.0])
 
 
-def test_both_painters_paint_the_same(store: PhotoStore) -> None:
+def test_both_renderers_render_the_same(store: PhotoStore) -> None:
     rng = np.random.default_rng(4)
     canvases = [MosaicSection(size=(192, 256), mosaic=0.5, paste=0.6)]
     mosaics = random_mosaics(store, canvases, 100, rng)

@@ -149,8 +149,8 @@ def test_training_goes_on_with_its_pupil(sticks: Path, file: Path, tmp_path: Pat
     alone = load_config(
         "tiny", [f"data.root={sticks}", "fit.steps=2", "fit.batch=4", "data.val=null"]
     )
-    untaught = train_pose(alone, tmp_path / "untaught", device="cpu", quiet=True)
-    assert not all(torch.equal(a, b) for a, b in _pairs(half, untaught))
+    alone_trained = train_pose(alone, tmp_path / "alone_trained", device="cpu", quiet=True)
+    assert not all(torch.equal(a, b) for a, b in _pairs(half, alone_trained))
     # The schedule follows the steps, so a resumed run is compared with one of the same end.
     saved = torch.load(tmp_path / "whole" / "state.pt", weights_only=True)
     assert set(saved["pupil"]) == {"guess.weight", "guess.bias", "mean", "deviation"}

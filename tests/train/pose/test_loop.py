@@ -224,7 +224,7 @@ def test_weights_say_where_they_come_from(sticks: Path, tmp_path: Path) -> None:
     head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
     if head.returncode == 0:
         assert head.stdout.startswith(notes["commit"].removesuffix("-dirty"))
-    assert provenance._commit(tmp_path) is None
+    assert provenance.commit_of(tmp_path) is None
 
 
 def test_too_many_unreadable_photos_end_the_run(sticks: Path, tmp_path: Path) -> None:

@@ -87,5 +87,5 @@ def test_a_model_writes_its_opinion(sticks: Path, tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
     save_weights(new_network(config, skeleton, None), PoseInfo(skeleton, (64, 64)), model)
     main(["tiny", str(model), str(tmp_path), root])
-    taught = load_config("tiny", [root, f"data.train.0.teacher={tmp_path}/teacher_0.npz"])
-    assert len(open_people(taught.data, taught.data.train)) == 96
+    labelled = load_config("tiny", [root, f"data.train.0.teacher={tmp_path}/teacher_0.npz"])
+    assert len(open_people(labelled.data, labelled.data.train)) == 96

@@ -67,9 +67,9 @@ def test_packs_keep_people_and_their_limit(sticks: Path, tmp_path: Path) -> None
         labels.areas / sides.prod(axis=1), people.areas / photo.prod(axis=1), rtol=1e-3
     )
     paths[0].write_bytes(paths[0].read_bytes()[:500])
-    with pytest.raises(DataError, match=r"cannot read the pack .*train_00"):
+    with pytest.raises(DataError, match=r"cannot read the shard .*train_00"):
         read_shards(paths, CPU)
-    with pytest.raises(DataError, match="no packs"):
+    with pytest.raises(DataError, match="no shards"):
         read_shards([], CPU)
 
 

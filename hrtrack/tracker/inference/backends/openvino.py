@@ -18,9 +18,8 @@ from ....models.info import PoseInfo
 from ....models.network import PIXEL_MEAN, PIXEL_STD
 from ....models.pose.decode import STRIDE, decode
 from ....models.runtimes import eight_bit
-from ....models.runtimes.openvino import openvino_core
+from ....models.runtimes.openvino import Pool, openvino_core
 from .base import Arrays, in_batches
-from .pool import Pool
 
 if TYPE_CHECKING:
     import openvino

@@ -76,7 +76,7 @@ def open_engine(
     if path.suffix == ".engine":
         found = engines.read_identity(path)
         engines.require_fit(found, wanted, path)
-        return _checked(EngineNetwork(trt, path, found, place, batches, why), path)
+        return compared_once(EngineNetwork(trt, path, found, place, batches, why), path)
     wanted = replace(wanted, weights=engines.weights_hash(path))
     engine = engines.cached_path(cache_folder(), wanted)
     if not engine.is_file():
@@ -89,10 +89,10 @@ def open_engine(
             build_engine(path, engine, wanted)
     found = engines.read_identity(engine)
     engines.require_fit(found, wanted, engine)
-    return _checked(EngineNetwork(trt, engine, found, place, batches, why), engine)
+    return compared_once(EngineNetwork(trt, engine, found, place, batches, why), engine)
 
 
-def _checked(network: EngineNetwork, path: Path) -> EngineNetwork:
+def compared_once(network: EngineNetwork, path: Path) -> EngineNetwork:
     """Compares an engine that was built without a GPU with PyTorch's answers, once."""
     it = network.identity
     if it.verified or not it.reference:

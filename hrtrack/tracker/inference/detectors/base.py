@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ....models.detector.letterbox import nms, vote
+from ....types import Detections
 
 if TYPE_CHECKING:
-    pass
-
+    from ..upload import Upload
 
 MIN_SCORE = 0.1
 """Low enough for the association's second band of weak boxes."""
@@ -23,9 +23,7 @@ class Detector(Protocol):
 
     name: str
 
-    def __call__(
-        self, image_rgb: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __call__(self, image_rgb: NDArray[np.uint8]) -> Detections:
         """Boxes (N, 4) xyxy in image pixels and scores (N,) in [0, 1], best first.
 
         ``image_rgb`` is (H, W, 3).
@@ -39,13 +37,20 @@ class Detector(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
+class DeviceDetector(Detector, Protocol):
+    """A `Detector` on a GPU, whose ``upload`` holds the frame it saw for the pose network."""
+
+    upload: Upload
+
+
 def distinct(
     boxes: NDArray[np.floating],
     scores: NDArray[np.floating],
     min_score: float,
     nms_iou: float | None,
     vote_iou: float | None,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> Detections:
     """The likely ones of boxes (N, 4) and scores (N,), best first, each person once."""
     keep = scores >= min_score
     boxes, scores = boxes[keep].astype(np.float32), scores[keep].astype(np.float32)

@@ -14,9 +14,9 @@ import numpy as np
 
 from ....errors import ModelError
 from ....models.detector.letterbox import OWN_NMS_IOU, OWN_VOTE_IOU
-from ....types import Float32Array
+from ....types import Detections, Float32Array
 
-Decode = Callable[[dict[str, Any], tuple[int, int]], tuple[Float32Array, Float32Array]]
+Decode = Callable[[dict[str, Any], tuple[int, int]], Detections]
 PERSON_CLASS = 0
 RTMDET_MEAN = (103.53, 116.28, 123.675)
 RTMDET_STD = (57.375, 57.12, 58.395)
@@ -153,20 +153,16 @@ def _describe(ports: list[Port]) -> str:
     return ", ".join(one(port) for port in ports) or "nothing"
 
 
-def _decode_plain(
-    outputs: dict[str, Any], hw: tuple[int, int]
-) -> tuple[Float32Array, Float32Array]:
+def _decode_plain(outputs: dict[str, Any], hw: tuple[int, int]) -> Detections:
     return outputs["boxes"][0], outputs["scores"][0]
 
 
-def _decode_labelled(
-    outputs: dict[str, Any], hw: tuple[int, int]
-) -> tuple[Float32Array, Float32Array]:
+def _decode_labelled(outputs: dict[str, Any], hw: tuple[int, int]) -> Detections:
     people = outputs["labels"][0] == PERSON_CLASS
     return outputs["boxes"][0][people], outputs["scores"][0][people]
 
 
-def _decode_dets(outputs: dict[str, Any], hw: tuple[int, int]) -> tuple[Float32Array, Float32Array]:
+def _decode_dets(outputs: dict[str, Any], hw: tuple[int, int]) -> Detections:
     people = outputs["labels"][0] == PERSON_CLASS
     dets = outputs["dets"][0][people]
     return dets[:, :4], dets[:, 4]
@@ -182,7 +178,7 @@ def yolox_grid(hw: tuple[int, int]) -> tuple[Float32Array, Float32Array]:
     return np.concatenate(cells), np.concatenate(strides)
 
 
-def _decode_yolox(raw_1PC: Float32Array, hw: tuple[int, int]) -> tuple[Float32Array, Float32Array]:
+def _decode_yolox(raw_1PC: Float32Array, hw: tuple[int, int]) -> Detections:
     """Ge et al., "YOLOX", 2021: centre offsets and log sizes in strides, objectness, classes."""
     raw = raw_1PC[0]
     cells, strides = yolox_grid(hw)

@@ -14,8 +14,8 @@ from ....errors import BackendError, ModelError
 from ....models.detector.letterbox import FILL, fill_input, fitted_hw, input_for
 from ....models.info import read_onnx_metadata, require_onnx
 from ....models.runtimes import eight_bit
-from ....models.runtimes.openvino import openvino_core, port_shape
-from ..backends.pool import Pool
+from ....models.runtimes.openvino import Pool, openvino_core, port_shape
+from ....types import Detections
 from .base import distinct
 from .formats import Format, Port, recognise
 
@@ -61,9 +61,7 @@ class OpenVinoDetector:
         self._compiling = threading.Lock()
         self._closed = False
 
-    def __call__(
-        self, image_rgb: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def __call__(self, image_rgb: NDArray[np.uint8]) -> Detections:
         height, width = image_rgb.shape[:2]
         form = self._format
         with self._runners_for((height, width)).borrow() as runner:

@@ -19,11 +19,10 @@ from ....models.detector.network import (
     onnx_input_hw,
 )
 from ....models.info import read_onnx_metadata
+from ....types import Detections
 from ..backends.cuda import Replay, record
 from ..upload import Upload
 from .base import MOST, distinct
-
-Found = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 def is_ours(path: Path) -> bool:
@@ -52,12 +51,12 @@ class TorchDetector:
         self._runners: dict[tuple[int, int], _Runner] = {}
         self._one_at_a_time = threading.Lock()
 
-    def __call__(self, image_rgb: NDArray[np.uint8]) -> Found:
+    def __call__(self, image_rgb: NDArray[np.uint8]) -> Detections:
         """Boxes (N, 4) xyxy in image pixels and scores (N,), best first, of (H, W, 3) uint8."""
         return self.on_device(self.upload.keep(image_rgb))
 
     @torch.inference_mode()
-    def on_device(self, image_HW3: Tensor) -> Found:
+    def on_device(self, image_HW3: Tensor) -> Detections:
         """The same for a frame that lies on the device."""
         height, width = image_HW3.shape[:2]
         # A recorded graph has one input and one output: its rows are read before the next runs.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....errors import SinkError, write_error
+from ....writable import atomic_write
 from ..base import Target
 
 if TYPE_CHECKING:
@@ -25,12 +26,10 @@ def write_image(path: str | Path, image_HW3: NDArray[np.uint8]) -> None:
     good, data = cv2.imencode(path.suffix, cv2.cvtColor(image_HW3, cv2.COLOR_RGB2BGR))
     if not good:
         raise SinkError(f"{path} cannot be encoded as {path.suffix[1:]}")
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
-        part.write_bytes(data.tobytes())
-        part.replace(path)
+        with atomic_write(path) as part:
+            part.write_bytes(data.tobytes())
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise write_error(path, error) from None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ....errors import SinkError, UsageError, write_error
+from ....writable import MARK
 from ..base import Target, prepare
 from .video import Video
 
@@ -52,7 +53,9 @@ def piece(path: str | Path, number: int) -> Path:
 def pieces(path: str | Path) -> re.Pattern[str]:
     """What the names of all pieces look like, of unfinished ones too."""
     path = Path(path)
-    return re.compile(re.escape(path.stem) + r"_\d{3,}(\.part)?" + re.escape(path.suffix))
+    return re.compile(
+        rf"{re.escape(path.stem)}_\d{{3,}}({re.escape(MARK)})?{re.escape(path.suffix)}"
+    )
 
 
 def prepare_pieces(target: Target, *, overwrite: bool) -> None:

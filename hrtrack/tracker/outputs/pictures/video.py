@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ....errors import SinkError, one_line, write_error
 from ....pyav import av
+from ....writable import unfinished
 from ...stopwatch import Stopwatch
 from ...video.base import Source, why
 from ..base import STDOUT, Target
@@ -284,7 +285,7 @@ def finalise(part: Path, path: Path) -> None:
     plays.
     """
     form = FORMATS[path.suffix.lower()]
-    whole = part.with_name(f"{path.stem}.whole.part{path.suffix}")
+    whole = unfinished(path.with_stem(f"{path.stem}.whole"))
     try:
         if form in WHOLE_AS_IT_GROWS:
             part.replace(path)

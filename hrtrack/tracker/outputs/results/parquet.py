@@ -43,8 +43,8 @@ class Parquet:
             ("score", pa.float32()), ("box", reals), ("keypoints", reals), ("scores", reals),
             ("action", pa.string()), ("action_score", pa.float32()),
         ]  # fmt: skip
-        told = {"skeleton": run.skeleton.name, "joints": ",".join(run.skeleton.joints)}
-        self._schema = pa.schema(fields, metadata=told | dict(run.model))
+        about = {"skeleton": run.skeleton.name, "joints": ",".join(run.skeleton.joints)}
+        self._schema = pa.schema(fields, metadata=about | dict(run.model))
         self._table = pa.Table
         self._rows: list[dict[str, Any]] = []
         try:

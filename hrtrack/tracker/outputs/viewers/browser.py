@@ -148,7 +148,7 @@ class Viewer:
             [
                 web.get("/", self._page),
                 web.get("/stream", self._stream),
-                web.get("/figures", self._tell),
+                web.get("/figures", self._send_figures),
                 web.get("/results", self._download),
             ]
         )
@@ -185,7 +185,7 @@ class Viewer:
     async def _page(self, request: web.Request) -> web.StreamResponse:
         return web.FileResponse(PAGE)
 
-    async def _tell(self, request: web.Request) -> web.StreamResponse:
+    async def _send_figures(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(self._figures | {"viewers": self._watching})
 
     async def _download(self, request: web.Request) -> web.StreamResponse:
@@ -222,7 +222,7 @@ class Viewer:
             self._wanted = True
             await self._drawn.wait()
             assert self._newest is not None
-            part, cost = await asyncio.to_thread(_part, self._newest)
+            part, cost = await asyncio.to_thread(jpeg_part, self._newest)
             async with self._encoded:
                 self._part = part
                 self._encoded.notify_all()
@@ -300,7 +300,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _part(image_HW3: NDArray[np.uint8]) -> tuple[bytes, float]:
+def jpeg_part(image_HW3: NDArray[np.uint8]) -> tuple[bytes, float]:
     """The picture as one part of the stream, and the seconds of processor that took."""
     began = time.thread_time()
     scale = LARGEST / max(image_HW3.shape[:2])

@@ -17,8 +17,7 @@ from ....datasets.people import People
 from ....errors import DataError
 from ....skeleton import Skeleton
 from ....types import FloatArray
-from ...processes import begin_worker, worker_context
-from ...room import prefetched
+from ...processes import begin_worker, prefetched, worker_context
 from ..distillation import Teacher
 from .augment import training_crop
 from .plan import Draw
@@ -70,7 +69,7 @@ class Batch:
 
 
 Sample = tuple[NDArray[np.uint8], FloatArray, FloatArray, NDArray[np.bool_], int]
-"""Crop, points, weights, gone, and the row when its photo is unreadable (else -1)."""
+"""Crop, points, weights, outside, and the row when its photo is unreadable (else -1)."""
 
 
 def upper_joints(skeleton: Skeleton) -> NDArray[np.bool_]:

@@ -69,7 +69,7 @@ def write_shards(
     Args:
         people: with their labels as they are to be trained on.
         folder: must exist.
-        name: of the packs.
+        name: of the shards.
         side: of the squares, which reach as far as those of `hrtrack.train.pose.data.crop_cache`.
         padding: of the network's crops.
         quality: of the pictures, 1 to 100.
@@ -144,9 +144,9 @@ def _save(pictures: Sequence[bytes], labels: Labels, path: Path) -> None:
 
 
 def read_shards(paths: Sequence[Path], device: torch.device) -> tuple[CachedCrops, Labels]:
-    """All people of several packs, their pictures decoded onto ``device``.
+    """All people of several shards, their pictures decoded onto ``device``.
 
-    DataError when there is no pack, or one is damaged.
+    DataError when there is no shard, or one is damaged.
     """
     parts: list[Labels] = []
     crops: list[torch.Tensor] = []
@@ -159,11 +159,11 @@ def read_shards(paths: Sequence[Path], device: torch.device) -> tuple[CachedCrop
                 pieces = np.split(flat, ends[:-1])
                 squares = np.stack(list(threads.map(_decoded, pieces)))
         except (OSError, KeyError, ValueError, BadZipFile, cv2.error) as error:
-            raise DataError(f"cannot read the pack {path}: {error!r}") from None
+            raise DataError(f"cannot read the shard {path}: {error!r}") from None
         parts.append(labels)
         crops.append(torch.from_numpy(squares).to(device))
     if not parts:
-        raise DataError("there are no packs to read")
+        raise DataError("there are no shards to read")
     labels = _joined(parts)
 
     def tensor(array: Float32Array) -> torch.Tensor:

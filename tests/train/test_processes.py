@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from hrtrack.configs.detector_schema import load_detector_config  # noqa: E402
 from hrtrack.configs.pose_schema import load_config  # noqa: E402
 from hrtrack.errors import ConfigError  # noqa: E402
-from hrtrack.train import room  # noqa: E402
+from hrtrack.train import processes  # noqa: E402
 from hrtrack.train.pose import settle  # noqa: E402
 from hrtrack.train.pose.data.pseudo_labels import open_people  # noqa: E402
 from hrtrack.train.pose.network import new_network  # noqa: E402
@@ -23,26 +23,28 @@ ALONE = Team(0, 1, torch.device("cpu"))
 
 
 def test_a_container_s_limits_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "GROUP", tmp_path)
-    monkeypatch.setattr(room, "MEMORY", tmp_path / "meminfo")
-    monkeypatch.setattr(room.os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
-    assert room.usable_cores() == 8
-    assert room.free_memory() is None
+    monkeypatch.setattr(processes, "GROUP", tmp_path)
+    monkeypatch.setattr(processes, "MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(
+        processes.os, "sched_getaffinity", lambda process: set(range(8)), raising=False
+    )
+    assert processes.usable_cores() == 8
+    assert processes.free_memory() is None
     (tmp_path / "meminfo").write_text("MemFree: 5 kB\nMemAvailable:   2048 kB\n")
-    assert room.free_memory() == 2 << 20
+    assert processes.free_memory() == 2 << 20
     (tmp_path / "cpu.max").write_text("max 100000\n")
     (tmp_path / "memory.max").write_text("max\n")
-    assert (room.usable_cores(), room.free_memory()) == (8, 2 << 20)
+    assert (processes.usable_cores(), processes.free_memory()) == (8, 2 << 20)
     (tmp_path / "cpu.max").write_text("250000 100000\n")
     (tmp_path / "memory.max").write_text(f"{1 << 20}\n")
     (tmp_path / "memory.current").write_text(f"{1 << 18}\n")
-    assert (room.usable_cores(), room.free_memory()) == (2, 3 << 18)
+    assert (processes.usable_cores(), processes.free_memory()) == (2, 3 << 18)
 
 
 def give(monkeypatch: pytest.MonkeyPatch, cores: int, free: float | None) -> None:
-    for module in (room, settle):
+    for module in (processes, settle):
         monkeypatch.setattr(module, "free_memory", lambda: free)
-    monkeypatch.setattr(room, "usable_cores", lambda: cores)
+    monkeypatch.setattr(processes, "usable_cores", lambda: cores)
 
 
 @pytest.mark.parametrize(
@@ -53,16 +55,16 @@ def test_loaders(
     monkeypatch: pytest.MonkeyPatch, cores: int, gigabytes: int, asked: int, given: int
 ) -> None:
     give(monkeypatch, cores, gigabytes << 30)
-    assert room.loaders(asked) == given
+    assert processes.loaders(asked) == given
 
 
 def test_what_is_loaded_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     give(monkeypatch, 2, 1 << 30)
-    assert room.prefetched(1 << 20, 2, 4) == 4
-    assert room.prefetched(25 << 20, 2, 4) == 2
-    assert room.prefetched(1 << 30, 2, 4) == 1
+    assert processes.prefetched(1 << 20, 2, 4) == 4
+    assert processes.prefetched(25 << 20, 2, 4) == 2
+    assert processes.prefetched(1 << 30, 2, 4) == 1
     give(monkeypatch, 2, None)
-    assert room.prefetched(1 << 30, 2, 4) == 4
+    assert processes.prefetched(1 << 30, 2, 4) == 4
 
 
 def test_a_batch_is_parted_until_it_fits(
@@ -74,7 +76,7 @@ def test_a_batch_is_parted_until_it_fits(
     network = new_network(config, people.skeleton, None)
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
     crop = settle.OVER_SAVED * settle.saved_bytes(network, config)
-    fixed = 5 * weights + room.WORKER_BYTES  # one worker on two cores
+    fixed = 5 * weights + processes.WORKER_BYTES  # one worker on two cores
 
     def accumulate(crops: float, *more: str) -> Any:
         give(monkeypatch, 2, (fixed + crops * crop) / settle.USABLE + 1)
