@@ -72,6 +72,7 @@ def sticks(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_all_runs_and_the_figure(sticks: Path, tmp_path: Path) -> None:
     config = load_config("tiny", [f"data.root={sticks}", "fit.batch=8"])
     out = tmp_path / "ablation"
@@ -137,6 +138,7 @@ def test_it_needs_a_validation_set(sticks: Path, tmp_path: Path) -> None:
         ablate.ablate(config, tmp_path / "out", quiet=True)
 
 
+@pytest.mark.slow
 def test_without_head_sizes_the_runs_are_compared_by_oks(
     sticks: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
