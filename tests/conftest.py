@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import logging
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+CACHE = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One cache for all tests and what they start: a network is compiled once, not each time.
+
+    Workers of pytest-xdist and other processes have it from the first process's environment.
+    """
+    if "HRTRACK_CACHE" not in os.environ:
+        config.stash[CACHE] = tempfile.TemporaryDirectory(
+            prefix="hrtrack-tests-", ignore_cleanup_errors=True
+        )
+        os.environ["HRTRACK_CACHE"] = config.stash[CACHE].name
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Takes the cache away."""
+    if (cache := config.stash.get(CACHE, None)) is not None:
+        del os.environ["HRTRACK_CACHE"]
+        cache.cleanup()
 
 
 @pytest.fixture(scope="session")

@@ -69,6 +69,12 @@ def bench() -> None:
     help="Write everything printed here, with version, commit, date, device and frame size.",
 )
 @click.option("--chart", type=click.Path(dir_okay=False, path_type=Path), help="PNG chart.")
+@click.option(
+    "--trace",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write when each stage of the run from file to file began and ended, on which thread: "
+    "JSON for chrome://tracing or ui.perfetto.dev.",
+)
 def pipeline(clip: str, **settings: Any) -> None:
     """FPS and milliseconds per stage of the whole loop on CLIP."""
     began = datetime.now(UTC)
@@ -78,6 +84,8 @@ def pipeline(clip: str, **settings: Any) -> None:
     counts = _counts(settings["people"])
     if settings["json_path"]:
         require_file(settings["json_path"])
+    if settings["trace"]:
+        require_file(settings["trace"])
     if settings["chart"]:
         require_picture(settings["chart"])
     frames = measure.preload(clip, settings["frames"])
@@ -149,6 +157,7 @@ def _beside(own: Any, peer: dict[str, Any]) -> str:
 
 def _tracker(model: str, settings: dict[str, Any]) -> Any:
     from ..tracker.api import Tracker
+    from ..tracker.stopwatch import Stopwatch
 
     every = settings["detect_every"]
     if every != "auto" and not every.isdecimal():
@@ -162,6 +171,7 @@ def _tracker(model: str, settings: dict[str, Any]) -> Any:
         device=settings["device"],
         precision=settings["precision"],
         threads=settings["threads"],
+        stopwatch=Stopwatch(traced=settings["trace"] is not None),
         build_engine=build_engine,
     )
 
@@ -197,6 +207,9 @@ def _measured(
             whole = measure.bench_clip(
                 clip, tracker.pipeline(), tracker.skeleton, drawing, len(frames)
             )
+            if settings["trace"]:
+                trace = json.dumps(measure.chrome_trace(tracker.stopwatch))
+                settings["trace"].write_text(trace + "\n", encoding="utf-8")
             _table("from file to annotated file", whole)
             click.echo(
                 f"alone: decode {whole.decode_alone_ms:.2f} ms, "

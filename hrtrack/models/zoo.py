@@ -130,10 +130,10 @@ def entries() -> list[Entry]:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept; the environment variable HRTRACK_CACHE moves it."""
-    import pooch
+    """Where downloads and compiled networks lie; the variable HRTRACK_CACHE moves it."""
+    import platformdirs
 
-    return Path(os.environ.get("HRTRACK_CACHE") or pooch.os_cache("hrtrack"))
+    return Path(os.environ.get("HRTRACK_CACHE") or platformdirs.user_cache_dir("hrtrack"))
 
 
 def resolve(

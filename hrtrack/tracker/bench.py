@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -186,6 +187,30 @@ def bench_clip(
         seconds = time.perf_counter() - start
     total = len(frames)
     return ClipReport(total / seconds, decode_ms, encode_ms, stage_times(watch, total))
+
+
+def chrome_trace(stopwatch: Stopwatch) -> dict[str, object]:
+    """What a traced stopwatch saw, in Chrome's Trace Event Format (`chrome://tracing`, Perfetto).
+
+    One row for each thread, one complete event (``"ph": "X"``) each time a stage ran; ``ts`` and
+    ``dur`` are microseconds from the first stage's start.
+    """
+    spans = sorted(stopwatch.spans, key=lambda span: span.start)
+    process = os.getpid()
+    names = {span.thread: span.thread_name for span in spans}
+    rows: list[dict[str, object]] = [
+        {"ph": "M", "name": "thread_name", "pid": process, "tid": thread, "args": {"name": name}}
+        for thread, name in names.items()
+    ]
+    rows += [
+        {
+            "ph": "X", "name": span.stage, "cat": "stage", "pid": process, "tid": span.thread,
+            "ts": round((span.start - spans[0].start) * 1e6, 1),
+            "dur": round(span.seconds * 1e6, 1),
+        }
+        for span in spans
+    ]  # fmt: skip
+    return {"traceEvents": rows, "displayTimeUnit": "ms"}
 
 
 def _encode_alone(clip: str, frames: list[Frame], skeleton: Skeleton, folder: Path) -> float:

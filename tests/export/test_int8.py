@@ -37,6 +37,7 @@ def bundled() -> Bundled:
     return network, described, int8.quantise_for_tensorrt(folded, described, crops)
 
 
+@pytest.mark.slow
 def test_nothing_is_said_on_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
     """Scripts read the export's path there."""
     pytest.importorskip("nncf")

@@ -205,7 +205,7 @@ def test_weights_stored_in_8_bits_are_wide_before_two_crops_share_them(
         assert weights.get_type_name() == "Constant"
         np.testing.assert_array_equal(weights.get_data(), before[weights.get_friendly_name()])
     network = open_network(done.path, backend="openvino", precision="fp32", threads=2)
-    for op in convolutions(network._model):
+    for op in convolutions(network._graph()):
         assert op.input_value(1).get_node().get_type_name() == "Constant"
     crops = drawn_crops(network.input_hw, 2)
     alone = np.concatenate([network(crops[i : i + 1])["keypoints"] for i in range(2)])

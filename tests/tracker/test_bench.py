@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,7 +125,8 @@ def test_the_command_measures_and_compares(tmp_path: Path) -> None:
     peer.write_text('print(\'{"name": "nothing: at all", "fps": 5, "people": 2, "cpu_ms": 40}\')')
     words = [str(clip), "--frames", "10", "--people", "1,2", "--threads", "1", "--max-people", "1",
              "--backend", "openvino", "--compare", str(peer), "--json", str(tmp_path / "a.json"),
-             "--chart", str(tmp_path / "a.png")]  # fmt: skip
+             "--chart", str(tmp_path / "a.png"),
+             "--trace", str(tmp_path / "trace.json")]  # fmt: skip
     result = CliRunner().invoke(pipeline_command, words, catch_exceptions=False)
     assert result.exit_code == 0
     assert "nothing: at all: 5.0 FPS with 2.0 people; hrtrack with" in result.stdout
@@ -149,3 +152,26 @@ def test_the_command_measures_and_compares(tmp_path: Path) -> None:
     assert f"networks: {main['with_drawing']['own_ms']:.2f} ms" in result.stdout
     assert f"decode {main['file_to_file']['decode_alone_ms']:.2f} ms" in result.stdout
     assert (tmp_path / "a.png").stat().st_size > 10_000
+    check_trace(json.loads((tmp_path / "trace.json").read_text()), main["file_to_file"], frames=10)
+
+
+def check_trace(trace: dict[str, Any], table: dict[str, Any], frames: int) -> None:
+    """The trace tells of the same run as the table, and of each thread in turn."""
+    events = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    assert min(event["ts"] for event in events) == 0
+    for stage in table["stages"]:
+        times = [event["dur"] for event in events if event["name"] == stage["stage"]]
+        assert sum(times) / frames / 1e3 == pytest.approx(stage["per_frame"], abs=0.001)
+    named = {
+        event["tid"]: event["args"]["name"] for event in trace["traceEvents"] if "args" in event
+    }
+    assert {event["tid"] for event in events} == named.keys()
+    rows = {event["name"]: event["tid"] for event in events}
+    assert named[rows["infer"]] == "MainThread"
+    assert rows["encode"] != rows["infer"] != rows["decode"]
+    for thread in named:
+        row = [event for event in events if event["tid"] == thread]
+        for one, after in itertools.pairwise(row):  # in the order of their beginnings
+            end = one["ts"] + one["dur"]
+            inside = after["ts"] + after["dur"] <= end + 0.5
+            assert after["ts"] >= end - 0.5 or inside

@@ -23,6 +23,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_table_json_and_chart(tmp_path: Path, file: Path) -> None:
     pytest.importorskip("onnxruntime")
     arguments = [

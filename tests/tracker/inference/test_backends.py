@@ -122,14 +122,14 @@ def test_a_second_person_does_not_wait_for_the_compiler(
     photo = open_network(files["a.onnx"], threads=2)
     photo(crops[:1])
     photo.close()
-    assert made == [(1, True)], "nothing is prepared for a single picture"
+    assert made == [(1, False)], "nothing is prepared for a single picture"
     made.clear()
     video = open_network(files["a.onnx"], threads=2)
     for _ in range(3):
         video(crops[:1])
     together = video(crops)["keypoints"]
     np.testing.assert_allclose(together[0], video(crops[:1])["keypoints"][0], atol=0.05)
-    assert made == [(1, True), (2, False)]
+    assert made == [(1, False), (2, False)]
     video.close()
     video.close()
     with pytest.raises(BackendError, match="closed"):
@@ -139,7 +139,7 @@ def test_a_second_person_does_not_wait_for_the_compiler(
     crowd(crops)
     crowd(crops[:1])
     crowd(crops[:1])
-    assert made == [(1, True), (2, True)]
+    assert sorted(made) == [(1, False), (2, True)]
 
 
 def test_the_openvino_path_needs_no_torch(files) -> None:

@@ -68,6 +68,7 @@ def both(model: Path, image: np.ndarray, device: str) -> tuple[np.ndarray, np.nd
     return plain(crops)["keypoints"][..., 2], poses.scores
 
 
+@pytest.mark.slow
 def test_the_same_poses_on_the_cpu(model: Path, image: np.ndarray) -> None:
     expected, found = both(model, image, "cpu")
     assert np.abs(expected - found).mean() < 0.05

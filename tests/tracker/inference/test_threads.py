@@ -81,6 +81,7 @@ def test_eight_threads_have_the_results_of_one(tracker: Tracker) -> None:
     assert estimate_in_threads(tracker, calls=4) == 4 * WORKERS
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_eight_threads_for_a_minute() -> None:
     with Tracker(action="action_penn") as tracker:

@@ -139,6 +139,7 @@ def test_other_files_are_refused(file: Path, tmp_path: Path) -> None:
         load_config("tiny", ["teacher.model=x", "data.resident=true"])
 
 
+@pytest.mark.slow
 def test_training_goes_on_with_its_pupil(sticks: Path, file: Path, tmp_path: Path) -> None:
     told = [config(sticks, file, f"fit.steps={steps}") for steps in (4, 2)]
     whole = train_pose(told[0], tmp_path / "whole", device="cpu", quiet=True)

@@ -95,6 +95,7 @@ def test_killed_and_resumed_equals_uninterrupted(sticks: Path, tmp_path: Path) -
     assert steps == list(range(1, 11))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_workers_end_with_a_killed_training(sticks: Path, tmp_path: Path) -> None:
     mark = f"HRTRACK_TEST_MARK={tmp_path.name}-{os.getpid()}"
@@ -262,6 +263,7 @@ def test_training_by_the_clock_grows_its_crops(
     assert (tmp_path / "state.pt").is_file()
 
 
+@pytest.mark.slow
 def test_resident_training_learns(sticks: Path, tmp_path: Path) -> None:
     settings = ["data.resident=true", "data.resident_side=96", "fit.steps=30", "fit.batch=8"]
     config = load_config("tiny", [f"data.root={sticks}", "data.val=null", *settings])

@@ -84,6 +84,7 @@ def test_what_is_no_state_is_refused(begun: Path, content: bytes) -> None:
         go_on(begun)
 
 
+@pytest.mark.slow
 def test_what_changed_is_named(begun: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "hrtrack.train.pose.run_state"):
         go_on(begun)
@@ -94,6 +95,7 @@ def test_what_changed_is_named(begun: Path, caplog: pytest.LogCaptureFixture) ->
     assert "fit.steps" not in caplog.text
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_what_the_machine_chose(
     begun: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

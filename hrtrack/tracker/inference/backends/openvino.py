@@ -18,6 +18,7 @@ from ....models.info import PoseInfo
 from ....models.network import PIXEL_MEAN, PIXEL_STD
 from ....models.pose.decode import STRIDE, decode
 from ....models.runtimes import eight_bit
+from ....models.runtimes.compiled import Compiled
 from ....models.runtimes.openvino import Pool, openvino_core
 from .base import Arrays, in_batches
 
@@ -52,20 +53,20 @@ class OpenVinoNetwork:
         self._core = openvino_core()
         self._device, self._why = _device(self._core, device), why
         self._path = path
-        model = _read(self._core, path)
-        eight_bit.dequantize(model)
-        metadata = _metadata(model, path)
-        self.info, self._decodes = _describe_model(model, metadata, path)
-        ranges = eight_bit.from_metadata(metadata, path)
+        self._model: openvino.Model | None = None
+        self._compiled = Compiled(self._core, path, (__file__, eight_bit.__file__))
+        facts = self._compiled.facts(self._find_facts)
+        self.info, self._decodes = _described(facts, path)
+        ranges = eight_bit.from_metadata(facts["metadata"], path)
         self.input_hw, self.skeleton = self.info.input_hw, self.info.skeleton
-        self._precision = _precision(self._core, self._device, precision, model, ranges)
-        if self._precision.startswith("int8") and ranges:
-            eight_bit.quantise(model, ranges)
+        self._precision = _precision(
+            self._core, self._device, precision, facts["quantised"], ranges
+        )
+        self._ranges = ranges if self._precision.startswith("int8") else {}
         self._threads = 1 if self._device != "CPU" else threads or os.cpu_count() or 1
         self._properties = self._make_properties(threads)
-        self._model: openvino.Model | None = model if self._decodes else _with_pixels(model)
-        batch = self._model.input(0).partial_shape[0]
-        self._sizes = (batch.get_length(),) if batch.is_static else batches or (1,)
+        self._sizes = (facts["batch"],) if facts["batch"] else batches or (1,)
+        self._closed = self._prepared = False
         self._requests: dict[int, Pool[Any]] = {}
         self._queues: dict[int, Pool[Any]] = {}
         self._compiling = threading.Lock()
@@ -74,7 +75,41 @@ class OpenVinoNetwork:
         self._calls = 0
         # Whoever names a size, as the benchmark does, wants nothing compiled beside it.
         self._foresees = batches is None and self._sizes == (1,)
-        self._requests_of(min(self._sizes))
+        if batches is None:  # while the source opens and the detector gets ready
+            self._side.submit(self._requests_of, min(self._sizes))
+        else:
+            self._requests_of(min(self._sizes))
+
+    def _find_facts(self) -> dict[str, Any]:
+        self._model = _read(self._core, self._path)
+        eight_bit.dequantize(self._model)
+        return _facts(self._model, self._path)
+
+    def _graph(self) -> openvino.Model:
+        """The graph that is compiled: read when first needed, if all was not kept."""
+        if self._model is None:
+            self._model = self._read_again()
+            eight_bit.dequantize(self._model)
+        if not self._prepared:
+            if self._ranges:
+                eight_bit.quantise(self._model, self._ranges)
+            if not self._decodes:
+                self._model = _with_pixels(self._model)
+            self._prepared = True
+            self._compiled.data = None
+        return self._model
+
+    def _read_again(self) -> openvino.Model:
+        data = self._compiled.data
+        if data is None or self._path.suffix != ".onnx":
+            return _read(self._core, self._path)
+        return self._core.read_model(data)  # the file may be another by now
+
+    def _shaped(self, size: int) -> openvino.Model:
+        model = self._graph().clone()
+        if model.input(0).partial_shape[0].is_dynamic:
+            model.reshape({0: [size, *self.input_hw, 3]})
+        return model
 
     def _make_properties(self, threads: int | None) -> dict[str, Any]:
         properties: dict[str, Any] = {}
@@ -88,15 +123,14 @@ class OpenVinoNetwork:
         return properties
 
     def _compile(self, size: int, streams: int) -> Any:
-        model = self._model
-        if model is None:
+        if self._closed:
             raise BackendError("this network is closed")
-        model = model.clone()
-        if model.input(0).partial_shape[0].is_dynamic:
-            model.reshape({0: [size, *self.input_hw, 3]})
         hint = {"PERFORMANCE_HINT": "LATENCY"} if streams == 1 else {"NUM_STREAMS": streams}
+        options = {**self._properties, **hint}
         try:
-            return self._core.compile_model(model, self._device, {**self._properties, **hint})
+            return self._compiled.network(
+                lambda: self._shaped(size), self._device, options, self._precision, size
+            )
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise BackendError(f"OpenVINO cannot compile {self._path}: {reason}") from None
@@ -111,7 +145,8 @@ class OpenVinoNetwork:
                     requests = Pool(self._compile(size, 1).create_infer_request)
                     with requests.borrow() as request:
                         request.infer({0: np.zeros((size, *self.input_hw, 3), np.uint8)})
-                    self._requests[size] = requests
+                    if not self._closed:
+                        self._requests[size] = requests
         return requests
 
     def _queues_of(self, size: int) -> Pool[Any]:
@@ -141,7 +176,7 @@ class OpenVinoNetwork:
         if not later or self._coming is not None or self._queues:
             return
         with self._compiling:
-            if self._model is not None and self._coming is None and not self._queues:
+            if not self._closed and self._coming is None and not self._queues:
                 self._coming = self._side.submit(self._new_queues, self._sizes[0])
 
     def __call__(self, crops_NHW3: NDArray[np.uint8], *, heatmaps: bool = False) -> Arrays:
@@ -218,15 +253,22 @@ class OpenVinoNetwork:
 
     def close(self) -> None:
         """Frees the compiled networks; safe to call twice."""
+        self._closed = True
         self._side.shutdown(wait=False, cancel_futures=True)
         self._coming = None
         self._requests.clear()
         self._queues.clear()
-        self._model = None
+        self._model = self._compiled.data = None
 
 
 def _device(core: openvino.Core, device: str) -> str:
     name = device.upper()
+    if name == "CPU":  # to list all loads the plug-ins for GPUs
+        try:
+            core.get_property(name, "FULL_DEVICE_NAME")
+        except RuntimeError:
+            raise BackendError("OpenVINO has no CPU plug-in here") from None
+        return name
     if name.split(".")[0] not in core.available_devices and name not in core.available_devices:
         found = ", ".join(core.available_devices)
         raise BackendError(f"OpenVINO has no device '{device}' here; it has {found}")
@@ -237,11 +279,10 @@ def _precision(
     core: openvino.Core,
     device: str,
     precision: Precision,
-    model: openvino.Model,
+    quantised: bool,
     ranges: eight_bit.Ranges,
 ) -> str:
     """What is really computed, or BackendError if the device cannot."""
-    quantised = eight_bit.quantised(model)
     capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
     fast = "bf16" if "BF16" in capabilities else "fp32" if device == "CPU" else "fp16"
     if precision == "int8" and not (quantised or ranges):
@@ -272,14 +313,23 @@ def _read(core: openvino.Core, path: Path) -> openvino.Model:
         raise ModelError(f"{path} is damaged or no model") from None
 
 
-def _describe_model(
-    model: openvino.Model, metadata: dict[str, str], path: Path
-) -> tuple[PoseInfo, bool]:
-    """What the model is, and whether it decodes its heatmaps itself."""
+def _facts(model: openvino.Model, path: Path) -> dict[str, Any]:
+    """What must be known of a graph without reading it again; ModelError for no pose network."""
     names = [name for output in model.outputs for name in output.names]
-    said = info.from_metadata(metadata, path)
-    if said is not None and "keypoints" in names:
-        return said, True
+    metadata = _metadata(model, path)
+    decodes = info.from_metadata(metadata, path) is not None and "keypoints" in names
+    heatmaps = None if decodes else _heatmap_shape(model, names, path)
+    batch = model.input(0).partial_shape[0]
+    return {
+        "metadata": metadata,
+        "quantised": eight_bit.quantised(model),
+        "batch": batch.get_length() if batch.is_static else None,
+        "heatmaps": heatmaps,
+    }
+
+
+def _heatmap_shape(model: openvino.Model, names: list[str], path: Path) -> list[int]:
+    """The height and width of the crop and the number of joints of a plain heatmap network."""
     crops, maps = model.input(0).partial_shape, model.output(0).partial_shape
     wrong = len(model.inputs) != 1 or len(crops) != 4 or len(maps) != 4 or len(model.outputs) != 1
     sizes = [] if wrong else [*list(crops)[1:], *list(maps)[1:]]
@@ -291,6 +341,16 @@ def _describe_model(
             f"{path} maps {channels}x{height}x{width} to {joints}x{rows}x{columns}; "
             f"expected 3 channels and heatmaps of a quarter of the size"
         )
+    return [height, width, joints]
+
+
+def _described(facts: dict[str, Any], path: Path) -> tuple[PoseInfo, bool]:
+    """What the model is, and whether it decodes its heatmaps itself."""
+    if facts["heatmaps"] is None:
+        said = info.from_metadata(facts["metadata"], path)
+        assert said is not None
+        return said, True
+    height, width, joints = facts["heatmaps"]
     guessed = info.guess_info(info.guess_skeleton(joints, path), path)
     return dataclasses.replace(guessed, input_hw=(height, width)), False
 

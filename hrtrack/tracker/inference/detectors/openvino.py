@@ -14,6 +14,7 @@ from ....errors import BackendError, ModelError
 from ....models.detector.letterbox import FILL, fill_input, fitted_hw, input_for
 from ....models.info import read_onnx_metadata, require_onnx
 from ....models.runtimes import eight_bit
+from ....models.runtimes.compiled import Compiled
 from ....models.runtimes.openvino import Pool, openvino_core, port_shape
 from ....types import Detections
 from .base import distinct
@@ -41,20 +42,22 @@ class OpenVinoDetector:
         self.name = name
         self._why = why
         self.min_score = min_score
-        self._core, self._model = _read(path)
-        eight_bit.dequantize(self._model)
+        self._core, self._path = openvino_core(), path
+        self._model: Any = None
+        self._prepared = False
+        self._compiled = Compiled(self._core, path, (__file__, eight_bit.__file__))
+        facts = self._compiled.facts(self._find_facts)
         self._threads = threads
-        self._format = _recognise(self._model, str(path))
-        ranges: eight_bit.Ranges = {}
-        if eight_bits and eight_bit.int8_is_fast() and self._is_ours() and path.suffix == ".onnx":
-            ranges = eight_bit.from_metadata(read_onnx_metadata(path), path)
-        self._in_8_bits = bool(ranges)
+        inputs, outputs = (
+            [Port(frozenset(names), tuple(shape), kind) for names, shape, kind in facts[ports]]
+            for ports in ("inputs", "outputs")
+        )
+        self._format = recognise(inputs, outputs, facts["slices"], str(path))
+        self._ranges: eight_bit.Ranges = {}
+        if eight_bits and eight_bit.int8_is_fast() and self._is_ours():
+            self._ranges = eight_bit.from_metadata(facts["metadata"], path)
         # A foreign graph of our kind has no cell centres that could be put in anew.
-        self._any_size = self._is_ours() and _centres(self._model) is not None
-        if self._is_ours() and not self._any_size:
-            self._model.reshape([1, *self._format.input_hw, 3])
-        if ranges:
-            eight_bit.quantise(self._model, ranges)
+        self._any_size = self._is_ours() and facts["centres"]
         self.kind = self._format.kind
         self.input_hw = self._format.input_hw
         self._runners: dict[tuple[int, int], Pool[_Runner]] = {}
@@ -77,12 +80,34 @@ class OpenVinoDetector:
     def describe(self) -> str:
         """One line for the log."""
         why = f" ({self._why})" if self._why else ""
-        return f"{self.name} on OpenVINO CPU{', int8' if self._in_8_bits else ''}{why}"
+        return f"{self.name} on OpenVINO CPU{', int8' if self._ranges else ''}{why}"
 
     def close(self) -> None:
         with self._compiling:
             self._closed = True
             self._runners.clear()
+            self._model = self._compiled.data = None
+
+    def _find_facts(self) -> dict[str, Any]:
+        self._model = _read(self._core, self._path)
+        return _facts(self._model, self._path)
+
+    def _graph(self) -> Any:
+        """The graph that is compiled: read when first needed, if all was not kept."""
+        if self._model is None:
+            data = self._compiled.data
+            as_found = data is not None and self._path.suffix == ".onnx"
+            # From memory, for the file may be another by now.
+            self._model = self._core.read_model(data) if as_found else _read(self._core, self._path)
+        if not self._prepared:
+            eight_bit.dequantize(self._model)
+            if self._is_ours() and not self._any_size:
+                self._model.reshape([1, *self._format.input_hw, 3])
+            if self._ranges:
+                eight_bit.quantise(self._model, self._ranges)
+            self._prepared = True
+            self._compiled.data = None
+        return self._model
 
     def _is_ours(self) -> bool:
         return self._format.kind == "hrtrack"
@@ -106,12 +131,17 @@ class OpenVinoDetector:
     def _compile(self, hw: tuple[int, int]) -> Any:
         if self._closed:
             raise BackendError("this detector is closed")
-        model = self._model.clone()
+        options = _options(self._core, self._threads)
+        eight_bits = "int8" if self._ranges else "floats"
+        return self._compiled.network(lambda: self._sized(hw), "CPU", options, eight_bits, *hw)
+
+    def _sized(self, hw: tuple[int, int]) -> Any:
+        model = self._graph().clone()
         if hw != self._format.input_hw:
             _reshape_own(model, hw)
         if not self._format.channels_last:
             model = _take_pictures(model, self._format, hw)
-        return self._core.compile_model(model, "CPU", _options(self._core, self._threads))
+        return model
 
 
 class _Runner:
@@ -148,26 +178,23 @@ class _Runner:
         return {name: arrays[i] for i, names in self._outputs for name in names}
 
 
-def _read(path: Path) -> tuple[Any, Any]:
-    core = openvino_core()
+def _read(core: Any, path: Path) -> Any:
     if not path.is_file():
         raise ModelError(f"no detector at {path}")
     require_onnx(path)
     try:
-        return core, core.read_model(path)
+        return core.read_model(path)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise ModelError(f"{path} cannot be read as an ONNX model: {reason}") from None
 
 
-def _recognise(model: Any, source: str) -> Format:
-    def ports(nodes: list[Any]) -> list[Port]:
+def _facts(model: Any, path: Path) -> dict[str, Any]:
+    """What must be known of a graph without reading it again."""
+
+    def ports(nodes: list[Any]) -> list[list[Any]]:
         return [
-            Port(
-                frozenset(node.get_names()),
-                port_shape(node),
-                node.element_type.to_string(),
-            )
+            [sorted(node.get_names()), port_shape(node), node.element_type.to_string()]
             for node in nodes
         ]
 
@@ -177,7 +204,13 @@ def _recognise(model: Any, source: str) -> Format:
         for node in model.inputs
         for target in node.get_target_inputs()
     }
-    return recognise(ports(model.inputs), ports(model.outputs), bool(first & slices), source)
+    return {
+        "inputs": ports(model.inputs),
+        "outputs": ports(model.outputs),
+        "slices": bool(first & slices),
+        "centres": _centres(model) is not None,
+        "metadata": read_onnx_metadata(path) if path.suffix == ".onnx" else {},
+    }
 
 
 def _take_pictures(model: Any, form: Format, hw: tuple[int, int]) -> Any:
