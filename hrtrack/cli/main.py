@@ -197,6 +197,12 @@ class Reconnect(click.ParamType):
 )
 @option(
     MODEL,
+    "--skeleton",
+    metavar="NAME|FILE",
+    help="Joints of a model that does not name them: a built-in set or a YAML file.",
+)
+@option(
+    MODEL,
     "--detector",
     default="person_fast",
     show_default=True,

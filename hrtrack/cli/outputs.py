@@ -42,6 +42,7 @@ class TrackSettings:
     quiet: bool
     log_level: str
     model: str
+    skeleton: str | None
     detector: str
     detect_every: Any
     max_people: int | None

@@ -17,7 +17,7 @@ from ..errors import UsageError
 from ..models.network import PoseNetwork
 from ..models.pose.flip import FlipTest
 from ..poses import Poses
-from ..skeleton import Skeleton
+from ..skeleton import Skeleton, open_skeleton
 from .inference.backends.base import Backend, EngineBuilder, Precision
 from .inference.detectors.base import Detector
 from .inference.gate import Gate
@@ -88,6 +88,8 @@ class Tracker:
         action: name or path of an action model; None leaves actions out.
         color: the order of the channels in all arrays that the tracker takes and gives, the
             images of the frames that `track` yields included: ``rgb``, or OpenCV's ``bgr``.
+        skeleton: the pose model's joints where it does not say them: the name of a built-in
+            keypoint set, a YAML file that describes one, or a `Skeleton`.
         stopwatch: where the time of each stage is entered; a new one by default.
         build_engine: makes a missing TensorRT engine, as the command line does; without it a
             missing engine is an error that names the command.
@@ -96,6 +98,7 @@ class Tracker:
         UsageError: an option has a value that it cannot have.
         ModelError: a model is unknown or does not fit.
         BackendError: the back end or its hardware is missing.
+        ConfigError: the file of the skeleton cannot be read or does not fit together.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class Tracker:
         cuts: Cuts = "auto",
         action: str | Path | None = None,
         color: Color = "rgb",
+        skeleton: str | Path | Skeleton | None = None,
         stopwatch: Stopwatch | None = None,
         build_engine: EngineBuilder | None = None,
     ) -> None:
@@ -140,6 +144,7 @@ class Tracker:
             precision=precision,
             threads=threads,
             build_engine=build_engine,
+            skeleton=open_skeleton(skeleton) if isinstance(skeleton, str | Path) else skeleton,
         )
         self.network: PoseNetwork = FlipTest(network) if flip else network
         self.skeleton: Skeleton = network.skeleton

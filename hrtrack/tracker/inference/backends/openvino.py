@@ -25,6 +25,7 @@ from .pool import Pool
 if TYPE_CHECKING:
     import openvino
 
+    from ....skeleton import Skeleton
     from .base import Precision
 
 HALVES = 2
@@ -49,6 +50,7 @@ class OpenVinoNetwork:
         precision: Precision,
         batches: tuple[int, ...] | None,
         why: str = "",
+        skeleton: Skeleton | None = None,
     ) -> None:
         self._core = openvino_core()
         self._device, self._why = _device(self._core, device), why
@@ -56,7 +58,8 @@ class OpenVinoNetwork:
         model = _read(self._core, path)
         eight_bit.dequantize(model)
         metadata = _metadata(model, path)
-        self.info, self._decodes = _describe_model(model, metadata, path)
+        said, self._decodes = _describe_model(model, metadata, path, skeleton)
+        self.info = info.with_skeleton(said, skeleton, path)
         ranges = eight_bit.from_metadata(metadata, path)
         self.input_hw, self.skeleton = self.info.input_hw, self.info.skeleton
         self._precision = _precision(self._core, self._device, precision, model, ranges)
@@ -274,7 +277,7 @@ def _read(core: openvino.Core, path: Path) -> openvino.Model:
 
 
 def _describe_model(
-    model: openvino.Model, metadata: dict[str, str], path: Path
+    model: openvino.Model, metadata: dict[str, str], path: Path, skeleton: Skeleton | None
 ) -> tuple[PoseInfo, bool]:
     """What the model is, and whether it decodes its heatmaps itself."""
     names = [name for output in model.outputs for name in output.names]
@@ -292,7 +295,7 @@ def _describe_model(
             f"{path} maps {channels}x{height}x{width} to {joints}x{rows}x{columns}; "
             f"expected 3 channels and heatmaps of a quarter of the size"
         )
-    guessed = info.guess_info(info.guess_skeleton(joints, path), path)
+    guessed = info.guess_info(info.guess_skeleton(joints, path, skeleton), path)
     return dataclasses.replace(guessed, input_hw=(height, width)), False
 
 
