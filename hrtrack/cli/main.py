@@ -281,7 +281,7 @@ class Reconnect(click.ParamType):
     default="skeleton,boxes,ids",
     show_default=True,
     metavar="LAYERS",
-    help="skeleton, boxes, ids, heatmaps; or none.",
+    help="skeleton, boxes, ids, scores, trails, names, heatmaps, blur-faces; or none.",
 )
 @option(
     DISPLAY,

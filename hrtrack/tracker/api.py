@@ -338,18 +338,24 @@ class Tracker:
         image_HW3 = to_rgb(image, self._color)
         return self.pipeline().step(Frame(index=0, time=0.0, image=image_HW3))
 
-    def draw(self, image: Picture, poses: Poses) -> NDArray[np.uint8]:
-        """A copy (H, W, 3) uint8 of what `image` takes, with skeletons, boxes and ids on it.
+    def draw(
+        self, image: Picture, poses: Poses, layers: str = "skeleton,boxes,ids"
+    ) -> NDArray[np.uint8]:
+        """A copy (H, W, 3) uint8 of what `image` takes, with people drawn on it.
+
+        ``layers`` are those of ``--draw``, of which trails and heatmaps need more than one frame's
+        poses and are left out.
 
         Raises:
             ImageError: ``image`` is no picture, or not of a kind that can be taken.
             SourceError: a picture's file cannot be read.
             ValueError: ``poses`` are none.
+            UsageError: a layer is unknown.
         """
         image_HW3 = to_rgb(image, self._color)
         if not isinstance(poses, Poses):
             raise ValueError(f"poses must be what image() or track() give, found {poses!r:.60}")
-        options = DrawOptions({"skeleton", "boxes", "ids"})
+        options = DrawOptions.parse(layers, min_score=0.3)
         return in_color(draw(image_HW3.copy(), poses, self.skeleton, options), self._color)
 
     def _given(self, frame: Frame) -> Frame:

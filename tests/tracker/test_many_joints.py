@@ -87,11 +87,11 @@ def test_a_clip_ends_well_in_every_format(name: str, clip: Path, tmp_path: Path)
     assert all(any(joint in column for column in header) for joint in skeleton.joints)
     assert len(files["txt"].read_text().splitlines()) == sum(len(poses) for poses in frames)
 
-    rows = list(read_openpose(tmp_path / "openpose"))
     toe = skeleton.index("right_big_toe")
-    shown = [joints_N for _, _, joints_N in rows if len(joints_N)]
+    shown = [poses for poses in read_openpose(tmp_path / "openpose") if len(poses)]
     for poses, body in zip(peopled, shown, strict=True):
-        np.testing.assert_allclose(body[:, 22, :2], poses.keypoints[:, toe], atol=0.011)
+        there = body.keypoints[:, 22]
+        np.testing.assert_allclose(there, poses.keypoints[:, toe], atol=0.011)
     last = sorted((tmp_path / "openpose").glob("*.json"))[peopled[0].frame]
     person = json.loads(last.read_text())["people"][0]
     hand = np.array(person["hand_left_keypoints_2d"]).reshape(-1, 3)
