@@ -65,7 +65,8 @@ def aligned_oks(
     valid: FloatArray | None = None,
 ) -> FloatArray:
     """The same of poses that stand side by side: ``a`` and ``b`` (..., K, 2), ``areas`` (...)."""
-    squared = ((a - b) ** 2).sum(axis=-1)
+    squared = (a - b) ** 2
+    squared = squared[..., 0] + squared[..., 1]
     variance = (2 * np.asarray(sigmas)) ** 2
     similar = np.exp(-squared / (2 * np.maximum(areas, 1.0)[..., None] * variance))
     if valid is None:

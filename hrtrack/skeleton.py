@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import ModelError
+
+if TYPE_CHECKING:
+    from .skeleton_file import SkeletonFile
 
 Colour = tuple[int, int, int]
 LEFT: Colour = (66, 165, 245)
@@ -18,7 +26,8 @@ class Skeleton:
 
     ``flip_pairs`` are the indices that change places in a mirror image, ``limbs`` the
     pairs of indices that are joined by a line, ``sigmas`` the per-joint constants of the
-    COCO object keypoint similarity.
+    COCO object keypoint similarity. ``body`` are the joints that decide who someone is, empty if
+    all do: hands and faces have many joints and would outvote the body.
     """
 
     name: str
@@ -26,6 +35,7 @@ class Skeleton:
     limbs: tuple[tuple[int, int], ...]
     flip_pairs: tuple[tuple[int, int], ...]
     sigmas: tuple[float, ...]
+    body: tuple[int, ...] = ()
     _index: dict[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -34,7 +44,7 @@ class Skeleton:
             raise ModelError(
                 f"skeleton '{self.name}' has {count} joints but {len(self.sigmas)} sigmas"
             )
-        for pair in (*self.limbs, *self.flip_pairs):
+        for pair in (*self.limbs, *self.flip_pairs, self.body):
             if not all(0 <= joint < count for joint in pair):
                 raise ModelError(
                     f"skeleton '{self.name}' has {count} joints; the pair {pair} lies outside"
@@ -125,16 +135,86 @@ ACTION13 = Skeleton(
     sigmas=(.035, .079, .079, .072, .072, .062, .062, .107, .107, .087, .087, .089, .089),
 )  # fmt: skip
 
-BUILT_IN = {skeleton.name: skeleton for skeleton in (COCO17, MPII16, ACTION13)}
+CODED = {skeleton.name: skeleton for skeleton in (COCO17, MPII16, ACTION13)}
+"""Those that the code itself speaks of; the others are data, `skeletons.yaml`."""
+IN_FILE = (
+    "halpe26", "wholebody133", "aic14", "crowdpose14", "onehand21", "ap10k17",
+)  # fmt: skip
+NAMES = (*CODED, *IN_FILE)
+BY_COUNT = {
+    17: ("coco17", "ap10k17"),
+    16: ("mpii16",),
+    26: ("halpe26",),
+    133: ("wholebody133",),
+    21: ("onehand21",),
+    14: ("aic14", "crowdpose14"),
+}
+"""Which keypoint sets a model with so many joints may mean. OpenMMLab's files name the data set."""
 
 
+@cache
 def by_name(name: str) -> Skeleton:
     """A built-in keypoint set; ModelError lists the known names otherwise."""
-    try:
-        return BUILT_IN[name]
-    except KeyError:
-        known = ", ".join(BUILT_IN)
-        raise ModelError(f"unknown skeleton '{name}'; known are {known}") from None
+    if name in CODED:
+        return CODED[name]
+    if name not in NAMES:
+        raise ModelError(f"unknown skeleton '{name}'; known are {', '.join(NAMES)}")
+    from .skeleton_file import built_in
+
+    return _of_file(built_in()[name])
+
+
+def by_joint_count(count: int, source: str | Path = "the model") -> Skeleton:
+    """The keypoint set that a model means which predicts ``count`` joints and names none.
+
+    Args:
+        count: joints.
+        source: the model's file. If its name has the data set's in it, as ``hrnet_w32_ap10k``, that
+            decides among sets of as many joints; without one 17 joints are COCO's.
+
+    Raises:
+        ModelError: no known set has so many, or more than one and none is the usual one.
+    """
+    names = BY_COUNT.get(count, ())
+    words = re.split(r"[^a-z0-9]+", Path(source).stem.lower())
+    named = [name for name in names if re.sub(r"\d\d$", "", name) in words]
+    if named or count == len(COCO17) or len(names) == 1:
+        return by_name((*named, *names)[0])
+    if names:
+        reason = f"which may be {' or '.join(names)}"
+    else:
+        known = ", ".join(f"{joints} ({' or '.join(sets)})" for joints, sets in BY_COUNT.items())
+        reason = f"of a set that is not known; known by their number are {known}"
+    raise ModelError(
+        f"{source} predicts {count} joints, {reason}; name them with --skeleton NAME or FILE.yaml"
+    )
+
+
+def open_skeleton(name_or_path: str | Path) -> Skeleton:
+    """A built-in keypoint set by name, or one's own from a YAML file.
+
+    Raises:
+        ModelError: the name is unknown.
+        ConfigError: the file is missing, or something in it does not fit; the message names it.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.suffix.lower() not in (".yaml", ".yml") and not path.is_file():
+        return by_name(str(name_or_path))
+    from .skeleton_file import read_skeleton
+
+    return _of_file(read_skeleton(path))
+
+
+def _of_file(said: SkeletonFile) -> Skeleton:
+    place = {joint: i for i, joint in enumerate(said.joints)}
+    return Skeleton(
+        said.name,
+        said.joints,
+        tuple((place[a], place[b]) for chain in said.limbs for a, b in pairwise(chain)),
+        tuple((place[a], place[b]) for a, b in said.all_flip_pairs()),
+        said.all_sigmas(),
+        tuple(place[joint] for joint in said.body),
+    )
 
 
 UNKNOWN_SIGMA = 0.079
@@ -143,7 +223,7 @@ UNKNOWN_SIGMA = 0.079
 
 def with_joints(joints: tuple[str, ...], name: str = "unnamed") -> Skeleton:
     """The keypoint set of these joints: a built-in one, or one that knows no more than them."""
-    for skeleton in BUILT_IN.values():
-        if skeleton.joints == joints:
-            return skeleton
+    for known in (*CODED, *BY_COUNT.get(len(joints), ())):
+        if by_name(known).joints == joints:
+            return by_name(known)
     return Skeleton(name, joints, limbs=(), flip_pairs=(), sigmas=(UNKNOWN_SIGMA,) * len(joints))

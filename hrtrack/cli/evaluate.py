@@ -60,6 +60,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     "--backend", "backends", multiple=True, metavar="NAME", help="Repeatable.  [default: auto]"
 )
 @click.option("--device")
+@click.option("--skeleton", metavar="NAME|FILE", help="Joints of models that do not name them.")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)
 @click.option("--json", "json_path", type=FILE, help="Write the figures here.")
 @click.option("--worst", type=FILE, help="Draw the 16 worst people here (.png).")
@@ -86,6 +87,7 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
     from ..evaluation.evaluate import evaluate as measure
     from ..evaluation.evaluate import results_table, write_json
     from ..evaluation.predict import Protocol
+    from ..skeleton import open_skeleton
     from ..tracker.inference.open import open_detector, open_network
 
     if settings["json_path"]:
@@ -95,6 +97,7 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
     backends: tuple[Any, ...] = settings["backends"] or ("auto",)
     with ExitStack() as stack:
         networks = {}
+        skeleton = open_skeleton(settings["skeleton"]) if settings["skeleton"] else None
         for name in names:
             for backend in dict.fromkeys(backends):
                 network = open_network(
@@ -102,6 +105,7 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
                     backend=backend,
                     device=settings["device"],
                     precision=settings["precision"],
+                    skeleton=skeleton,
                 )
                 stack.callback(network.close)
                 title = titles[name] if len(backends) == 1 else f"{titles[name]} {backend}"

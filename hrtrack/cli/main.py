@@ -197,6 +197,12 @@ class Reconnect(click.ParamType):
 )
 @option(
     MODEL,
+    "--skeleton",
+    metavar="NAME|FILE",
+    help="Joints of a model that does not name them: a built-in set or a YAML file.",
+)
+@option(
+    MODEL,
     "--detector",
     default="person_fast",
     show_default=True,
@@ -275,7 +281,7 @@ class Reconnect(click.ParamType):
     default="skeleton,boxes,ids",
     show_default=True,
     metavar="LAYERS",
-    help="skeleton, boxes, ids, heatmaps; or none.",
+    help="skeleton, boxes, ids, scores, trails, names, heatmaps, blur-faces; or none.",
 )
 @option(
     DISPLAY,

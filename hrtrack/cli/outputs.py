@@ -17,7 +17,7 @@ from ..poses import Poses
 from ..skeleton import Skeleton
 from ..tracker.loop import Pipeline
 from ..tracker.outputs.base import STDOUT, SUFFIXES, Run, Sink, Target, parse_save
-from ..tracker.outputs.pictures.draw import DrawOptions, draw, draw_heatmaps
+from ..tracker.outputs.pictures.draw import DrawOptions, Trail, Trails, draw, draw_heatmaps
 from ..tracker.outputs.pictures.segments import pieces
 from ..tracker.outputs.results.jsonl import Replay
 from ..tracker.video.camera import camera_number
@@ -45,6 +45,7 @@ class TrackSettings:
     quiet: bool
     log_level: str
     model: str
+    skeleton: str | None
     detector: str
     detect_every: Any
     max_people: int | None
@@ -120,20 +121,31 @@ def picture_maker(
     skeleton: Skeleton, layers: DrawOptions, poser: Pipeline | Replay
 ) -> Callable[[Frame, Poses], Picture]:
     """What draws a frame, later, onto the frame itself: nobody reads it after the sinks."""
+    trails = Trails()
+
+    def trail_of(poses: Poses) -> list[Trail]:
+        return trails.update(poses) if "trails" in layers.layers else []
+
     if isinstance(poser, Replay):
-        return lambda frame, poses: lambda: draw(_canvas(frame), poses, skeleton, layers)
+
+        def replay_later(frame: Frame, poses: Poses) -> Picture:
+            behind = trail_of(poses)
+            return lambda: draw(_canvas(frame), poses, skeleton, layers, behind)
+
+        return replay_later
     estimate, stopwatch = poser.estimate, poser.stopwatch
 
     def make_later(frame: Frame, poses: Poses) -> Picture:
         # By the time of drawing the estimator may be at the next frame.
         maps, to_image = estimate.heatmaps, estimate.affines
+        behind = trail_of(poses)
 
         def make() -> NDArray[np.uint8]:
             with stopwatch.stage("draw"):
                 image = _canvas(frame)
                 if maps is not None and to_image is not None:
                     draw_heatmaps(image, maps, to_image, estimate.network.input_hw)
-                return draw(image, poses, skeleton, layers)
+                return draw(image, poses, skeleton, layers, behind)
 
         return make
 

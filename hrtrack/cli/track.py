@@ -150,6 +150,7 @@ def make_tracker(settings: TrackSettings, stopwatch: Stopwatch) -> Tracker:
     tracker = Tracker(
         settings.model,
         settings.detector,
+        skeleton=settings.skeleton,
         detect_every=settings.detect_every,
         max_people=settings.max_people,
         min_score=settings.min_score,
@@ -206,7 +207,7 @@ def run_source(
             skeleton = tracker.skeleton
             made_by = {"model": str(settings.model), "detector": str(settings.detector)}
         else:
-            poser = Replay(settings.redraw)
+            poser = Replay(settings.redraw, settings.skeleton)
             skeleton, made_by = poser.skeleton, {"model": f"results of {settings.redraw}"}
         picture = picture_maker(skeleton, layers, poser)
         progress = Meter(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..configs.pose_schema import SetSection
 from ..errors import DataError, ModelError
-from ..skeleton import COCO17, Skeleton
+from ..skeleton import BY_COUNT, COCO17, IN_FILE, Skeleton, by_name
 from .people import People, Photos, in_share, segment_head_sizes
 from .plausible import Given, require_plausible
 
@@ -140,6 +140,10 @@ def skeleton_of(content: dict[str, Any], path: Path) -> Skeleton:
     names = tuple(category["keypoints"])
     if names == COCO17.joints:
         return COCO17
+    if category.get("sigmas") is None and category.get("flip_pairs") is None:
+        for name in BY_COUNT.get(len(names), ()):
+            if name in IN_FILE and by_name(name).joints == names:
+                return by_name(name)
     try:
         pairs = category.get("flip_pairs")
         flips = _pairs_by_name(names) if pairs is None else _each_once(names, pairs)
@@ -330,11 +334,44 @@ def check_coco(content: Any, path: Path, keys: Sequence[str] = KEYS) -> dict[str
                 raise DataError(
                     f"{path}: entry {number} of 'images' has the {key} {shown(image[key])}"
                 )
+    _join_whole_bodies(content, path)
     for number, entry in enumerate(content["annotations"]):
         if entry.get("id") is None or isinstance(entry["id"], str):
             entry["id"] = -1 - number  # nothing refers to an annotation
         _check_annotation(entry, path)
     return dict(content)
+
+
+PARTS = {"foot_kpts": 6, "face_kpts": 68, "lefthand_kpts": 21, "righthand_kpts": 21}
+"""COCO-WholeBody's lists beside ``keypoints``, and how many joints each has."""
+
+
+def _join_whole_bodies(content: dict[str, Any], path: Path) -> None:
+    """Makes COCO-WholeBody's five lists of joints one, of 133, in place.
+
+    Its category still names the 17 of COCO only (Jin et al., ECCV 2020).
+    """
+    entries = [entry for entry in content["annotations"] if any(part in entry for part in PARTS)]
+    people = [c for c in content.get("categories", ()) if c.get("keypoints") == [*COCO17.joints]]
+    if not entries or not people:
+        return
+    for category in people:
+        category["keypoints"] = [*by_name("wholebody133").joints]
+    ids = [category.get("id") for category in people]
+    for entry in content["annotations"]:
+        if entry.get("category_id", ids[0]) not in ids or not entry.get("keypoints"):
+            continue
+        lists = [entry["keypoints"]]
+        for part, count in PARTS.items():
+            values = entry.get(part) or [0] * 3 * count
+            if _numbers(values) != 3 * count:
+                raise DataError(
+                    f"{path}: annotation {entry.get('id')} has {shown(values)} for its '{part}', "
+                    f"expected x, y and a flag for each of {count} joints"
+                )
+            lists.append(values)
+        if isinstance(entry["keypoints"], list):
+            entry["keypoints"] = [value for values in lists for value in values]
 
 
 def _check_annotation(entry: dict[str, Any], path: Path) -> None:

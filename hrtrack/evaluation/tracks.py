@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..skeleton import BUILT_IN
+from ..skeleton import NAMES, by_name
 from .metrics.tracking import Frame, compare_boxes, score, score_joints
 
 SEPARATOR = re.compile(r"\s*,\s*|\s+")
@@ -220,8 +220,8 @@ def _read_jsonl(path: Path) -> Clip:
             raise DataError(f"{path}, line {number}: no frame of hrtrack: {error!r}") from None
         try:
             people = data["people"]
-            if data["skeleton"] in BUILT_IN:
-                names = BUILT_IN[data["skeleton"]].joints
+            if data["skeleton"] in NAMES:
+                names = by_name(data["skeleton"]).joints
             ids = _once([int(person["id"]) for person in people])
             frame = _frame(ids, [person["box"] for person in people], len(names))
             if names and people:

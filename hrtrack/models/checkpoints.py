@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ModelError
+from ..skeleton import Skeleton
 from . import info
 from .info import PoseInfo
 from .pose.hrnet import HRNet, HRNetConfig
@@ -166,7 +167,11 @@ def _count(weights: Mapping[str, Tensor], pattern: str) -> int:
 
 
 def load_hrnet(
-    path: str | Path, config: HRNetConfig | None = None, *, new_head: bool = False
+    path: str | Path,
+    config: HRNetConfig | None = None,
+    *,
+    new_head: bool = False,
+    wanted: Skeleton | None = None,
 ) -> tuple[HRNet, PoseInfo]:
     """Builds the HRNet that a file describes and fills it.
 
@@ -176,6 +181,8 @@ def load_hrnet(
         new_head: for training from a file with other joints or from an ImageNet backbone:
             the last layer keeps its initial values unless it fits, and parameters that a
             pose HRNet does not have are left out.
+        wanted: the keypoint set that the user names; by default the file's own, or the usual
+            one of as many joints.
 
     Returns:
         The network in eval mode and what the file says about it (defaults where it is silent).
@@ -200,8 +207,8 @@ def load_hrnet(
     _require_fit(weights, expected, path, optional=(HEAD,) if new_head else ())
     network.load_state_dict(weights, strict=False)
     skeleton = said.skeleton if said is not None else None
-    if skeleton is None or len(skeleton) != config.joints:
-        skeleton = info.guess_skeleton(config.joints, path)
+    if wanted is not None or skeleton is None or len(skeleton) != config.joints:
+        skeleton = info.guess_skeleton(config.joints, path, wanted)
     said = said or info.guess_info(skeleton, path)
     described = dataclasses.replace(said, skeleton=skeleton, config=dataclasses.asdict(config))
     return network.eval(), described

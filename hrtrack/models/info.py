@@ -17,7 +17,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import ModelError
-from ..skeleton import COCO17, MPII16, Skeleton, by_name
+from ..skeleton import MPII16, Skeleton, by_joint_count, by_name
 
 KEY = "hrtrack"
 METADATA_PROPS_FIELD, GRAPH_FIELD = 14, 7
@@ -46,6 +46,8 @@ class PoseInfo:
         """The entry to write into a model file."""
         skeleton = dataclasses.asdict(self.skeleton)
         skeleton.pop("_index")
+        if not self.skeleton.body:
+            skeleton.pop("body")
         fields = {
             "skeleton": skeleton,
             "input_hw": list(self.input_hw),
@@ -85,18 +87,28 @@ def _skeleton(value: str | dict[str, Any]) -> Skeleton:
         limbs=tuple((int(a), int(b)) for a, b in value["limbs"]),
         flip_pairs=tuple((int(a), int(b)) for a, b in value["flip_pairs"]),
         sigmas=tuple(float(sigma) for sigma in value["sigmas"]),
+        body=tuple(int(joint) for joint in value.get("body", ())),
     )
 
 
-def guess_skeleton(joints: int, source: str | Path) -> Skeleton:
-    """The keypoint set of a model that names none: 17 joints are COCO's, 16 are MPII's."""
-    for skeleton in (COCO17, MPII16):
-        if len(skeleton) == joints:
-            return skeleton
-    raise ModelError(
-        f"{source} predicts {joints} joints and does not say which; known without a skeleton "
-        "entry are 17 (COCO) and 16 (MPII)"
-    )
+def guess_skeleton(joints: int, source: str | Path, wanted: Skeleton | None = None) -> Skeleton:
+    """The keypoint set of a model that names none: the ``wanted`` one if it has as many joints, and
+    by their number if nobody says which; ModelError else."""
+    if wanted is None:
+        return by_joint_count(joints, source)
+    if len(wanted) != joints:
+        raise ModelError(
+            f"{source} predicts {joints} joints, the skeleton '{wanted.name}' has {len(wanted)}"
+        )
+    return wanted
+
+
+def with_skeleton(info: PoseInfo, wanted: Skeleton | None, source: str | Path) -> PoseInfo:
+    """``info`` with the keypoint set that the user names, if any; ModelError if it does not fit."""
+    if wanted is None:
+        return info
+    skeleton = guess_skeleton(len(info.skeleton), source, wanted)
+    return dataclasses.replace(info, skeleton=skeleton)
 
 
 def guess_info(skeleton: Skeleton, source: str | Path) -> PoseInfo:

@@ -17,7 +17,7 @@ from ..errors import UsageError
 from ..models.network import PoseNetwork, on_gpu
 from ..models.pose.flip import FlipTest
 from ..poses import Poses
-from ..skeleton import Skeleton
+from ..skeleton import Skeleton, open_skeleton
 from .inference.backends.base import Backend, EngineBuilder, Precision
 from .inference.detectors.base import Detector
 from .inference.gate import Gate
@@ -88,6 +88,8 @@ class Tracker:
         action: name or path of an action model; None leaves actions out.
         color: the order of the channels in all arrays that the tracker takes and gives, the
             images of the frames that `track` yields included: ``rgb``, or OpenCV's ``bgr``.
+        skeleton: the pose model's joints where it does not say them: the name of a built-in
+            keypoint set, a YAML file that describes one, or a `Skeleton`.
         stopwatch: where the time of each stage is entered; a new one by default.
         build_engine: makes a missing TensorRT engine, as the command line does; without it a
             missing engine is an error that names the command.
@@ -96,6 +98,7 @@ class Tracker:
         UsageError: an option has a value that it cannot have.
         ModelError: a model is unknown or does not fit.
         BackendError: the back end or its hardware is missing.
+        ConfigError: the file of the skeleton cannot be read or does not fit together.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class Tracker:
         cuts: Cuts = "auto",
         action: str | Path | None = None,
         color: Color = "rgb",
+        skeleton: str | Path | Skeleton | None = None,
         stopwatch: Stopwatch | None = None,
         build_engine: EngineBuilder | None = None,
     ) -> None:
@@ -140,6 +144,7 @@ class Tracker:
             precision=precision,
             threads=threads,
             build_engine=build_engine,
+            skeleton=open_skeleton(skeleton) if isinstance(skeleton, str | Path) else skeleton,
         )
         self.network: PoseNetwork = FlipTest(network) if flip else network
         self.skeleton: Skeleton = network.skeleton
@@ -336,18 +341,24 @@ class Tracker:
         image_HW3 = to_rgb(image, self._color)
         return self.pipeline().step(Frame(index=0, time=0.0, image=image_HW3))
 
-    def draw(self, image: Picture, poses: Poses) -> NDArray[np.uint8]:
-        """A copy (H, W, 3) uint8 of what `image` takes, with skeletons, boxes and ids on it.
+    def draw(
+        self, image: Picture, poses: Poses, layers: str = "skeleton,boxes,ids"
+    ) -> NDArray[np.uint8]:
+        """A copy (H, W, 3) uint8 of what `image` takes, with people drawn on it.
+
+        ``layers`` are those of ``--draw``, of which trails and heatmaps need more than one frame's
+        poses and are left out.
 
         Raises:
             ImageError: ``image`` is no picture, or not of a kind that can be taken.
             SourceError: a picture's file cannot be read.
             ValueError: ``poses`` are none.
+            UsageError: a layer is unknown.
         """
         image_HW3 = to_rgb(image, self._color)
         if not isinstance(poses, Poses):
             raise ValueError(f"poses must be what image() or track() give, found {poses!r:.60}")
-        options = DrawOptions({"skeleton", "boxes", "ids"})
+        options = DrawOptions.parse(layers, min_score=0.3)
         return in_color(draw(image_HW3.copy(), poses, self.skeleton, options), self._color)
 
     def _given(self, frame: Frame) -> Frame:

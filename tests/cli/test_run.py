@@ -119,6 +119,9 @@ def test_one_image() -> None:
     with Tracker(backend="openvino") as tracker:
         poses = tracker.image(image)
         drawn = tracker.draw(image, poses)
+        blurred = tracker.draw(image, poses, layers="blur-faces")
+        assert (blurred != image).any()
+        assert not np.array_equal(blurred, drawn)
         for wrong in (image.astype(np.float32), image[:0], image[:, :0], image.tolist(), None):
             for take in (tracker.image, partial(tracker.draw, poses=poses)):
                 with pytest.raises(ValueError, match=r"uint8 with pixels, .* found"):

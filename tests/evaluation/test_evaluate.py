@@ -16,8 +16,9 @@ pytest.importorskip("pycocotools")
 
 from hrtrack.errors import DataError, ModelError
 from hrtrack.evaluation.evaluate import evaluate, results_json, results_table, write_json
+from hrtrack.evaluation.labels import read_labels
 from hrtrack.evaluation.predict import Protocol, run
-from hrtrack.skeleton import COCO17
+from hrtrack.skeleton import COCO17, by_name
 
 from ..train.dots import COLOURS, CentreNetwork, DotNetwork
 
@@ -162,3 +163,59 @@ def test_tinypose_agrees_with_its_published_row(shared: Path) -> None:
     assert row.people == 125
     published = np.array([0.688, 0.890, 0.769])
     assert np.abs(np.array([row.oks.ap, row.oks.ap50, row.oks.ap75]) - published).max() <= 0.011
+
+
+def write_whole_bodies(folder: Path) -> Path:
+    """COCO-WholeBody's own form: 17 ``keypoints`` and four more lists, a category of 17 names.
+
+    Two people whose joints all stand in the middle of their box, but for the second one's face.
+    """
+    cv2.imwrite(str(folder / "photo.png"), np.full((240, 320, 3), 90, np.uint8))
+    annotations = []
+    for number, x in enumerate((80, 240)):
+        middle = (x, 120, 2)
+        face = middle if number == 0 else (x + 25, 75, 2)
+        annotations.append({
+            "id": number + 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 6000.0,
+            "bbox": [x - 30, 70, 60, 100], "num_keypoints": 17, "keypoints": [*middle] * 17,
+            "foot_valid": True, "foot_kpts": [*middle] * 6,
+            "face_valid": True, "face_kpts": [*face] * 68,
+            "lefthand_valid": True, "lefthand_kpts": [*middle] * 21,
+            "righthand_valid": False, "righthand_kpts": [0.0] * 63,
+        })  # fmt: skip
+    content = {
+        "images": [{"id": 1, "file_name": "photo.png", "width": 320, "height": 240}],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person", "keypoints": list(COCO17.joints)}],
+    }
+    path = folder / "whole.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_whole_bodies_by_hand(tmp_path: Path) -> None:
+    whole = by_name("wholebody133")
+    path = write_whole_bodies(tmp_path)
+    labels = read_labels(path, tmp_path)
+    assert labels.people.skeleton is whole
+    assert labels.labelled.sum(axis=1).tolist() == [112, 112]
+    assert not labels.labelled[:, 112:].any()
+    np.testing.assert_array_equal(labels.people.keypoints[1, [0, 22, 23, 90, 91]], [
+        [240, 120], [240, 120], [265, 75], [265, 75], [240, 120]
+    ])  # fmt: skip
+    network = CentreNetwork(whole, (128, 96))
+    (result,) = evaluate({"centre": network}, path, tmp_path, quiet=True)
+    found = result.as_json()
+    assert found["n_people"] == 2
+    # The second one's face, 68 of 112 joints, is missed: an OKS of 44 / 112 finds nobody, and one
+    # of two with precision 1 is 51 points of 101.
+    assert found["AP50"] == pytest.approx(51 / 101, abs=1e-4)
+
+
+def test_a_part_of_a_whole_body_that_is_too_short_is_named(tmp_path: Path) -> None:
+    path = write_whole_bodies(tmp_path)
+    content = json.loads(path.read_text())
+    content["annotations"][1]["foot_kpts"] = [1, 2, 2]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"annotation 2 has .* 'foot_kpts', expected .* 6 joints"):
+        read_labels(path, tmp_path)

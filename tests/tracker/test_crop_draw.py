@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from hrtrack import geometry
 from hrtrack.errors import UsageError
 from hrtrack.poses import Poses
-from hrtrack.skeleton import COCO17
+from hrtrack.skeleton import COCO17, by_name
 from hrtrack.tracker.inference.crop import Cropper
 from hrtrack.tracker.inference.estimate import Estimator, person_confidence
-from hrtrack.tracker.outputs.pictures.draw import DrawOptions, draw, draw_heatmaps, draw_overlay
+from hrtrack.tracker.outputs.pictures.draw import DrawOptions, Trails, draw, draw_heatmaps
+from hrtrack.tracker.outputs.pictures.labels import Labels, draw_overlay
 from hrtrack.tracker.stopwatch import Stopwatch
 from hrtrack.tracker.video.frame import Frame
 
@@ -126,7 +132,7 @@ def one_person() -> Poses:
     return Poses(0, 0.0, box, np.ones(1, np.float32), keypoints, scores, np.array([4]))
 
 
-@pytest.mark.parametrize("layer", ["skeleton", "boxes", "ids"])
+@pytest.mark.parametrize("layer", ["skeleton", "boxes", "ids", "scores"])
 def test_every_layer_leaves_its_mark(layer: str) -> None:
     blank = np.zeros((200, 300, 3), np.uint8)
     drawn = draw(blank.copy(), one_person(), COCO17, DrawOptions.parse(layer, 0.3))
@@ -169,6 +175,162 @@ def test_heatmaps_and_overlay() -> None:
     before = image.copy()
     draw_overlay(image, ["30.0 FPS"])
     assert (image != before).any()
+
+
+def grey(height: int = 240, width: int = 320) -> NDArray[np.uint8]:
+    return np.full((height, width, 3), 128, np.uint8)
+
+
+def through_h264(image_HW3: NDArray[np.uint8], folder: Path) -> NDArray[np.uint8]:
+    """The picture as a player shows it that was given it as H.264 with half the colour."""
+    path = folder / "one.mp4"
+    with av.open(path, "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.height, stream.width = image_HW3.shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for _ in range(2):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(image_HW3, format="rgb24")))
+        out.mux(stream.encode())
+    with av.open(path) as back:
+        return next(back.decode(video=0)).to_ndarray(format="rgb24")
+
+
+@pytest.mark.parametrize("background", [0, 128, 255])
+def test_left_and_right_stay_apart_in_a_small_video(tmp_path: Path, background: int) -> None:
+    poses = one_person()
+    poses.scores[0] = 0
+    for joint, place in ((5, (60, 50)), (7, (61, 150)), (6, (66, 50)), (8, (65, 150))):
+        poses.keypoints[0, joint], poses.scores[0, joint] = place, 0.9
+    image = np.full((240, 320, 3), background, np.uint8)
+    draw(image, poses, COCO17, DrawOptions({"skeleton"}, 0.3))
+    shown = through_h264(image, tmp_path).astype(int)
+    for row in (60, 75, 90, 120):  # blue to the left, orange to the right, five pixels apart
+        assert (shown[row, 60, 2] - shown[row, 60, 0]) > 40, row
+        assert (shown[row, 65, 0] - shown[row, 65, 2]) > 40, row
+
+
+@pytest.mark.parametrize("height", [240, 720, 2160])
+@pytest.mark.parametrize("side", [20, 100, 200])
+def test_lines_are_two_pixels_or_more_with_an_outline(height: int, side: int) -> None:
+    poses = one_person()
+    poses.boxes[0] = 40, 30, 40 + side / 2, 30 + side
+    image = np.full((height, height * 4 // 3, 3), 255, np.uint8)
+    draw(image, poses, COCO17, DrawOptions({"skeleton"}, 0.3))
+    row = image[100, 40:80].astype(int)
+    coloured = (np.abs(row - COCO17.limb_colour((5, 7))) < 60).all(axis=1)
+    dark = (row < 120).all(axis=1)
+    assert coloured.sum() >= 2
+    assert dark[: coloured.argmax()].any()
+    assert dark[coloured.nonzero()[0][-1] :].any()
+
+
+def test_a_joint_without_a_limb_is_drawn_only_if_it_is_certain() -> None:
+    poses = one_person()
+    poses.scores[0] = 0
+    poses.scores[0, 9] = 0.5
+    options = DrawOptions({"skeleton"}, 0.3)
+    assert (draw(grey(), poses, COCO17, options) == 128).all()
+    poses.scores[0, 9] = 0.8
+    assert (draw(grey(), poses, COCO17, options) == 255).any()
+    poses.scores[0, [7, 9]] = 0.5  # which is a limb
+    assert (draw(grey(), poses, COCO17, options) == 255).all(axis=2).any()
+
+
+def test_a_small_face_is_not_hidden() -> None:
+    poses = one_person()
+    poses.scores[0] = 0
+    poses.scores[0, :5] = 0.9
+    face = ((60, 60), (62, 58), (58, 58), (64, 59), (56, 59))
+    poses.keypoints[0, :5] = face
+    drawn = draw(grey(), poses, COCO17, DrawOptions({"skeleton"}, 0.3))
+    changed = (drawn != 128).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    assert changed.sum() < 50
+    assert rows.max() <= 62
+    assert columns.max() <= 67
+
+
+def test_labels_do_not_cover_each_other() -> None:
+    image = grey()
+    labels = Labels(image)
+    fields = []
+    for number in range(12):
+        before = image.copy()
+        if labels.tag(f"{number} 0.90", 100 + number % 3, 120, (9 + number, 200, 50)):
+            fields.append((image != before).any(axis=2))
+    assert len(fields) >= 8
+    assert sum(field.astype(int) for field in fields).max() == 1  # type: ignore[union-attr]
+    assert not labels.note("left wrist", 100, 115)
+    assert labels.note("left wrist", 10, 20)
+
+
+def test_names_are_written_beside_joints() -> None:
+    poses = one_person()  # a shoulder and an elbow, 100 pixels apart
+    plain = draw(grey(), poses, COCO17, DrawOptions({"skeleton"}, 0.3))
+    named = draw(grey(), poses, COCO17, DrawOptions({"skeleton", "names"}, 0.3))
+    rows, columns = np.nonzero((plain != named).any(axis=2))
+    assert columns.min() >= 62
+    assert ((rows > 40) & (rows < 60)).sum() > 50
+    assert ((rows > 140) & (rows < 160)).sum() > 50
+    assert not ((rows > 70) & (rows < 130)).any()
+
+
+def test_blurred_faces_cannot_be_told() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (240, 320, 3)).astype(np.uint8)
+    poses = one_person()
+    poses.scores[0] = 0
+    poses.keypoints[0, :5], poses.scores[0, :5] = (
+        ((80, 60), (84, 56), (76, 56), (88, 58), (72, 58)),
+        0.4,
+    )
+    drawn = draw(image.copy(), poses, COCO17, DrawOptions.parse("blur-faces", 0.3))
+    assert drawn[52:64, 72:88].std() < 0.4 * image[52:64, 72:88].std()
+    np.testing.assert_array_equal(drawn[100:], image[100:])
+    poses.scores[0] = 0  # no head is seen: the upper part of the box it is
+    drawn = draw(image.copy(), poses, COCO17, DrawOptions.parse("blur-faces", 0.3))
+    assert drawn[32:56, 42:118].std() < 0.4 * image[32:56, 42:118].std()
+    np.testing.assert_array_equal(drawn[60:], image[60:])
+
+
+def test_trails_show_where_people_came_from() -> None:
+    trails = Trails(seconds=1.0)
+    for step in range(21):
+        poses = one_person()
+        poses.boxes[:, [0, 2]] += 5 * step
+        behind = trails.update(replace(poses, time=step * 0.1))
+    ((number, places),) = behind
+    assert number == 4
+    assert len(places) == 11
+    np.testing.assert_allclose(places[-1], (180, 100))
+    drawn = draw(grey(), poses, COCO17, DrawOptions({"trails"}, 0.3), behind)
+    columns = np.nonzero((drawn != 128).any(axis=(0, 2)))[0]
+    assert (columns.min(), columns.max()) == pytest.approx((130, 180), abs=2)
+    assert trails.update(replace(one_person(), time=0.0))[0][1].shape == (1, 2)  # begun again
+    assert not trails.update(Poses.empty(0, 9.0, 17))
+
+
+@pytest.mark.parametrize("name", ["wholebody133", "halpe26", "onehand21", "ap10k17"])
+def test_every_skeleton_is_drawn(name: str) -> None:
+    skeleton = by_name(name)
+    count = len(skeleton)
+    rng = np.random.default_rng(0)
+    keypoints = rng.uniform(20, 200, (3, count, 2)).astype(np.float32)
+    boxes = np.tile(np.array([20, 20, 200, 200], np.float32), (3, 1))
+    ones = np.ones((3, count), np.float32)
+    poses = Poses(0, 0.0, boxes, ones[:, 0], keypoints, ones, np.arange(3))
+    layers = "skeleton,boxes,ids,scores,trails,names,blur-faces"
+    drawn = draw(grey(), poses, skeleton, DrawOptions.parse(layers, 0.3))
+    for colour in {skeleton.limb_colour(limb) for limb in skeleton.limbs}:
+        assert (np.abs(drawn.astype(int) - colour) < 30).all(axis=2).sum() > 50
+
+
+def test_help_text_has_a_background() -> None:
+    image = np.full((240, 320, 3), 255, np.uint8)
+    draw_overlay(image, ["30.0 FPS", "h  this help"])
+    assert image[4, 4].max() < 100
+    assert (image == 255).all(axis=2)[:40, :150].any()  # letters
+    assert (image[100:] == 255).all()
 
 
 def test_unknown_layer() -> None:

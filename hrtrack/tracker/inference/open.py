@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from ...errors import BackendError
+from ...models.info import with_skeleton
 from ...models.network import Network, PoseNetwork, on_gpu
 from ...models.runtimes.tensorrt import Package
 from ...models.zoo import resolve
+from ...skeleton import Skeleton
 from ..stopwatch import Stopwatch
 from .backends.base import CHECKPOINTS, Backend, EngineBuilder, Precision, require_torch
 from .detectors.base import MIN_SCORE, Detector, DeviceDetector
@@ -59,6 +61,7 @@ def open_network(
     precision: Precision = "auto",
     batches: tuple[int, ...] | None = None,
     build_engine: EngineBuilder | None = None,
+    skeleton: Skeleton | None = None,
 ) -> PoseNetwork:
     """Loads a pose model for inference.
 
@@ -73,6 +76,7 @@ def open_network(
         batches: batch sizes to prepare; the back end's own if None.
         build_engine: makes the TensorRT engine if the cache has none; without one a missing
             engine is an error that names the command.
+        skeleton: the model's joints, if it does not say them or says them wrongly.
 
     Raises:
         BackendError: the back end is unknown, or its package or hardware is missing.
@@ -88,17 +92,20 @@ def open_network(
     if chosen == "openvino":
         from .backends.openvino import OpenVinoNetwork
 
-        return OpenVinoNetwork(path, device or "CPU", threads, precision, batches, why)
+        return OpenVinoNetwork(path, device or "CPU", threads, precision, batches, why, skeleton)
     if chosen == "torch":
         require_torch("the torch back end", "hrtrack[train]")
         from .backends.torch import TorchNetwork
 
-        return TorchNetwork(path, device, threads, precision, batches, why)
+        return TorchNetwork(path, device, threads, precision, batches, why, skeleton)
     package: Package = "tensorrt-rtx" if chosen == "tensorrt-rtx" else "tensorrt"
     require_torch(f"the {package} back end", f"hrtrack[{package}]")
     from .backends.tensorrt import open_engine
 
-    return open_engine(path, package, device, precision, batches, build_engine, why)
+    engine = open_engine(path, package, device, precision, batches, build_engine, why)
+    engine.info = with_skeleton(engine.info, skeleton, path)
+    engine.skeleton = engine.info.skeleton
+    return engine
 
 
 def choose_backend(path: Path, device: str | None) -> tuple[Backend, str]:

@@ -14,7 +14,7 @@ from ...types import BoolArray, Float64Array
 from . import motion as kalman
 from .assign import match
 from .body_boxes import Drawn, body_boxes, reaches
-from .similarity import association_probability, similarities
+from .similarity import Deciding, association_probability, similarities
 from .state import Live, Proposals, Sighting, State
 
 STEADY = 0.5
@@ -37,8 +37,8 @@ class Tracks:
         self.options = options or AssociationOptions()
         self.alarms = 0
         """Counts how often a track weakened or was lost; a change asks for the detector."""
-        self._sigmas = np.array(skeleton.sigmas) * self.options.pose_spread
-        self._true_sigmas = np.array(skeleton.sigmas)
+        self._deciding = Deciding.of(skeleton)
+        self._sigmas = self._deciding.sigmas * self.options.pose_spread
         self._reach = reaches(skeleton)
         self._joints = len(skeleton)
         self._time = float("-inf")
@@ -141,7 +141,7 @@ class Tracks:
         self._forget(previous)
         good = np.flatnonzero(poses.person_scores >= options.low_score)
         poses = _picked(poses, good)
-        kept, stand = unique(poses, self._true_sigmas, options.duplicate_oks)
+        kept, stand = unique(poses, self._deciding, options.duplicate_oks)
         given = good[kept]
         state = self._state
         in_view = state.seen >= previous
@@ -248,6 +248,7 @@ class Tracks:
             poses,
             self._time,
             self._sigmas,
+            self._deciding.joints,
             box_noise=options.box_noise,
             pose_weight=options.pose_weight,
             max_cost=options.max_cost,
@@ -299,7 +300,7 @@ class Tracks:
         state.shape[rows] += share * (poses.keypoints - state.shape[rows])
         state.scores[rows] = poses.scores
         state.person_scores[rows] = poses.person_scores
-        quality = poses.scores.mean(axis=1)
+        quality = poses.scores[:, self._deciding.joints].mean(axis=1)
         usual = state.quality[rows]
         self.alarms += int(((quality < options.weak_share * usual) & (state.ids[rows] > 0)).sum())
         state.quality[rows] = usual + 0.1 * (quality - usual)
@@ -319,7 +320,7 @@ class Tracks:
             poses.keypoints.astype(np.float64),
             poses.scores.astype(np.float64),
             poses.person_scores.astype(np.float64),
-            poses.scores.astype(np.float64).mean(axis=1),
+            poses.scores[:, self._deciding.joints].astype(np.float64).mean(axis=1),
             np.full(count, self._time),
             np.full(count, self._time),
             np.ones(count, np.int64),
@@ -432,7 +433,7 @@ MIN_IOU = 0.2
 
 
 def unique(
-    poses: Poses, sigmas: Float64Array, threshold: float
+    poses: Poses, deciding: Deciding, threshold: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The people left when those with an OKS over ``threshold`` count as one.
 
@@ -453,11 +454,12 @@ def unique(
     if len(first) == 0:
         return everyone, everyone
     areas = area(poses.boxes)
-    keypoints = poses.keypoints.astype(np.float64)
-    weights = np.minimum(poses.scores[first], poses.scores[second]).astype(np.float64)
+    keypoints = poses.keypoints[:, deciding.joints].astype(np.float64)
+    scores = poses.scores[:, deciding.joints]
+    weights = np.minimum(scores[first], scores[second]).astype(np.float64)
     similarity = aligned_oks(
-        keypoints[first], keypoints[second], np.maximum(areas[first], areas[second]), sigmas,
-        weights,
+        keypoints[first], keypoints[second], np.maximum(areas[first], areas[second]),
+        deciding.sigmas, weights,
     )  # fmt: skip
     same = similarity > threshold
     if not same.any():
@@ -466,7 +468,7 @@ def unique(
     for one, other in zip(first[same].tolist(), second[same].tolist(), strict=True):
         rivals.setdefault(one, set()).add(other)
         rivals.setdefault(other, set()).add(one)
-    order = np.lexsort((-poses.scores.mean(axis=1), -poses.person_scores))
+    order = np.lexsort((-scores.mean(axis=1), -poses.person_scores))
     stand: dict[int, int] = {}  # who stands for those that go
     for person in order.tolist():
         if person not in stand:

@@ -85,8 +85,8 @@ def body_boxes(
 def _spread(keypoints: Float64Array, weights: Float64Array) -> tuple[Float64Array, Float64Array]:
     """The centre (N, 2) of joints (N, K, 2) and their root mean square distance (N,) from it."""
     centre = (keypoints * weights[:, :, None]).sum(axis=1)
-    squared = ((keypoints - centre[:, None]) ** 2).sum(axis=2)
-    return centre, np.sqrt((squared * weights).sum(axis=1))
+    squared = (keypoints - centre[:, None]) ** 2
+    return centre, np.sqrt(((squared[:, :, 0] + squared[:, :, 1]) * weights).sum(axis=1))
 
 
 REACH = {
@@ -137,14 +137,14 @@ def person_boxes(
     enough = seen.sum(axis=1) >= 3
     if not enough.any():
         return np.zeros((len(keypoints), 4)), np.zeros(len(keypoints))
-    points = keypoints.astype(np.float64)
-    shown = seen[:, :, None]
-    low = np.where(shown, points, np.inf).min(axis=1)
-    high = np.where(shown, points, -np.inf).max(axis=1)
+    points = np.ascontiguousarray(keypoints.transpose(0, 2, 1), np.float64)
+    shown = seen[:, None]
+    low = np.where(shown, points, np.inf).min(axis=2)
+    high = np.where(shown, points, -np.inf).max(axis=2)
     with np.errstate(invalid="ignore"):
         size = (high - low).mean(axis=1)[:, None, None]
-        radius = np.where(enough[:, None, None], size, 0.0) * reach[None, :, None]
-    low = np.where(shown, points - radius, np.inf).min(axis=1)
-    high = np.where(shown, points + radius, -np.inf).max(axis=1)
+        radius = np.where(enough[:, None, None], size, 0.0) * reach
+    low = np.where(shown, points - radius, np.inf).min(axis=2)
+    high = np.where(shown, points + radius, -np.inf).max(axis=2)
     boxes = np.where(enough[:, None], np.concatenate([low, high], axis=1), 0.0)
     return boxes, np.where(enough, share, 0.0)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from hrtrack.poses import Poses
-from hrtrack.skeleton import COCO17
+from hrtrack.skeleton import COCO17, MPII16, by_name
 from hrtrack.tracker.tracking import motion as kalman
 from hrtrack.tracker.tracking.associate import AssociationOptions, Tracks
-from hrtrack.tracker.tracking.similarity import association_probability
+from hrtrack.tracker.tracking.similarity import Deciding, association_probability, similarities
 
 from .people import frame
 
@@ -224,3 +224,50 @@ def test_nobody_at_all() -> None:
     tracks = Tracks(COCO17)
     assert len(tracks.update(frame(0, 0.0, []))) == 0
     assert len(tracks.live(0.1)) == 0
+
+
+def whole(poses: Poses, details: Poses) -> Poses:
+    """COCO's joints of the one, and all points of face, hands and feet at the other's nose."""
+    keypoints = np.tile(details.keypoints[:, :1], (1, 133, 1))
+    keypoints[:, :17] = poses.keypoints
+    return replace(poses, keypoints=keypoints, scores=np.full((len(poses), 133), 0.9, np.float32))
+
+
+def test_hands_and_faces_do_not_outvote_the_body() -> None:
+    skeleton = by_name("wholebody133")
+    deciding = Deciding.of(skeleton)
+    assert deciding.joints == slice(0, 23)
+    here, there = frame(0, 0.0, [(0, 0)]), frame(0, 0.0, [(25, 0)])
+    tracks = Tracks(skeleton)
+    tracks.update(whole(here, here))
+    state = tracks._state
+    moved = whole(frame(1, 0.03, [(2, 0)]), there)  # the same body, and somebody's face
+    options = {"box_noise": 0.03, "pose_weight": 9.0, "max_cost": 16.0}
+    sigmas = np.array(skeleton.sigmas) * 2.5
+    (everything,) = similarities(state, moved, 0.03, sigmas, **options)
+    (body,) = similarities(state, moved, 0.03, deciding.sigmas * 2.5, deciding.joints, **options)
+    assert body > 0.8
+    assert everything < 0.3
+
+
+def test_all_joints_decide_where_there_is_only_a_body() -> None:
+    for skeleton in (COCO17, MPII16):
+        deciding = Deciding.of(skeleton)
+        assert deciding.joints == slice(None)
+        np.testing.assert_array_equal(deciding.sigmas, skeleton.sigmas)
+    # AI Challenger judges five times as strictly as COCO, whose people move as far.
+    aic = by_name("aic14")
+    shoulder = Deciding.of(aic).sigmas[aic.index("left_shoulder")]
+    assert shoulder == COCO17.sigmas[COCO17.index("left_shoulder")]
+
+
+@pytest.mark.parametrize("name", ["wholebody133", "halpe26"])
+def test_people_of_many_joints_keep_their_ids(name: str) -> None:
+    skeleton = by_name(name)
+    tracks = Tracks(skeleton)
+    for i in range(30):
+        poses = frame(i, i / 30, [(5 * i, 0), (300 - 5 * i, 200)])
+        poses = whole(poses, poses)
+        count = len(skeleton)
+        poses = replace(poses, keypoints=poses.keypoints[:, :count], scores=poses.scores[:, :count])
+        assert tracks.update(poses).ids.tolist() == [1, 2]

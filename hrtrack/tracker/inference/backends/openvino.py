@@ -25,6 +25,7 @@ from .base import Arrays, in_batches
 if TYPE_CHECKING:
     import openvino
 
+    from ....skeleton import Skeleton
     from .base import Precision
 
 HALVES = 2
@@ -49,6 +50,7 @@ class OpenVinoNetwork:
         precision: Precision,
         batches: tuple[int, ...] | None,
         why: str = "",
+        skeleton: Skeleton | None = None,
     ) -> None:
         self._core = openvino_core()
         self._device, self._why = _device(self._core, device), why
@@ -56,7 +58,8 @@ class OpenVinoNetwork:
         self._model: openvino.Model | None = None
         self._compiled = Compiled(self._core, path, (__file__, eight_bit.__file__))
         facts = self._compiled.facts(self._find_facts)
-        self.info, self._decodes = _described(facts, path)
+        said, self._decodes = _described(facts, path, skeleton)
+        self.info = info.with_skeleton(said, skeleton, path)
         ranges = eight_bit.from_metadata(facts["metadata"], path)
         self.input_hw, self.skeleton = self.info.input_hw, self.info.skeleton
         self._precision = _precision(
@@ -344,14 +347,16 @@ def _heatmap_shape(model: openvino.Model, names: list[str], path: Path) -> list[
     return [height, width, joints]
 
 
-def _described(facts: dict[str, Any], path: Path) -> tuple[PoseInfo, bool]:
+def _described(
+    facts: dict[str, Any], path: Path, skeleton: Skeleton | None
+) -> tuple[PoseInfo, bool]:
     """What the model is, and whether it decodes its heatmaps itself."""
     if facts["heatmaps"] is None:
         said = info.from_metadata(facts["metadata"], path)
         assert said is not None
         return said, True
     height, width, joints = facts["heatmaps"]
-    guessed = info.guess_info(info.guess_skeleton(joints, path), path)
+    guessed = info.guess_info(info.guess_skeleton(joints, path, skeleton), path)
     return dataclasses.replace(guessed, input_hw=(height, width)), False
 
 

@@ -19,6 +19,7 @@ from .base import Arrays
 from .cuda import cuda_device, in_device_batches, record
 
 if TYPE_CHECKING:
+    from ....skeleton import Skeleton
     from .base import Precision
 
 
@@ -41,6 +42,7 @@ class TorchNetwork:
         precision: Precision,
         batches: tuple[int, ...] | None,
         why: str = "",
+        skeleton: Skeleton | None = None,
     ) -> None:
         self.device = _device(device)
         cuda = self.device.type == "cuda"
@@ -52,7 +54,7 @@ class TorchNetwork:
             )
         if threads is not None and not cuda:
             torch.set_num_threads(threads)
-        network, self.info = load_hrnet(path)
+        network, self.info = load_hrnet(path, wanted=skeleton)
         if cuda:  # each norm would be a launch and a pass over memory of its own
             fold_norms(network)
         self.input_hw, self.skeleton = self.info.input_hw, self.info.skeleton

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import cv2
 import numpy as np
@@ -10,15 +14,25 @@ from numpy.typing import NDArray
 
 from ....errors import UsageError
 from ....poses import Poses
-from ....skeleton import Colour, Skeleton
+from ....skeleton import LEFT, MIDDLE, RIGHT, Colour, Skeleton
 from ....types import Float32Array
+from .faces import blur_faces
+from .labels import WHITE, Labels
 
-LAYERS = ("skeleton", "boxes", "ids", "heatmaps")
-FONT = cv2.FONT_HERSHEY_SIMPLEX
+LAYERS = (
+    "skeleton", "boxes", "ids", "scores", "trails", "names", "heatmaps", "blur-faces",
+)  # fmt: skip
 SUBPIXEL_BITS = 3
 MARGIN = 4000
 """Pixels around the picture; what lies further off is drawn there: long lines cost time."""
-WHITE: Colour = (255, 255, 255)
+OUTLINE: Colour = (24, 24, 24)
+"""Around every limb: at half the colour resolution of H.264 it keeps the limb's colour from
+running into the picture and into the next limb."""
+THINNEST = 2
+CERTAIN = 0.6
+"""A joint without any limb is drawn from this score: below it it is likelier a wrong guess."""
+FINE_WORDS = ("nose", "eye", "ear", "face", "hand", "thumb", "finger")
+TRAIL_SECONDS = 1.5
 PALETTE: tuple[Colour, ...] = (
     (78, 205, 196), (255, 107, 107), (255, 217, 61), (162, 155, 254), (107, 203, 119),
     (255, 159, 243), (84, 160, 255), (254, 202, 87), (29, 209, 161), (200, 214, 229),
@@ -43,30 +57,82 @@ class DrawOptions:
         return cls(layers, min_score)
 
 
+Trail = tuple[int, Float32Array]
+"""Someone's ID and the places (M, 2) of the last moments, the oldest first."""
+
+
+class Trails:
+    """Where everybody's box had its middle during the last moments, by ID."""
+
+    def __init__(self, seconds: float = TRAIL_SECONDS) -> None:
+        self._seconds, self._newest = seconds, float("-inf")
+        self._places: dict[int, deque[tuple[float, float, float]]] = {}
+
+    def update(self, poses: Poses) -> list[Trail]:
+        """Enters the next frame and gives the trails of its people."""
+        if poses.time < self._newest:  # rewound, or begun again
+            self._places.clear()
+        self._newest = poses.time
+        middles = ((poses.boxes[:, :2] + poses.boxes[:, 2:]) / 2).tolist()
+        oldest = poses.time - self._seconds
+        for number, (x, y) in zip(poses.ids.tolist(), middles, strict=True):
+            if number >= 0:
+                self._places.setdefault(number, deque()).append((poses.time, x, y))
+        for number, places in list(self._places.items()):
+            while places and places[0][0] < oldest:
+                places.popleft()
+            if not places:
+                del self._places[number]
+        return [
+            (number, np.array(self._places[number], np.float32)[:, 1:])
+            for number in poses.ids.tolist()
+            if number in self._places
+        ]
+
+
 def draw(
-    image_HW3: NDArray[np.uint8], poses: Poses, skeleton: Skeleton, options: DrawOptions
+    image_HW3: NDArray[np.uint8],
+    poses: Poses,
+    skeleton: Skeleton,
+    options: DrawOptions,
+    trails: Sequence[Trail] = (),
 ) -> NDArray[np.uint8]:
     """Draws one frame's people onto ``image_HW3`` (RGB, changed in place) and returns it.
 
-    Line width follows each person's size, so that far people stay readable.
+    Line width follows each person's size, so that far people stay readable. ``trails`` is what
+    `Trails.update` gave for the frame.
     """
+    layers = options.layers
+    if "blur-faces" in layers:
+        blur_faces(image_HW3, poses, skeleton)
     height = image_HW3.shape[0]
     sides = poses.boxes[:, 2:] - poses.boxes[:, :2]
-    thickest = max(2, height // 180)
-    widths = np.clip(np.rint(sides.max(axis=1) / 110), 1, thickest).astype(int).tolist()
-    colours = [PALETTE[number % len(PALETTE)] for number in poses.ids.tolist()]
+    thickest = max(THINNEST, height // 180)
+    widths = np.clip(np.rint(sides.max(axis=1) / 110), THINNEST, thickest).astype(int).tolist()
+    colours = [_colour(number) for number in poses.ids.tolist()]
     corners = _within_reach(np.rint(poses.boxes).reshape(-1, 2), image_HW3)
     boxes = corners.reshape(-1, 4).astype(int).tolist()
-    if "boxes" in options.layers:
+    if "trails" in layers:
+        for number, places in trails:
+            points = np.rint(_within_reach(places, image_HW3)).astype(np.int32)
+            cv2.polylines(image_HW3, [points], False, _colour(number), THINNEST, cv2.LINE_AA)
+    if "boxes" in layers:
         for box, colour, width in zip(boxes, colours, widths, strict=True):
             _frame(image_HW3, box, colour, width)
-    if "skeleton" in options.layers:
+    labels = Labels(image_HW3)
+    if "skeleton" in layers:
         _skeletons(image_HW3, poses, skeleton, options.min_score, widths)
     for i, (box, colour) in enumerate(zip(boxes, colours, strict=True)):
-        label = _label(poses, i, with_id="ids" in options.layers)
+        label = _label(poses, i, layers)
         if label:
-            _tag(image_HW3, label, box, colour)
+            labels.tag(label, box[0], box[1], colour)
+    if "names" in layers:
+        _names(labels, poses, skeleton, options.min_score)
     return image_HW3
+
+
+def _colour(number: int) -> Colour:
+    return PALETTE[number % len(PALETTE)]
 
 
 def _frame(image_HW3: NDArray[np.uint8], box: list[int], colour: Colour, width: int) -> None:
@@ -80,6 +146,33 @@ def _frame(image_HW3: NDArray[np.uint8], box: list[int], colour: Colour, width: 
         cv2.rectangle(image_HW3, *corners, colour, cv2.FILLED)
 
 
+@dataclass(frozen=True)
+class Lines:
+    """A skeleton as it is drawn, side by side: what crosses the one side lies over the other.
+
+    ``limbs`` (L, 2) of each colour, and which of them are ``fine`` (L,): details of a head or a
+    hand, which thick lines would hide. ``fine_joints`` (K,) likewise.
+    """
+
+    limbs: tuple[tuple[Colour, NDArray[np.intp], NDArray[np.bool_]], ...]
+    fine_joints: tuple[bool, ...]
+
+
+@functools.lru_cache(16)
+def _lines(skeleton: Skeleton) -> Lines:
+    fine = np.array([any(word in name for word in FINE_WORDS) for name in skeleton.joints], bool)
+    if not skeleton.body and fine.mean() > 0.5:  # a hand or a face alone
+        fine[:] = False
+    limbs = np.array(skeleton.limbs, np.intp).reshape(-1, 2)
+    colours = [skeleton.limb_colour(limb) for limb in skeleton.limbs]
+    groups: list[tuple[Colour, NDArray[np.intp], NDArray[np.bool_]]] = []
+    for colour in (MIDDLE, RIGHT, LEFT):
+        mine = limbs[[own == colour for own in colours]]
+        if len(mine):
+            groups.append((colour, mine, fine[mine[:, 0]] & fine[mine[:, 1]]))
+    return Lines(tuple(groups), tuple(fine.tolist()))
+
+
 def _skeletons(
     image_HW3: NDArray[np.uint8],
     poses: Poses,
@@ -87,18 +180,57 @@ def _skeletons(
     min_score: float,
     widths: list[int],
 ) -> None:
-    limbs = [(a, b, skeleton.limb_colour((a, b))) for a, b in skeleton.limbs]
+    lines = _lines(skeleton)
     places = _within_reach(poses.keypoints, image_HW3)
-    fixed = (places * (1 << SUBPIXEL_BITS)).astype(int).tolist()
-    whole = np.rint(places).astype(int).tolist()
-    seen = (poses.scores >= min_score).tolist()
-    for points, dots, shown, width in zip(fixed, whole, seen, widths, strict=True):
-        for a, b, colour in limbs:
-            if shown[a] and shown[b]:
-                cv2.line(image_HW3, points[a], points[b], colour, width, cv2.LINE_AA, SUBPIXEL_BITS)
-        for dot, is_seen in zip(dots, shown, strict=True):
-            if is_seen:
-                cv2.circle(image_HW3, dot, width + 1, WHITE, cv2.FILLED)
+    fixed = np.rint(places * (1 << SUBPIXEL_BITS)).astype(np.int32)
+    seen = poses.scores >= min_score
+    dots = poses.scores >= max(CERTAIN, min_score)
+    groups = []
+    for colour, limbs, fine in lines.limbs:
+        shown = seen[:, limbs[:, 0]] & seen[:, limbs[:, 1]]
+        # A line shorter than it is wide is a blot.
+        ends = places[:, limbs]
+        length = np.abs(ends[:, :, 0] - ends[:, :, 1]).max(axis=2)
+        shown &= length >= np.where(fine, 2 * THINNEST, 1)
+        people, which = np.nonzero(shown)
+        dots[people[:, None], limbs[which]] = True
+        thick, thin = (shown & ~fine).tolist(), (shown & fine).tolist()
+        groups.append((colour, fixed.take(limbs, axis=1), shown.tolist(), thick, thin))
+    whole, marked = np.rint(places).astype(int).tolist(), dots.tolist()
+    for i, width in enumerate(widths):
+        half = max(THINNEST, width // 2)
+        for colour, ends, shown, thick, thin in groups:
+            if half == width:
+                _outlined(image_HW3, [*compress(ends[i], shown[i])], colour, width)
+            else:
+                _outlined(image_HW3, [*compress(ends[i], thin[i])], colour, half)
+                _outlined(image_HW3, [*compress(ends[i], thick[i])], colour, width)
+        radius = width // 2  # within the outline, which keeps the joint apart from the picture
+        sizes = [max(1, radius // 2) if fine else radius for fine in lines.fine_joints]
+        for place, size in compress(zip(whole[i], sizes, strict=True), marked[i]):
+            cv2.circle(image_HW3, place, size, WHITE, cv2.FILLED)
+
+
+def _outlined(
+    image_HW3: NDArray[np.uint8], pieces: list[NDArray[np.int32]], colour: Colour, width: int
+) -> None:
+    """Lines (2, 2) in sub-pixels."""
+    if not pieces:
+        return
+    around = width + max(2, width // 3)
+    # Smooth edges cost three times as much, and around a line nobody sees them.
+    cv2.polylines(image_HW3, pieces, False, OUTLINE, around, cv2.LINE_8, SUBPIXEL_BITS)
+    cv2.polylines(image_HW3, pieces, False, colour, width, cv2.LINE_AA, SUBPIXEL_BITS)
+
+
+def _names(labels: Labels, poses: Poses, skeleton: Skeleton, min_score: float) -> None:
+    """The joints' names, of the largest people first, but for details of heads and hands."""
+    fine = np.array(_lines(skeleton).fine_joints)
+    sides = poses.boxes[:, 2:] - poses.boxes[:, :2]
+    for person in np.argsort(-sides.max(axis=1)).tolist():
+        for joint in np.flatnonzero((poses.scores[person] >= min_score) & ~fine).tolist():
+            x, y = np.clip(np.rint(poses.keypoints[person, joint]), -MARGIN, 1e6).astype(int)
+            labels.note(skeleton.joints[joint].replace("_", " "), int(x), int(y))
 
 
 def _within_reach(points: Float32Array, image_HW3: NDArray[np.uint8]) -> NDArray[np.floating]:
@@ -107,22 +239,14 @@ def _within_reach(points: Float32Array, image_HW3: NDArray[np.uint8]) -> NDArray
     return np.clip(points, -MARGIN, (width + MARGIN, height + MARGIN))
 
 
-def _label(poses: Poses, i: int, *, with_id: bool) -> str:
-    parts = [str(int(poses.ids[i]))] if with_id and poses.ids[i] >= 0 else []
+def _label(poses: Poses, i: int, layers: set[str]) -> str:
+    parts = [str(int(poses.ids[i]))] if "ids" in layers and poses.ids[i] >= 0 else []
+    if "scores" in layers:
+        parts.append(f"{poses.person_scores[i]:.2f}")
     action = poses.actions[i] if poses.actions is not None else None
     if action is not None and action.label != "unknown":
         parts.append(f"{action.label.replace('_', ' ')} {action.score:.0%}")
     return "  ".join(parts)
-
-
-def _tag(image_HW3: NDArray[np.uint8], text: str, box: list[int], colour: Colour) -> None:
-    image_height, image_width = image_HW3.shape[:2]
-    scale = max(0.4, image_height / 1300)
-    (wide, tall), base = cv2.getTextSize(text, FONT, scale, 1)
-    x = max(0, min(box[0], image_width - wide - 6))
-    y = max(box[1], tall + base + 4)
-    cv2.rectangle(image_HW3, (x, y - tall - base - 4), (x + wide + 6, y), colour, cv2.FILLED)
-    cv2.putText(image_HW3, text, (x + 3, y - base - 1), FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)
 
 
 def draw_heatmaps(
@@ -145,14 +269,3 @@ def draw_heatmaps(
     weight = (np.clip(heat, 0, 1) * 0.7)[..., None]
     blended = image_HW3 * (1 - weight) + shade[..., ::-1] * weight
     image_HW3[...] = blended.astype(np.uint8)
-
-
-def draw_overlay(image_HW3: NDArray[np.uint8], lines: list[str]) -> None:
-    """Writes status lines into the top left corner, in place."""
-    scale = max(0.45, image_HW3.shape[0] / 1300)
-    step = int(34 * scale)
-    for row, text in enumerate(lines):
-        x, y = 10, step * (row + 1)
-        # Not a thicker outline: OpenCV 5 spaces thick letters differently.
-        cv2.putText(image_HW3, text, (x + 1, y + 1), FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)
-        cv2.putText(image_HW3, text, (x, y), FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)

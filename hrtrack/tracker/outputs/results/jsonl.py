@@ -13,7 +13,7 @@ import numpy as np
 
 from ....errors import DataError, ModelError, one_line
 from ....poses import Action, Poses
-from ....skeleton import BUILT_IN, Skeleton, by_name
+from ....skeleton import NAMES, Skeleton, by_name, open_skeleton
 from ....types import Float32Array
 from ...video.frame import Frame
 from ..base import LineFile, Target
@@ -105,7 +105,7 @@ def _from_json(value: dict[str, Any], skeleton: str, joints: int) -> Poses:
     if not math.isfinite(time):
         raise ValueError(f"its time is {time}")
     if not people:
-        return Poses.empty(frame, time, joints, BUILT_IN.get(skeleton))
+        return Poses.empty(frame, time, joints, by_name(skeleton) if skeleton in NAMES else None)
     keypoints = _numbers(people, "keypoints")
     expected = (len(people), joints, 3)
     if keypoints.shape != expected:
@@ -122,7 +122,7 @@ def _from_json(value: dict[str, Any], skeleton: str, joints: int) -> Poses:
         keypoints[..., 2].copy(),
         np.array([person["id"] for person in people], np.int64),
         actions if any(action is not None for action in actions) else None,
-        BUILT_IN.get(skeleton),
+        by_name(skeleton) if skeleton in NAMES else None,
     )
 
 
@@ -147,12 +147,24 @@ class Replay:
     The file is read along with the video, so its length does not matter. Frames that the
     file does not name have nobody in them, and a warning counts them in the end.
 
+    ``skeleton`` names the joints, or is a YAML file that does, where it is not a built-in one.
+
     Raises:
-        DataError: the file cannot be read or is no hrtrack results file.
+        DataError: the file cannot be read, is no hrtrack results file or of another skeleton.
+        ModelError: the file's skeleton is not a built-in one and none is given.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.skeleton: Skeleton = by_name(skeleton_of(path))
+    def __init__(self, path: str | Path, skeleton: str | Path | None = None) -> None:
+        written = skeleton_of(path)
+        if skeleton is None and written not in NAMES:
+            raise ModelError(
+                f"{path} is of the skeleton '{written}'; give its --skeleton FILE.yaml"
+            )
+        self.skeleton: Skeleton = open_skeleton(written if skeleton is None else skeleton)
+        if self.skeleton.name != written:
+            raise DataError(
+                f"{path} is of the skeleton '{written}', the one given is '{self.skeleton.name}'"
+            )
         self._lines = read_jsonl(path)
         self._next = next(self._lines, None)
         self._path, self._steps, self._missing = path, 0, list[int]()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,18 @@ MIDDLES = {
     "pelvis": ("left_hip", "right_hip"),
 }
 """Joints of BODY_25 that stand half-way between two others."""
+ALSO_CALLED = {"pelvis": "hip"}
+FINGERS = tuple(
+    f"{finger}{joint}"
+    for finger in ("thumb", "forefinger", "middle_finger", "ring_finger", "pinky_finger")
+    for joint in (1, 2, 3, 4)
+)
+PARTS = {
+    "face_keypoints_2d": (*(f"face_{i}" for i in range(68)), "", ""),
+    "hand_left_keypoints_2d": ("left_hand_root", *(f"left_{name}" for name in FINGERS)),
+    "hand_right_keypoints_2d": ("right_hand_root", *(f"right_{name}" for name in FINGERS)),
+}
+"""Face and hands in OpenPose's order; the last two of a face are pupils, which nobody has."""
 SIGMAS = dict(zip(MPII16.joints, MPII16.sigmas, strict=True))
 SIGMAS |= dict(zip(COCO17.joints, COCO17.sigmas, strict=True)) | {"neck": SIGMAS["upper_neck"]}
 
@@ -60,7 +72,6 @@ BODY25 = Skeleton(
 )  # fmt: skip
 """OpenPose's keypoint set, in which its files are read."""
 EMPTY_PARTS = (
-    "face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d",
     "pose_keypoints_3d", "face_keypoints_3d", "hand_left_keypoints_3d", "hand_right_keypoints_3d",
 )  # fmt: skip
 
@@ -74,6 +85,7 @@ def to_body25(poses: Poses, skeleton: Skeleton) -> NDArray[np.float64]:
     ours = np.concatenate([poses.keypoints, poses.scores[..., None]], axis=2).astype(float)
     body = np.zeros((len(poses), len(BODY_25), 3))
     for j, joint in enumerate(BODY_25):
+        joint = joint if joint in skeleton.joints else ALSO_CALLED.get(joint, joint)
         if joint in skeleton.joints:
             body[:, j] = ours[:, skeleton.index(joint)]
         elif all(side in skeleton.joints for side in MIDDLES.get(joint, ("",))):
@@ -81,6 +93,18 @@ def to_body25(poses: Poses, skeleton: Skeleton) -> NDArray[np.float64]:
             body[:, j] = (left + right) / 2
             body[:, j, 2] = np.minimum(left[:, 2], right[:, 2])
     return body
+
+
+def to_part(poses: Poses, skeleton: Skeleton, names: Sequence[str]) -> NDArray[np.float64]:
+    """(N, J, 3) x, y, score of the joints ``names``; J is 0 if the skeleton has none of them."""
+    if not any(name in skeleton.joints for name in names):
+        return np.zeros((len(poses), 0, 3))
+    part = np.zeros((len(poses), len(names), 3))
+    for j, name in enumerate(names):
+        if name in skeleton.joints:
+            joint = skeleton.index(name)
+            part[:, j, :2], part[:, j, 2] = poses.keypoints[:, joint], poses.scores[:, joint]
+    return part
 
 
 class OpenPose:
@@ -116,13 +140,15 @@ class OpenPose:
         """Nothing is left to do."""
 
     def _content(self, poses: Poses) -> dict[str, Any]:
-        body = to_body25(poses, self._skeleton)
-        body[..., :2] = body[..., :2].round(2)
-        body[..., 2] = body[..., 2].round(4)
+        parts = {"pose_keypoints_2d": to_body25(poses, self._skeleton)}
+        parts |= {name: to_part(poses, self._skeleton, joints) for name, joints in PARTS.items()}
+        for joints in parts.values():
+            joints[..., :2] = joints[..., :2].round(2)
+            joints[..., 2] = joints[..., 2].round(4)
         people = []
         for i in range(len(poses)):
             person: dict[str, Any] = {"person_id": [int(poses.ids[i])]}
-            person["pose_keypoints_2d"] = body[i].ravel().tolist()
+            person |= {name: joints[i].ravel().tolist() for name, joints in parts.items()}
             person |= {part: [] for part in EMPTY_PARTS}
             if poses.actions is not None:
                 person["action"] = action_to_dict(poses.actions[i])

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from ....errors import SinkError
 from ..base import Run, Target
-from ..pictures.draw import DrawOptions, draw_overlay
+from ..pictures.draw import DrawOptions
 from ..pictures.image import write_image
+from ..pictures.labels import draw_overlay
 from ..pictures.video import Video
 
 if TYPE_CHECKING:
@@ -38,10 +39,20 @@ HELP = [
     "s  save a picture",
     "r  start or stop recording",
     "k b i  skeleton, boxes, numbers",
+    "c t n  scores, trails, names of joints",
+    "f  blur faces",
     "+ -  score from which joints are drawn",
     "h  this help",
 ]
-TOGGLES = {ord("k"): "skeleton", ord("b"): "boxes", ord("i"): "ids"}
+TOGGLES = {
+    ord("k"): "skeleton",
+    ord("b"): "boxes",
+    ord("i"): "ids",
+    ord("c"): "scores",
+    ord("t"): "trails",
+    ord("n"): "names",
+    ord("f"): "blur-faces",
+}
 PROBE = "import cv2; cv2.namedWindow('hrtrack'); cv2.waitKey(1)"
 
 

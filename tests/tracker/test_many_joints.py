@@ -1,0 +1,134 @@
+"""Models of 26 and of 133 joints, through the whole loop and into every output."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from hrtrack import Tracker
+from hrtrack.cli import main
+from hrtrack.errors import ModelError
+from hrtrack.skeleton import by_name
+from hrtrack.tracker.outputs.results.coco import read_coco
+from hrtrack.tracker.outputs.results.jsonl import read_jsonl
+from hrtrack.tracker.outputs.results.openpose import read_openpose
+from hrtrack.tracker.outputs.results.table import read_csv
+
+from ..clips import count_frames, moving_portrait
+
+FRAMES = 6
+
+
+def random_model(path: Path, joints: int) -> Path:
+    """An ONNX graph that makes heatmaps of random filters, and does not say what its joints are."""
+    rng = np.random.default_rng(joints)
+    weights = numpy_helper.from_array(rng.normal(0, 0.1, (joints, 3, 4, 4)).astype(np.float32), "w")
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["images", "w"], ["maps"], strides=[4, 4]),
+            helper.make_node("Sigmoid", ["maps"], ["heatmaps"]),
+        ],
+        "random",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 64, 48])],
+        [helper.make_tensor_value_info("heatmaps", TensorProto.FLOAT, ["n", joints, 16, 12])],
+        [weights],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return moving_portrait(tmp_path_factory.mktemp("clips") / "portrait.mp4", FRAMES)
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, "--quiet"])
+    return int(stop.value.code or 0)
+
+
+@pytest.mark.parametrize("name", ["halpe26", "wholebody133"])
+def test_a_clip_ends_well_in_every_format(name: str, clip: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    from hrtrack.tracker.outputs.results.parquet import read_parquet
+
+    skeleton = by_name(name)
+    joints = len(skeleton)
+    model = random_model(tmp_path / "model.onnx", joints)
+    files = {kind: tmp_path / f"out.{kind}" for kind in ("jsonl", "csv", "json", "parquet", "txt")}
+    saves = [("--save", str(path)) for path in files.values()]
+    saves.append(("--save", f"openpose:{tmp_path / 'openpose'}"))
+    layers = "skeleton,boxes,ids,scores,trails,names,blur-faces"
+    arguments = [argument for pair in saves for argument in pair]
+    arguments += ["--output", str(tmp_path / "out.mp4"), "--draw", layers, "--min-score", "0.01"]
+    assert run("--source", str(clip), "--model", str(model), *arguments) == 0
+
+    assert count_frames(tmp_path / "out.mp4") == FRAMES
+    frames = list(read_jsonl(files["jsonl"]))
+    assert len(frames) == FRAMES
+    assert all(poses.keypoints.shape[1:] == (joints, 2) for poses in frames)
+    peopled = [poses for poses in frames if len(poses)]
+    assert peopled
+    for read, kind in ((read_csv, "csv"), (read_coco, "json"), (read_parquet, "parquet")):
+        found = list(read(files[kind]))
+        assert len(found) == len(peopled)
+        for one, other in zip(found, peopled, strict=True):
+            np.testing.assert_allclose(one.keypoints, other.keypoints, atol=0.011)
+            np.testing.assert_allclose(one.scores, other.scores, atol=1e-3)
+    header = next(csv.reader(files["csv"].open()))
+    assert all(any(joint in column for column in header) for joint in skeleton.joints)
+    assert len(files["txt"].read_text().splitlines()) == sum(len(poses) for poses in frames)
+
+    toe = skeleton.index("right_big_toe")
+    shown = [poses for poses in read_openpose(tmp_path / "openpose") if len(poses)]
+    for poses, body in zip(peopled, shown, strict=True):
+        there = body.keypoints[:, 22]
+        np.testing.assert_allclose(there, poses.keypoints[:, toe], atol=0.011)
+    last = sorted((tmp_path / "openpose").glob("*.json"))[peopled[0].frame]
+    person = json.loads(last.read_text())["people"][0]
+    hand = np.array(person["hand_left_keypoints_2d"]).reshape(-1, 3)
+    assert len(hand) == (21 if joints == 133 else 0)
+    assert len(person["face_keypoints_2d"]) == (210 if joints == 133 else 0)
+    if joints == 133:
+        np.testing.assert_allclose(hand[:, :2], peopled[0].keypoints[0, 91:112], atol=0.011)
+
+    again = ("--redraw", str(files["jsonl"]), "--output", str(tmp_path / "again.mp4"))
+    assert run("--source", str(clip), *again) == 0
+
+
+def test_a_skeleton_of_ones_own_is_tracked_and_redrawn(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = random_model(tmp_path / "model.onnx", 5)
+    with pytest.raises(ModelError, match=r"5 joints, .*--skeleton"):
+        Tracker(model)
+    own = tmp_path / "own.yaml"
+    own.write_text("joints: [a, left_b, right_b, c, d]\nlimbs: [[a, left_b], [a, right_b, c, d]]\n")
+    results = tmp_path / "out.jsonl"
+    given = ("--source", str(clip), "--model", str(model), "--min-score", "0.01")
+    assert run(*given, "--skeleton", str(own), "--save", str(results)) == 0
+    assert any(len(poses) for poses in read_jsonl(results))
+    redraw = ("--source", str(clip), "--redraw", str(results), "--output")
+    assert run(*redraw, str(tmp_path / "a.mp4"), "--skeleton", str(own)) == 0
+    assert count_frames(tmp_path / "a.mp4") == FRAMES
+    capsys.readouterr()
+    assert run(*redraw, str(tmp_path / "b.mp4")) != 0
+    assert "--skeleton" in capsys.readouterr().err
+    assert run(*redraw, str(tmp_path / "b.mp4"), "--skeleton", "coco17") != 0
+    assert "is of the skeleton 'own'" in capsys.readouterr().err
+
+
+def test_a_skeleton_with_other_joints_than_the_model_is_refused(tmp_path: Path) -> None:
+    model = random_model(tmp_path / "model.onnx", 14)
+    with pytest.raises(ModelError, match="predicts 14 joints, the skeleton 'coco17' has 17"):
+        Tracker(model, skeleton="coco17")
+    with Tracker(model, skeleton="crowdpose14") as tracker:
+        assert tracker.skeleton is by_name("crowdpose14")
