@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from .export import build_engine
+from .export import build_engine, convert
 
 if TYPE_CHECKING:
     from ..tracker.bench import ClipReport, PipelineReport
@@ -173,6 +173,7 @@ def _tracker(model: str, settings: dict[str, Any]) -> Any:
         threads=settings["threads"],
         stopwatch=Stopwatch(traced=settings["trace"] is not None),
         build_engine=build_engine,
+        convert=convert,
     )
 
 

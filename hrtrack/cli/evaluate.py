@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ..errors import UsageError
+from .export import convert
 from .options import PRECISIONS
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -106,6 +107,7 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
                     device=settings["device"],
                     precision=settings["precision"],
                     skeleton=skeleton,
+                    convert=convert,
                 )
                 stack.callback(network.close)
                 title = titles[name] if len(backends) == 1 else f"{titles[name]} {backend}"

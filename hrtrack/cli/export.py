@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import DataError, UsageError
+from ..errors import DataError, ModelError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ..export.run import Target
     from ..models.network import Network
     from ..models.runtimes.tensorrt import EnginePrecision, Identity
+    from ..skeleton import Skeleton
 
 CALIBRATION_CROPS = 100
 """With so many the bundled model loses nothing (BENCHMARKS.md); the time grows with them."""
@@ -132,6 +134,29 @@ def build_engine(source: Path, engine: Path, wanted: Identity) -> None:
 
     with Console(stderr=True).status(f"building a {wanted.package} engine of {source.name}"):
         run.build_engine(source, engine, wanted, _open)
+
+
+def convert(checkpoint: Path, onnx: Path, skeleton: Skeleton | None = None) -> None:
+    """Makes the ONNX file that a checkpoint runs from, compared with PyTorch before it is kept."""
+    from rich.console import Console
+
+    from ..export.run import ExportOptions, export_model
+
+    try:
+        onnx.parent.mkdir(parents=True, exist_ok=True)
+        # Jobs may convert the same file at the same time, each in a folder of its own.
+        with (
+            TemporaryDirectory(dir=onnx.parent) as folder,
+            Console(stderr=True).status(f"converting {checkpoint.name}, once"),
+        ):
+            made = Path(folder) / onnx.name
+            export_model(checkpoint, made, ExportOptions(skeleton=skeleton), _open)
+            made.replace(onnx)
+    except OSError as error:
+        raise ModelError(
+            f"{checkpoint.name} cannot be converted into {onnx.parent}: {error.strerror}; "
+            "HRTRACK_CACHE moves the cache"
+        ) from None
 
 
 def _crops(folder: Path, weights: str) -> NDArray[np.uint8]:

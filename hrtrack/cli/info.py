@@ -1,4 +1,4 @@
-"""`hrtrack info` and `hrtrack models`: what is installed, and which models can be loaded."""
+"""`hrtrack info`: what is installed, what it runs on, and which model fits."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import os
 import platform
 
 import click
-
-from ..errors import ModelError
 
 PACKAGES = (
     "hrtrack", "numpy", "opencv-python", "opencv-python-headless", "av", "openvino",
@@ -21,6 +19,8 @@ PACKAGES = (
 def info(as_json: bool) -> None:
     """Show versions, back ends and the GPU."""
     found = gather()
+    installed = found["packages"]["openvino"] != "not installed"
+    found["recommended model"] = {"pose": _model(installed)}
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -44,6 +44,14 @@ def gather() -> dict[str, dict[str, str]]:
         "machine": machine,
         "back ends": _backends(versions),
     }
+
+
+def _model(openvino: bool) -> str:
+    if not openvino:
+        return "not measured, for OpenVINO is not installed"
+    from .models import best_line
+
+    return best_line()
 
 
 def _version(package: str) -> str | None:
@@ -85,37 +93,3 @@ def _backends(versions: dict[str, str | None]) -> dict[str, str]:
         else:
             found[name] = "ready" if gpu else "installed, but no NVIDIA GPU was found"
     return found
-
-
-@click.group(invoke_without_command=True, short_help="List models that have a name; fetch them.")
-@click.pass_context
-def models(ctx: click.Context) -> None:
-    """List the models that have a name; `hrtrack models fetch NAME` downloads one."""
-    if ctx.invoked_subcommand is not None:
-        return
-    from ..models.zoo import entries
-
-    rows = [("NAME", "TASK", "FROM", "SHA-256", "LICENCE")]
-    for entry in entries():
-        origin = "package" if entry.bundled else "download"
-        known = "-" if entry.bundled else (entry.sha256 or "not published")
-        rows.append((entry.name, entry.task, origin, known, entry.licence))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        click.echo("  ".join([*cells, row[4]]))
-
-
-@models.command()
-@click.argument("name")
-@click.option("--trust-unhashed", is_flag=True, help="Take a file whose hash is not published.")
-@click.option("--again", is_flag=True, help="Download it anew if it is there.")
-def fetch(name: str, trust_unhashed: bool, again: bool) -> None:
-    """Download NAME into the user's cache, check it, and print where it lies."""
-    from ..models import zoo
-
-    found = next((entry for entry in zoo.entries() if entry.name == name), None)
-    if found is None:
-        raise ModelError(f"no model is called '{name}'; `hrtrack models` lists all")
-    folder = zoo.cache_folder()
-    click.echo(zoo.fetch(found, folder, trust_unhashed=trust_unhashed, again=again))

@@ -27,6 +27,7 @@ from ..errors import (
 )
 from ..interrupt import Stopped, listening
 from ..models import zoo
+from ..skeleton import open_skeleton
 from ..tracker.api import Tracker
 from ..tracker.inference.backends.base import CHECKPOINTS
 from ..tracker.loop import Pipeline, run
@@ -39,7 +40,7 @@ from ..tracker.outputs.results.jsonl import Replay
 from ..tracker.progress import Meter
 from ..tracker.stopwatch import Stopwatch
 from ..tracker.video.open import expand_sources, open_source
-from .export import build_engine
+from .export import build_engine, convert
 from .outputs import TrackSettings, all_targets, others_of, picture_maker, targets_of, wants_window
 
 log = logging.getLogger("hrtrack")
@@ -112,6 +113,11 @@ def require_packages(settings: TrackSettings, formats: Iterable[str]) -> None:
         needed.append(("pyarrow", "pyarrow", "parquet", "Parquet"))
     known = {entry.name: entry.url or "" for entry in zoo.entries()}
     model = known.get(settings.model, settings.model)
+    if model.endswith(CHECKPOINTS) and settings.backend in ("auto", "openvino"):
+        here = zoo.local_path(settings.model)
+        joints = open_skeleton(settings.skeleton) if settings.skeleton else None
+        if here is not None and zoo.converted_path(here, joints).is_file():
+            model = ""  # what was converted before needs no PyTorch
     torch = ("torch", "PyTorch", "train")
     if settings.redraw is not None:
         pass  # no network runs
@@ -164,6 +170,7 @@ def make_tracker(settings: TrackSettings, stopwatch: Stopwatch) -> Tracker:
         action=settings.action,
         stopwatch=stopwatch,
         build_engine=build_engine,
+        convert=convert,
     )
     if not settings.quiet:
         click.echo(f"hrtrack: pose {tracker.network.describe()}", err=True)

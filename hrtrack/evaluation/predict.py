@@ -16,7 +16,7 @@ from .. import geometry
 from ..errors import ModelError
 from ..models.network import PoseNetwork
 from ..models.pose import decode
-from ..models.pose.flip import Align, averaged
+from ..models.pose.flip import Align, averaged, averaged_bins
 from ..progress import shown
 from ..skeleton import Skeleton
 from ..types import ByteArray, Detect, FloatArray
@@ -134,10 +134,14 @@ def cut_crops(
 
 
 def run(network: PoseNetwork, crops_NHW3: NDArray[np.uint8], protocol: Protocol) -> FloatArray:
-    """Keypoints (N, K, 3) in crop pixels, read as the protocol asks."""
-    if protocol.decoder == "dark" and not protocol.flip:
-        return np.array(network(crops_NHW3)["keypoints"], np.float64)
+    """Keypoints (N, K, 3) in crop pixels, read as the protocol asks; SimCC has one decoder only."""
     info = network.info
+    if not protocol.flip and (protocol.decoder == "dark" or info.split):
+        return np.array(network(crops_NHW3)["keypoints"], np.float64)
+    if info.split:
+        read = averaged_bins(network, info, crops_NHW3)["keypoints"].astype(np.float64)
+        read[..., 2] = np.clip(read[..., 2], 0.0, 1.0)
+        return read
     if protocol.flip:
         maps = averaged(network, info, crops_NHW3, protocol.align, protocol.border)
     else:

@@ -25,6 +25,7 @@ from ..models.runtimes import tensorrt as engines
 from ..models.runtimes.eight_bit import FEWEST, pose_ranges, require_crops
 from ..models.runtimes.openvino import openvino_core
 from ..models.runtimes.tensorrt import BatchRange, EnginePrecision, Identity, Package
+from ..skeleton import Skeleton
 from ..writable import require_file, unfinished
 from . import int8, tensorrt
 from .onnx import Storage, save_onnx, store_weights, to_onnx
@@ -52,6 +53,7 @@ class ExportOptions:
     crops (N, H, W, 3) of people, ``batches`` the range an engine takes (for ONNX a range of one
     size is fixed). Precision ``int8`` needs the calibration; float32 ONNX gets the activation
     ranges from it that let CPUs compute in 8 bits, else keeps those of the ``weights`` file.
+    ``skeleton`` are the joints, where the weights do not say them or say them wrongly.
     """
 
     to: Target = "onnx"
@@ -63,6 +65,7 @@ class ExportOptions:
     portable: bool = False
     allow_inaccurate: bool = False
     timing_cache: Path | None = None
+    skeleton: Skeleton | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,7 @@ def export_model(
     """
     _require_sense(path, options)
     require_file(path)
-    network, described = load_hrnet(weights)
+    network, described = load_hrnet(weights, wanted=options.skeleton)
     reference = reference_answers(network, described, drawn_crops(described.input_hw))
     if options.to in ("tensorrt", "tensorrt-rtx"):
         return _export_engine(

@@ -33,6 +33,9 @@ class PoseInfo:
     crop's first pixel to that of its last (UDP), ``config`` the fields of
     `hrtrack.models.pose.hrnet.HRNetConfig`, ``notes`` free text by topic (licence,
     training data, measured accuracy).
+
+    ``split`` is 0 for heatmaps; a SimCC network has so many bins a crop pixel. ``certain`` is the
+    value that a SimCC network gives a joint beyond doubt, which depends on its training.
     """
 
     skeleton: Skeleton
@@ -41,6 +44,8 @@ class PoseInfo:
     config: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     unbiased: bool = False
+    split: float = 0.0
+    certain: float = 1.0
 
     def metadata(self) -> dict[str, str]:
         """The entry to write into a model file."""
@@ -111,22 +116,30 @@ def with_skeleton(info: PoseInfo, wanted: Skeleton | None, source: str | Path) -
     return dataclasses.replace(info, skeleton=skeleton)
 
 
+CERTAIN_RTMW = 10.0
+"""RTMPose and DWPose learn the targets' logarithms divided by 10 (their configs' ``beta``), RTMW
+learns them as they are, so the peaks of a joint beyond doubt are near 1 and near 10."""
+
+
 def guess_info(skeleton: Skeleton, source: str | Path) -> PoseInfo:
     """What is likely for a checkpoint that only holds weights.
 
     The crop's size shows in the names of official and OpenMMLab files (``_256x192``); else
     the official configs use 256x256 for MPII and 256x192 for COCO, and a sigma of 3 at 384x288.
-    OpenMMLab's networks with UDP's coordinates say so in their names (``_udp-``).
+    Networks with UDP's coordinates are OpenMMLab's that say so in their names (``_udp-``), and
+    all ViTPose. RTMW's files are called so.
     """
-    stem = Path(source).stem
+    stem = Path(source).stem.lower()
     named = re.search(r"(?<!\d)(\d{2,4})x(\d{2,4})(?!\d)", stem)
     if named:
         input_hw = int(named[1]), int(named[2])
     else:
         input_hw = (256, 256) if skeleton is MPII16 else (256, 192)
-    unbiased = "udp" in re.split(r"[^a-z]+", stem.lower())
+    words = re.split(r"[^a-z]+", stem)
+    unbiased = "udp" in words or "vitpose" in stem
     sigma = 3.0 if input_hw[0] >= 384 else 2.0
-    return PoseInfo(skeleton, input_hw, sigma, unbiased=unbiased)
+    certain = CERTAIN_RTMW if "rtmw" in words else 1.0
+    return PoseInfo(skeleton, input_hw, sigma, unbiased=unbiased, certain=certain)
 
 
 def read_onnx_metadata(path: Path) -> dict[str, str]:

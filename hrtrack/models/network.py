@@ -22,7 +22,8 @@ class Network(Protocol):
 
     A pose network takes uint8 RGB crops (N, H, W, 3) with (H, W) = ``input_hw`` and gives
     ``keypoints`` (N, K, 3), that is x and y in crop pixels (pixel centres at whole numbers)
-    and a score in [0, 1], and on request ``heatmaps`` (N, K, H/4, W/4).
+    and a score in [0, 1], and on request ``heatmaps`` (N, K, H/4, W/4); a SimCC network then
+    also gives its bins ``simcc_x`` (N, K, s W) and ``simcc_y`` (N, K, s H), s = ``info.split``.
     """
 
     input_hw: tuple[int, int]

@@ -2,107 +2,32 @@
 
 Downloads go through pooch into the user's cache, resume where they broke off, and are checked.
 OpenMMLab file names carry the first eight hex digits of the file's SHA-256; a file for which no
-hash is published is loaded only where the user says so.
+hash is published is loaded only where the user says so, and its hash at the first use is kept
+beside it: a file that has changed since is refused.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
+import json
 import os
 import zipfile
 import zlib
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..errors import ModelError
+from ..skeleton import Skeleton
 from ..writable import atomic_write, unfinished
 from .info import holds_graph
+from .public import BUNDLED, PUBLIC, Entry, Task
 
-Task = Literal["pose", "detector", "action"]
 CHUNK = 1 << 18
 TIMEOUT_SECONDS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A model that has a name. ``sha256`` is the hash or its first digits; None if unpublished."""
-
-    name: str
-    task: Task
-    url: str | None
-    sha256: str | None
-    licence: str
-    note: str
-
-    @property
-    def bundled(self) -> bool:
-        return self.url is None
-
-
-_MMPOSE = "https://download.openmmlab.com/mmpose/"
-_OLD = _MMPOSE + "top_down/hrnet/"
-_NEW = _MMPOSE + "v1/body_2d_keypoint/topdown_heatmap/coco/"
-_SDK = _MMPOSE + "v1/projects/rtmposev1/onnx_sdk/"
-_YOLOX = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/"
-
-_POSE_FILES = (
-    (_OLD, "hrnet_w32_coco_256x192-c78dce93_20200708.pth"),
-    (_OLD, "hrnet_w32_mpii_256x256-6c4f923f_20200812.pth"),
-    (_OLD, "hrnet_w32_mpii_256x256_dark-f1601c5b_20200927.pth"),
-    (_OLD, "hrnet_w48_coco_256x192-b9e0b3ab_20200708.pth"),
-    (_OLD, "hrnet_w48_mpii_256x256-92cab7bd_20200812.pth"),
-    (_OLD, "hrnet_w48_mpii_256x256_dark-0decd39f_20200927.pth"),
-    (_NEW, "td-hm_hrnet-w32_8xb64-210e_coco-256x192-81c58e40_20220909.pth"),
-    (_NEW, "td-hm_hrnet-w32_8xb64-210e_coco-384x288-ca5956af_20220909.pth"),
-    (_NEW, "td-hm_hrnet-w32_8xb64-210e_coco-aic-256x192-combine-458125cc_20230818.pth"),
-    (_NEW, "td-hm_hrnet-w32_8xb64-210e_coco-aic-256x192-combine-4ce66880_20221026.pth"),
-    (_NEW, "td-hm_hrnet-w32_8xb64-210e_coco-aic-256x192-merge-a9ea6d77_20230818.pth"),
-    (_NEW, "td-hm_hrnet-w32_8xb64-210e_coco-aic-256x192-merge-b05435b9_20221025.pth"),
-    (_NEW, "td-hm_hrnet-w32_dark-8xb64-210e_coco-256x192-0e00bf12_20220914.pth"),
-    (_NEW, "td-hm_hrnet-w32_dark-8xb64-210e_coco-384x288-9bab4c9b_20220917.pth"),
-    (_NEW, "td-hm_hrnet-w32_fp16-8xb64-210e_coco-256x192-f1e84e3b_20220914.pth"),
-    (_NEW, "td-hm_hrnet-w32_udp-8xb64-210e_coco-256x192-73ede547_20220914.pth"),
-    (_NEW, "td-hm_hrnet-w32_udp-8xb64-210e_coco-384x288-9a3f7c85_20220914.pth"),
-    (_NEW, "td-hm_hrnet-w48_8xb32-210e_coco-256x192-0e67c616_20220913.pth"),
-    (_NEW, "td-hm_hrnet-w48_8xb32-210e_coco-384x288-c161b7de_20220915.pth"),
-    (_NEW, "td-hm_hrnet-w48_dark-8xb32-210e_coco-256x192-e1ebdd6f_20220913.pth"),
-    (_NEW, "td-hm_hrnet-w48_dark-8xb32-210e_coco-384x288-39c3c381_20220916.pth"),
-    (_NEW, "td-hm_hrnet-w48_udp-8xb32-210e_coco-256x192-3feaef8f_20220913.pth"),
-    (_NEW, "td-hm_hrnet-w48_udp-8xb32-210e_coco-384x288-70d7ab01_20220913.pth"),
-)
-_DETECTOR_FILES = (
-    # The digits in these zips' names are of the training checkpoint, not of the zip.
-    (_SDK, "yolox_nano_8xb8-300e_humanart-40f6f0d0.zip"),
-    (_SDK, "yolox_tiny_8xb8-300e_humanart-6f3252f9.zip"),
-    (_SDK, "yolox_s_8xb8-300e_humanart-3ef259a7.zip"),
-    (_SDK, "yolox_m_8xb8-300e_humanart-c2c7a14a.zip"),
-    (_YOLOX, "yolox_nano.onnx"),
-    (_YOLOX, "yolox_tiny.onnx"),
-    (_YOLOX, "yolox_s.onnx"),
-)
-
-
-def _pose_entry(base: str, file: str) -> Entry:
-    stem, digits = file.removesuffix(".pth").rsplit("_", 1)[0].rsplit("-", 1)
-    # Two releases share everything but the hash.
-    name = f"{stem}-{digits}" if "coco-aic" in stem else stem
-    return Entry(name, "pose", base + file, digits, "Apache-2.0 (repository)", "OpenMMLab HRNet")
-
-
-def _detector_entry(base: str, file: str) -> Entry:
-    name = file.removesuffix(".onnx").removesuffix(".zip")
-    name = name.rsplit("-", 1)[0] if file.endswith(".zip") else name
-    owner = "OpenMMLab YOLOX, Human-Art" if base == _SDK else "Megvii YOLOX, COCO"
-    return Entry(name, "detector", base + file, None, "Apache-2.0 (repository)", owner)
-
-
-PUBLIC: tuple[Entry, ...] = (
-    *(_pose_entry(*file) for file in _POSE_FILES),
-    *(_detector_entry(*file) for file in _DETECTOR_FILES),
-)
 _BUNDLED_TASKS: dict[str, Task] = {"person": "detector", "body": "pose", "action": "action"}
 
 
@@ -119,14 +44,13 @@ def bundled_path(name: str) -> Path | None:
 
 def entries() -> list[Entry]:
     """Every model that has a name, bundled ones first; for `hrtrack models`."""
-    bundled = [
-        Entry(
-            path.stem, _BUNDLED_TASKS.get(path.stem.split("_")[0], "pose"),
-            None, None, "Apache-2.0", "bundled",
-        )
-        for path in sorted(weights_folder().glob("*.onnx"))
-    ]  # fmt: skip
-    return [*bundled, *PUBLIC]
+    names = [path.stem for path in sorted(weights_folder().glob("*.onnx"))]
+    return [*(BUNDLED.get(name) or _unlisted(name) for name in names), *PUBLIC]
+
+
+def _unlisted(name: str) -> Entry:
+    task = _BUNDLED_TASKS.get(name.split("_")[0], "pose")
+    return Entry(name, task, None, None, "Apache-2.0", "bundled", run_here=True)
 
 
 def cache_folder() -> Path:
@@ -171,22 +95,59 @@ def resolve(
     )
 
 
+def local_path(name_or_path: str | Path) -> Path | None:
+    """The file of a path or name if it is here, without a download and unchecked."""
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        return path
+    found = next((entry for entry in entries() if entry.name == str(name_or_path)), None)
+    if found is None:
+        return None
+    path = file_of(found, Path() if found.bundled else cache_folder())
+    return path if path.is_file() else None
+
+
+def file_of(entry: Entry, folder: Path) -> Path:
+    """Where the file of a model lies, or will lie once it is downloaded into ``folder``."""
+    if entry.url is None:
+        return weights_folder() / f"{entry.name}.onnx"
+    file = entry.url.rsplit("/", 1)[1]
+    return folder / (f"{entry.name}.onnx" if file.endswith(".zip") else file)
+
+
+def converted_path(checkpoint: Path, skeleton: Skeleton | None = None) -> Path:
+    """Where the cache keeps the ONNX file made of a checkpoint, found again by its content.
+
+    ``skeleton`` are the joints that the user names, for they stand in the file.
+    """
+    named = "" if skeleton is None else f"-{skeleton.name}"
+    return (
+        cache_folder()
+        / "converted"
+        / f"{_digest(checkpoint)[:16]}{named}"
+        / (f"{checkpoint.stem}.onnx")
+    )
+
+
 def fetch(entry: Entry, folder: Path, *, trust_unhashed: bool = False, again: bool = False) -> Path:
     """Downloads a public model into ``folder`` unless it is there; returns the model file.
 
-    A file there that does not match its hash, or any with ``again``, is downloaded anew. A
-    bundled model lies in the package.
+    A file there that does not match its published hash, or any with ``again``, is downloaded anew.
+    Where none is published the file must be what it was at its first use. A bundled model lies in
+    the package.
 
     Raises:
         ModelError: as for `resolve`.
     """
+    final = file_of(entry, folder)
     if entry.url is None:
-        return weights_folder() / f"{entry.name}.onnx"
+        return final
     import pooch
 
     file = entry.url.rsplit("/", 1)[1]
-    final = folder / (f"{entry.name}.onnx" if file.endswith(".zip") else file)
     if final.is_file() and not again and _matches(final, entry):
+        if entry.sha256 is None:
+            _require_first_use(final, entry)
         return final
     if entry.sha256 is None and not trust_unhashed:
         raise ModelError(
@@ -198,6 +159,12 @@ def fetch(entry: Entry, folder: Path, *, trust_unhashed: bool = False, again: bo
         part = unfinished(folder / file)
         _transfer(url, part, entry.name)
         _check(part, entry, file)
+        if entry.sha256 is None:
+            try:
+                _require_first_use(part, entry, _record(folder / file))
+            except ModelError:
+                part.unlink()
+                raise
         os.replace(part, output_file)
 
     try:
@@ -219,7 +186,10 @@ def fetch(entry: Entry, folder: Path, *, trust_unhashed: bool = False, again: bo
         raise ModelError(
             f"cannot download {entry.name} from {entry.url}: {_reason(error)}{advice}"
         ) from None
-    return _unpack(Path(got), final) if file.endswith(".zip") else Path(got)
+    if file.endswith(".zip"):
+        final = _unpack(Path(got), final)
+        _require_first_use(final, entry)
+    return final
 
 
 def _transfer(url: str, part: Path, title: str) -> None:
@@ -262,6 +232,36 @@ def _digest(path: Path) -> str:
 
 def _matches(path: Path, entry: Entry) -> bool:
     return entry.sha256 is None or _digest(path).startswith(entry.sha256)
+
+
+def _record(path: Path) -> Path:
+    """Where the first use's hash of a file stands."""
+    return path.with_name(path.name + ".first-use.json")
+
+
+def _require_first_use(path: Path, entry: Entry, record: Path | None = None) -> None:
+    """Keeps the hash and size of a file at its first use; ModelError where it is another later."""
+    record = record or _record(path)
+    digest = _digest(path)
+    try:
+        kept = json.loads(record.read_text(encoding="utf-8"))["sha256"]
+    except FileNotFoundError:
+        kept = digest
+        said = {
+            "url": entry.url,
+            "sha256": digest,
+            "bytes": path.stat().st_size,
+            "first_use": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        with contextlib.suppress(OSError):  # a cache that cannot be written still serves
+            record.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ModelError(f"{record} is damaged; delete it to trust {path.name} anew") from None
+    if kept != digest:
+        raise ModelError(
+            f"{entry.name} is no longer the file of its first use: SHA-256 begins {digest[:8]}, it "
+            f"was {str(kept)[:8]}; delete {record} to trust the new one"
+        )
 
 
 def _check(path: Path, entry: Entry, file: str) -> None:

@@ -18,7 +18,7 @@ from ..models.network import PoseNetwork, on_gpu
 from ..models.pose.flip import FlipTest
 from ..poses import Poses
 from ..skeleton import Skeleton, open_skeleton
-from .inference.backends.base import Backend, EngineBuilder, Precision
+from .inference.backends.base import Backend, Converter, EngineBuilder, Precision
 from .inference.detectors.base import Detector
 from .inference.gate import Gate
 from .inference.open import open_detector, open_estimator, open_network
@@ -93,6 +93,8 @@ class Tracker:
         stopwatch: where the time of each stage is entered; a new one by default.
         build_engine: makes a missing TensorRT engine, as the command line does; without it a
             missing engine is an error that names the command.
+        convert: makes ONNX of a checkpoint at its first use, as the command line does; without it
+            a checkpoint that was not converted yet runs on torch.
 
     Raises:
         UsageError: an option has a value that it cannot have.
@@ -121,6 +123,7 @@ class Tracker:
         skeleton: str | Path | Skeleton | None = None,
         stopwatch: Stopwatch | None = None,
         build_engine: EngineBuilder | None = None,
+        convert: Converter | None = None,
     ) -> None:
         if detect_every != "auto":
             _check_count("detect_every", detect_every, "'auto' or ")
@@ -145,6 +148,7 @@ class Tracker:
             threads=threads,
             build_engine=build_engine,
             skeleton=open_skeleton(skeleton) if isinstance(skeleton, str | Path) else skeleton,
+            convert=convert,
         )
         self.network: PoseNetwork = FlipTest(network) if flip else network
         self.skeleton: Skeleton = network.skeleton

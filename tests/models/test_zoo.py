@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import json
 import socket
 import sys
 import threading
@@ -19,6 +20,8 @@ import pytest
 from hrtrack.cli import main
 from hrtrack.errors import ModelError
 from hrtrack.models import zoo
+from hrtrack.models.info import guess_info
+from hrtrack.skeleton import COCO17, by_joint_count, by_name
 
 BODY = bytes(range(256)) * 4000
 GRAPH = b"\x3a\x04abcd"
@@ -115,10 +118,49 @@ def test_without_a_hash_only_on_trust(server: Server, tmp_path: Path) -> None:
     path = zoo.fetch(known, tmp_path, trust_unhashed=True)
     assert path.read_bytes() == GRAPH
     # Anew only where that is asked for.
-    path.write_bytes(b"something else")
-    assert zoo.fetch(known, tmp_path).read_bytes() == b"something else"
+    assert zoo.fetch(known, tmp_path) == path
+    assert len(server.starts) == 1
     again = zoo.fetch(known, tmp_path, trust_unhashed=True, again=True)
     assert again.read_bytes() == GRAPH
+    assert len(server.starts) == 2
+
+
+def packed(**files: bytes) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as out:
+        for name, content in files.items():
+            out.writestr(f"sdk/{name}.onnx", content)
+    return archive.getvalue()
+
+
+@pytest.mark.parametrize("file", ["rtmpose.zip", "yolox.onnx"])
+def test_a_file_without_a_hash_stays_that_of_its_first_use(
+    file: str, server: Server, tmp_path: Path
+) -> None:
+    zipped = file.endswith(".zip")
+    known = entry(server, file, packed(end2end=GRAPH) if zipped else GRAPH, None)
+    path = zoo.fetch(known, tmp_path, trust_unhashed=True)
+    record = tmp_path / f"{path.name}.first-use.json"
+    said = json.loads(record.read_text())
+    assert said["sha256"] == hashlib.sha256(GRAPH).hexdigest()
+    assert (said["bytes"], said["url"]) == (len(GRAPH), known.url)
+    assert zoo.fetch(known, tmp_path) == path
+
+    path.write_bytes(GRAPH + b"?")
+    with pytest.raises(ModelError, match="no longer the file of its first use") as caught:
+        zoo.fetch(known, tmp_path)
+    assert "\n" not in str(caught.value)
+
+    other = b"\x3a\x04wxyz"
+    server.files[file] = packed(end2end=other) if zipped else other
+    with pytest.raises(ModelError, match="no longer the file"):
+        zoo.fetch(known, tmp_path, trust_unhashed=True, again=True)
+    for kept in tmp_path.glob("*.first-use.json"):
+        kept.unlink()
+    assert zoo.fetch(known, tmp_path, trust_unhashed=True, again=True).read_bytes() == other
+    record.write_text("[]")
+    with pytest.raises(ModelError, match=f"{record.name} is damaged"):
+        zoo.fetch(known, tmp_path)
 
 
 def test_a_page_instead_of_a_model_is_not_kept(server: Server, tmp_path: Path) -> None:
@@ -172,14 +214,15 @@ def test_fetch_means_the_model_and_no_file_of_that_name(
 
 
 def test_zip_gives_its_onnx(server: Server, tmp_path: Path) -> None:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as files:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as files:
         files.writestr("sdk/deploy.json", "{}")
         files.writestr("sdk/end2end.onnx", BODY)
-    known = entry(server, "yolox_nano.zip", packed.getvalue(), None)
+    known = entry(server, "yolox_nano.zip", archive.getvalue(), None)
     path = zoo.fetch(known, tmp_path, trust_unhashed=True)
     assert (path.name, path.read_bytes()) == ("some-model.onnx", BODY)
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    records = {f"{name}.first-use.json" for name in (path.name, "yolox_nano.zip")}
+    assert {p.name for p in tmp_path.iterdir()} == {path.name, *records}
 
 
 def test_missing_on_the_server(server: Server, tmp_path: Path) -> None:
@@ -290,9 +333,42 @@ def test_what_is_bundled_needs_nothing_for_downloads(monkeypatch: pytest.MonkeyP
 
 def test_public_entries_are_told_apart_and_hashed() -> None:
     names = [e.name for e in zoo.PUBLIC]
-    assert len(set(names)) == len(names) == 30
+    assert len(set(names)) == len(names) == 70
     for e in zoo.PUBLIC:
-        assert (e.sha256 is not None) == (e.task == "pose")
+        assert e.url is not None
+        assert (e.sha256 is not None) == e.url.endswith(".pth")
         if e.sha256 is not None:
             assert len(e.sha256) == 8
-            assert f"-{e.sha256}_" in str(e.url)
+            assert f"-{e.sha256}_" in e.url
+        assert e.input_hw is not None
+        assert e.task == "detector" or "x".join(map(str, e.input_hw)) in e.name
+        assert (e.score is None) == (e.source == "")
+    skeletons = {e.skeleton for e in zoo.PUBLIC if e.task == "pose"}
+    assert skeletons == {
+        "coco17", "mpii16", "halpe26", "wholebody133", "aic14", "crowdpose14", "ap10k17",
+        "onehand21",
+    }  # fmt: skip
+
+
+def test_the_file_s_name_in_the_cache_tells_the_skeleton(tmp_path: Path) -> None:
+    """Several skeletons have 14 or 17 joints: what is read off the name must be the entry's."""
+    for e in zoo.PUBLIC:
+        if e.task == "pose":
+            path = zoo.file_of(e, tmp_path)
+            assert by_joint_count(len(by_name(e.skeleton)), path).name == e.skeleton
+            rtmw = e.name.startswith("rtmw_")
+            assert guess_info(COCO17, path).certain == (10.0 if rtmw else 1.0)
+
+
+def test_local_path_downloads_nothing(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HRTRACK_CACHE", str(tmp_path))
+    known = entry(server, "net.pth", BODY, hashlib.sha256(BODY).hexdigest()[:8])
+    monkeypatch.setattr(zoo, "PUBLIC", (known,))
+    assert zoo.local_path("some-model") is None
+    assert zoo.local_path("nothing") is None
+    assert zoo.local_path("body_fast") == zoo.bundled_path("body_fast")
+    zoo.fetch(known, tmp_path)
+    assert zoo.local_path("some-model") == tmp_path / "net.pth"
+    assert server.starts == [0]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..info import PoseInfo
 from ..network import Network
 from .decode import STRIDE, decode, flip_average
+from .simcc import decode_simcc, joint_maps, mirror_mean
 
 if TYPE_CHECKING:
     from ..network import PoseNetwork
@@ -57,11 +58,24 @@ def mirrored(crops_NHW3: NDArray[np.uint8], border: int = 0) -> NDArray[np.uint8
     return turned
 
 
-class FlipTest:
-    """A pose network that averages its heatmaps with those of the mirrored crops.
+def averaged_bins(
+    network: Network, info: PoseInfo, crops_NHW3: NDArray[np.uint8]
+) -> dict[str, NDArray[np.float32]]:
+    """``keypoints`` (N, K, 3), scores not clipped, and ``heatmaps`` of a SimCC network's flip test.
 
-    Twice the work for a little accuracy (BENCHMARKS.md). The mean is read by the DARK decoder
-    outside the graph, so crops and maps pass through memory whatever computes them.
+    Bins of reversed crops fall on bins, so nothing has to be moved.
+    """
+    both = network(np.concatenate([crops_NHW3, crops_NHW3[:, :, ::-1]]), heatmaps=True)
+    bins = mirror_mean(both["simcc_x"], both["simcc_y"], info.skeleton.mirror, info.split)
+    how = info.split, info.certain
+    return {"keypoints": decode_simcc(*bins, *how), "heatmaps": joint_maps(*bins, *how)}
+
+
+class FlipTest:
+    """A pose network that averages its heatmaps or bins with those of the mirrored crops.
+
+    Twice the work for a little accuracy (BENCHMARKS.md). The mean is read by the DARK or SimCC
+    decoder outside the graph, so crops and maps pass through memory whatever computes them.
     """
 
     def __init__(self, network: PoseNetwork) -> None:
@@ -75,8 +89,12 @@ class FlipTest:
         """Crops (N, H, W, 3) -> ``keypoints`` (N, K, 3), on request ``heatmaps``; N may be 0."""
         if len(crops_NHW3) == 0:
             return self._network(crops_NHW3, heatmaps=heatmaps)
-        maps = averaged(self._network, self.info, crops_NHW3)
-        keypoints = decode(maps, "dark", self.info.sigma, self.info.unbiased)
+        if self.info.split:
+            read = averaged_bins(self._network, self.info, crops_NHW3)
+            keypoints, maps = read["keypoints"], read["heatmaps"]
+        else:
+            maps = averaged(self._network, self.info, crops_NHW3)
+            keypoints = decode(maps, "dark", self.info.sigma, self.info.unbiased)
         keypoints[..., 2] = keypoints[..., 2].clip(0.0, 1.0)
         found = {"keypoints": keypoints.astype(np.float32, copy=False)}
         return {**found, "heatmaps": maps} if heatmaps else found

@@ -10,13 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from ...errors import BackendError
-from ...models.info import with_skeleton
+from ...models.info import KEY, read_onnx_metadata, with_skeleton
 from ...models.network import Network, PoseNetwork, on_gpu
 from ...models.runtimes.tensorrt import Package
-from ...models.zoo import resolve
+from ...models.zoo import converted_path, resolve
 from ...skeleton import Skeleton
 from ..stopwatch import Stopwatch
-from .backends.base import CHECKPOINTS, Backend, EngineBuilder, Precision, require_torch
+from .backends.base import (
+    CHECKPOINTS,
+    Backend,
+    Converter,
+    EngineBuilder,
+    Precision,
+    require_torch,
+)
 from .detectors.base import MIN_SCORE, Detector, DeviceDetector
 from .detectors.openvino import OpenVinoDetector
 from .estimate import Estimator
@@ -62,12 +69,14 @@ def open_network(
     batches: tuple[int, ...] | None = None,
     build_engine: EngineBuilder | None = None,
     skeleton: Skeleton | None = None,
+    convert: Converter | None = None,
 ) -> PoseNetwork:
     """Loads a pose model for inference.
 
     Args:
-        model: a name of `hrtrack models`, or a file: our ONNX, a heatmap ONNX of someone else,
-            OpenVINO IR (``.xml``), a checkpoint (torch only), a TensorRT engine (``.engine``).
+        model: a name of `hrtrack models`, or a file: our ONNX, a heatmap or SimCC ONNX of
+            someone else (on OpenVINO), OpenVINO IR (``.xml``), a checkpoint (torch only), a
+            TensorRT engine (``.engine``).
         backend: ``auto`` takes TensorRT if it can run here, else torch on a GPU, else OpenVINO.
         device: the back end's name of the device, ``CPU`` or ``cuda:1``; its own choice if None.
         threads: CPU threads; all cores if None.
@@ -77,6 +86,8 @@ def open_network(
         build_engine: makes the TensorRT engine if the cache has none; without one a missing
             engine is an error that names the command.
         skeleton: the model's joints, if it does not say them or says them wrongly.
+        convert: makes ONNX of a checkpoint at its first use, for later ones and for back ends that
+            do not read checkpoints; without one, what was converted before is used, else torch.
 
     Raises:
         BackendError: the back end is unknown, or its package or hardware is missing.
@@ -88,6 +99,8 @@ def open_network(
     if backend == "openvino" and device is not None and device.lower().startswith("cuda"):
         raise BackendError(f"OpenVINO does not run on {device}; give --backend torch or tensorrt")
     path = resolve(model, task="pose")
+    if path.suffix in CHECKPOINTS and backend in ("auto", "openvino"):
+        path = _as_onnx(path, convert, skeleton)
     chosen, why = (backend, "") if backend != "auto" else choose_backend(path, device)
     if chosen == "openvino":
         from .backends.openvino import OpenVinoNetwork
@@ -108,6 +121,20 @@ def open_network(
     return engine
 
 
+def _as_onnx(checkpoint: Path, convert: Converter | None, skeleton: Skeleton | None) -> Path:
+    """The ONNX file that was or is made of a checkpoint; the checkpoint where nobody makes one."""
+    converted = converted_path(checkpoint, skeleton)
+    if converted.is_file():
+        return converted
+    if convert is None:
+        return checkpoint
+    require_torch(
+        f"{checkpoint.name} is a checkpoint; its first use, which converts it,", "hrtrack[train]"
+    )
+    convert(checkpoint, converted, skeleton)
+    return converted
+
+
 def choose_backend(path: Path, device: str | None) -> tuple[Backend, str]:
     """What ``auto`` takes for a model here, and the reason in a few words."""
     if path.suffix == ".engine":
@@ -116,6 +143,13 @@ def choose_backend(path: Path, device: str | None) -> tuple[Backend, str]:
         return "torch", "the model is a checkpoint"
     if path.suffix == ".xml" or (device is not None and not device.lower().startswith("cuda")):
         return "openvino", "the model or device is OpenVINO's"
+    if path.suffix == ".onnx" and not is_ours(path):
+        if device is not None:
+            raise BackendError(
+                f"{path.name} is another project's network, which runs on OpenVINO only, not on "
+                f"{device}; leave the device out"
+            )
+        return "openvino", "another project's network runs on OpenVINO only"
     if device is not None:
         require_torch(f"the device {device}", "hrtrack[train]")
     elif not nvidia_driver_present():
@@ -134,6 +168,12 @@ def choose_backend(path: Path, device: str | None) -> tuple[Backend, str]:
     if package is not None:
         return package, f"a GPU and {package} are here"
     return "torch", "a GPU is here but no TensorRT that knows it"
+
+
+def is_ours(path: Path) -> bool:
+    """Whether an ONNX file of a pose network is hrtrack's own, which every back end runs."""
+    said = read_onnx_metadata(path)
+    return KEY in said or "config" in said
 
 
 def nvidia_driver_present() -> bool:

@@ -124,6 +124,38 @@ def test_mmdeploy(tmp_path: Path, first: str, kind: str) -> None:
     np.testing.assert_allclose(scores, [0.6], atol=5e-3)
 
 
+def strides(classes: int, logits: bool, boxes_first: bool) -> dict[str, np.ndarray]:
+    """Six maps: one person in a cell of stride 16, the same again beside it, and another class."""
+    scores, distances = {}, {}
+    for stride in (8, 16, 32):
+        sides = (HW[0] // stride, HW[1] // stride)
+        likely = np.full((1, classes, *sides), 0.001, np.float32)
+        far = np.full((1, 4, *sides), 3.0, np.float32)
+        if stride == 16:
+            likely[0, 0, 2, 3], likely[0, 0, 2, 2] = 0.9, 0.6
+            far[0, :, 2, 3] = 8, 16, 8, 16
+            far[0, :, 2, 2] = -8, 16, 24, 16
+            likely[0, classes - 1, 0, 0] = 0.001 if classes == 1 else 0.95
+        scores[f"cls_{stride}"] = np.log(likely / (1 - likely)) if logits else likely
+        distances[f"bbox_{stride}"] = far
+    return {**distances, **scores} if boxes_first else {**scores, **distances}
+
+
+@pytest.mark.parametrize(
+    ("classes", "logits", "boxes_first"),
+    [(80, True, False), (1, True, True), (1, False, False), (3, False, True)],
+)
+def test_rtmdet_per_stride(tmp_path: Path, classes: int, logits: bool, boxes_first: bool) -> None:
+    path = save(tmp_path / "s.onnx", {"input": picture()}, strides(classes, logits, boxes_first))
+    detector = open_detector(path, threads=1)
+    assert isinstance(detector, OpenVinoDetector)
+    assert detector.kind == "rtmdet-strides"
+    boxes, scores = detector(WIDE)
+    # The point (48, 32) of the input, that is (96, 64) of the picture, which ends there.
+    np.testing.assert_allclose(boxes, [[80, 32, 112, 64]], atol=0.5)
+    np.testing.assert_allclose(scores, [0.9], atol=5e-3)
+
+
 def test_other_models_are_refused_in_one_line(tmp_path: Path) -> None:
     path = save(
         tmp_path / "pose.onnx",
@@ -159,6 +191,17 @@ def ports(**shapes: tuple[int, ...]) -> list[Port]:
         ({"images": (1, 3, 640, 640)}, {"output": (1, 25200, 85)}),
         ({"images": (1, 3, 640, 640)}, {"output": (1, 300, 6)}),
         ({"input": (1, 3, 64, 96)}, {"dets": (1, 8, 4), "labels": (1, 8)}),
+        # NanoDet's distances are distributions; two strides are not three.
+        (
+            {"input": (1, 3, 64, 96)},
+            {f"cls_{s}": (1, 80, 64 // s, 96 // s) for s in (8, 16, 32)}
+            | {f"dis_{s}": (1, 32, 64 // s, 96 // s) for s in (8, 16, 32)},
+        ),
+        (
+            {"input": (1, 3, 64, 96)},
+            {f"cls_{s}": (1, 80, 64 // s, 96 // s) for s in (8, 16)}
+            | {f"box_{s}": (1, 4, 64 // s, 96 // s) for s in (8, 16)},
+        ),
         (
             {"images": (1, 3, 64, 96), "size": (1, 3)},
             {"labels": (1, 9), "boxes": (1, 9, 4), "scores": (1, 9)},

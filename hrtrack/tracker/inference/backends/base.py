@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 
 from ....errors import BackendError
 from ....models.runtimes.tensorrt import Identity
+from ....skeleton import Skeleton
 
 Backend = Literal["auto", "openvino", "torch", "tensorrt", "tensorrt-rtx"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 EngineBuilder = Callable[[Path, Path, Identity], None]
 """Builds a TensorRT engine: from a model file, to an engine file, to this identity."""
+Converter = Callable[[Path, Path, Skeleton | None], None]
+"""Makes ONNX of a checkpoint: from a file, to a file, whose folder may not be there yet, with the
+joints that the user names."""
 CHECKPOINTS = (".pth", ".pt", ".safetensors")
 """Suffixes of models that only torch runs."""
 

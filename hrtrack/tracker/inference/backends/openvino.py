@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,9 +16,11 @@ from ....models import info
 from ....models.info import PoseInfo
 from ....models.network import PIXEL_MEAN, PIXEL_STD
 from ....models.pose.decode import STRIDE, decode
+from ....models.pose.foreign import describe_foreign, simcc_axes
+from ....models.pose.simcc import decode_simcc, joint_maps
 from ....models.runtimes import eight_bit
 from ....models.runtimes.compiled import Compiled
-from ....models.runtimes.openvino import Pool, openvino_core
+from ....models.runtimes.openvino import Pool, openvino_core, port_shape
 from .base import Arrays, in_batches
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class OpenVinoNetwork:
         self.info = info.with_skeleton(said, skeleton, path)
         ranges = eight_bit.from_metadata(facts["metadata"], path)
         self.input_hw, self.skeleton = self.info.input_hw, self.info.skeleton
+        names = list(facts["outputs"])
+        self._axes = [names.index(n) for n in simcc_axes(names)] if self.info.split else []
         self._precision = _precision(
             self._core, self._device, precision, facts["quantised"], ranges
         )
@@ -215,6 +218,9 @@ class OpenVinoNetwork:
 
     def _results(self, request: Any, heatmaps: bool) -> Arrays:
         tensors = [tensor.data for tensor in request.output_tensors]
+        if self._axes:
+            x, y = (tensors[place] for place in self._axes)
+            return self._from_bins(x, y, heatmaps)
         found = {"keypoints": tensors[0].copy() if self._decodes else self._decoded(tensors[0])}
         if heatmaps:
             found["heatmaps"] = tensors[-1].copy()
@@ -224,6 +230,21 @@ class OpenVinoNetwork:
         keypoints = decode(heatmaps, "dark", self.info.sigma, self.info.unbiased)
         keypoints[..., 2] = keypoints[..., 2].clip(0.0, 1.0)
         return keypoints
+
+    def _from_bins(
+        self, simcc_x: NDArray[np.float32], simcc_y: NDArray[np.float32], heatmaps: bool
+    ) -> Arrays:
+        how = self.info.split, self.info.certain
+        keypoints = decode_simcc(simcc_x, simcc_y, *how)
+        keypoints[..., 2] = keypoints[..., 2].clip(0.0, 1.0)
+        if not heatmaps:
+            return {"keypoints": keypoints}
+        return {
+            "keypoints": keypoints,
+            "heatmaps": joint_maps(simcc_x, simcc_y, *how),
+            "simcc_x": simcc_x.copy(),
+            "simcc_y": simcc_y.copy(),
+        }
 
     def _empty(self, heatmaps: bool) -> Arrays:
         joints = len(self.skeleton)
@@ -247,7 +268,7 @@ class OpenVinoNetwork:
     def describe(self) -> str:
         """One line for the log."""
         height, width = self.input_hw
-        decoder = "" if self._decodes else ", heatmaps decoded outside"
+        decoder = "" if self._decodes else ", SimCC" if self._axes else ", heatmaps decoded outside"
         why = f" ({self._why})" if self._why else ""
         return (
             f"{self._path.stem} {height}x{width} {self.skeleton.name} on "
@@ -318,46 +339,51 @@ def _read(core: openvino.Core, path: Path) -> openvino.Model:
 
 def _facts(model: openvino.Model, path: Path) -> dict[str, Any]:
     """What must be known of a graph without reading it again; ModelError for no pose network."""
-    names = [name for output in model.outputs for name in output.names]
-    metadata = _metadata(model, path)
-    decodes = info.from_metadata(metadata, path) is not None and "keypoints" in names
-    heatmaps = None if decodes else _heatmap_shape(model, names, path)
-    batch = model.input(0).partial_shape[0]
+    metadata, batch = _metadata(model, path), model.input(0).partial_shape[0]
+    decodes = info.from_metadata(metadata, path) is not None
+    decodes &= "keypoints" in _shapes(model.outputs)
+    one = model if decodes else _for_one_crop(model, path)
     return {
         "metadata": metadata,
         "quantised": eight_bit.quantised(model),
         "batch": batch.get_length() if batch.is_static else None,
-        "heatmaps": heatmaps,
+        "decodes": decodes,
+        "inputs": _shapes(one.inputs),
+        "outputs": _shapes(one.outputs),
     }
-
-
-def _heatmap_shape(model: openvino.Model, names: list[str], path: Path) -> list[int]:
-    """The height and width of the crop and the number of joints of a plain heatmap network."""
-    crops, maps = model.input(0).partial_shape, model.output(0).partial_shape
-    wrong = len(model.inputs) != 1 or len(crops) != 4 or len(maps) != 4 or len(model.outputs) != 1
-    sizes = [] if wrong else [*list(crops)[1:], *list(maps)[1:]]
-    if wrong or any(size.is_dynamic for size in sizes):
-        raise ModelError(f"{path} gives {', '.join(names) or 'nothing'}; expected pose heatmaps")
-    channels, height, width, joints, rows, columns = (size.get_length() for size in sizes)
-    if channels != 3 or (rows, columns) != (height // STRIDE, width // STRIDE):
-        raise ModelError(
-            f"{path} maps {channels}x{height}x{width} to {joints}x{rows}x{columns}; "
-            f"expected 3 channels and heatmaps of a quarter of the size"
-        )
-    return [height, width, joints]
 
 
 def _described(
     facts: dict[str, Any], path: Path, skeleton: Skeleton | None
 ) -> tuple[PoseInfo, bool]:
     """What the model is, and whether it decodes its heatmaps itself."""
-    if facts["heatmaps"] is None:
+    if facts["decodes"]:
         said = info.from_metadata(facts["metadata"], path)
         assert said is not None
         return said, True
-    height, width, joints = facts["heatmaps"]
-    guessed = info.guess_info(info.guess_skeleton(joints, path, skeleton), path)
-    return dataclasses.replace(guessed, input_hw=(height, width)), False
+    return describe_foreign(facts["inputs"], facts["outputs"], path, skeleton), False
+
+
+def _for_one_crop(model: openvino.Model, path: Path) -> openvino.Model:
+    """The graph for a single crop, which shows shapes that some exporters leave open for many."""
+    if len(model.inputs) != 1 or len(model.input(0).partial_shape) != 4:
+        return model
+    model = model.clone()
+    one = model.input(0).partial_shape
+    one[0] = 1
+    try:
+        model.reshape({0: one})
+    except RuntimeError:
+        raise ModelError(f"{path} does not take pictures one by one") from None
+    return model
+
+
+def _shapes(ports: list[Any]) -> dict[str, list[int]]:
+    """Shapes by one of each port's names; some exporters give none."""
+    return {
+        min(port.get_names(), default=str(port.get_index())): list(port_shape(port))
+        for port in ports
+    }
 
 
 def _metadata(model: openvino.Model, path: Path) -> dict[str, str]:

@@ -21,12 +21,14 @@ PERSON_CLASS = 0
 RTMDET_MEAN = (103.53, 116.28, 123.675)
 RTMDET_STD = (57.375, 57.12, 58.395)
 DEFAULT_SIDE = 640
+STRIDES = (8, 16, 32)
 
 EXPECTED = (
     "expected one of: hrtrack (uint8 images 1xHxWx3 -> boxes 1xMx4, scores 1xM); YOLOX "
     "(1x3xHxW -> 1xPx85 or 1xPx6, P the cells of strides 8, 16 and 32); DEIM / RT-DETR (images "
     "1x3xHxW, orig_target_sizes -> labels, boxes, scores); RTMDet / mmdeploy (1x3xHxW -> dets "
-    "1xNx5, labels 1xN)"
+    "1xNx5, labels 1xN); RTMDet per stride (1x3xHxW -> for strides 8, 16 and 32 classes 1xCxhxw "
+    "and distances 1x4xhxw)"
 )
 
 
@@ -47,7 +49,7 @@ class Format:
     input pixels and person scores, unsorted, duplicates included where ``nms_iou`` is set.
     """
 
-    kind: Literal["hrtrack", "yolox", "deim", "rtmdet", "yolox-mmdeploy"]
+    kind: Literal["hrtrack", "yolox", "deim", "rtmdet", "rtmdet-strides", "yolox-mmdeploy"]
     image: str
     input_hw: tuple[int, int]
     decode: Decode
@@ -125,6 +127,17 @@ def recognise(inputs: list[Port], outputs: list[Port], slices_input: bool, sourc
                     bgr=True,
                     nms_iou=0.6,
                 )
+            if len(inputs) == 1 and _are_strides(outputs, hw):
+                return Format(
+                    "rtmdet-strides",
+                    name,
+                    hw,
+                    _decode_strides,
+                    bgr=True,
+                    mean=RTMDET_MEAN,
+                    std=RTMDET_STD,
+                    nms_iou=0.6,
+                )
     raise ModelError(
         f"{source} is not a person detector: found {_describe(inputs)} -> {_describe(outputs)}; "
         + EXPECTED
@@ -143,6 +156,23 @@ def _sides(shape: tuple[int, ...]) -> tuple[int, int]:
 def _ends_with(port: Port, length: int) -> bool:
     """Whether the last side is of a length, or left open."""
     return bool(port.shape) and port.shape[-1] in (-1, length)
+
+
+def _are_strides(outputs: list[Port], hw: tuple[int, int]) -> bool:
+    """Whether there are a map of classes and one of four distances for each of the strides."""
+    if any(len(port.shape) != 4 or port.shape[1] < 1 for port in outputs):
+        return False
+    sides = sorted((hw[0] // stride, hw[1] // stride) for stride in STRIDES)
+    boxes = [port for port in outputs if port.shape[1] == 4]
+    classes = [port for port in outputs if port.shape[1] != 4]
+    return len({port.shape[1] for port in classes}) == 1 and all(
+        len(ports) == len(STRIDES)
+        and all(
+            port.shape[2:] == side or -1 in port.shape[2:]
+            for port, side in zip(sorted(ports, key=lambda p: p.shape[2:]), sides, strict=True)
+        )
+        for ports in (boxes, classes)
+    )
 
 
 def _describe(ports: list[Port]) -> str:
@@ -171,7 +201,7 @@ def _decode_dets(outputs: dict[str, Any], hw: tuple[int, int]) -> Detections:
 def yolox_grid(hw: tuple[int, int]) -> tuple[Float32Array, Float32Array]:
     """Cell corners (P, 2) in cells and strides (P, 1) of YOLOX's strides 8, 16 and 32."""
     cells, strides = [], []
-    for stride in (8, 16, 32):
+    for stride in STRIDES:
         y, x = np.mgrid[: hw[0] // stride, : hw[1] // stride].astype(np.float32)
         cells.append(np.stack([x, y], -1).reshape(-1, 2))
         strides.append(np.full((len(cells[-1]), 1), stride, np.float32))
@@ -188,3 +218,28 @@ def _decode_yolox(raw_1PC: Float32Array, hw: tuple[int, int]) -> Detections:
     centre = (raw[:, :2] + cells) * strides
     half = np.exp(raw[:, 2:4]) * strides / 2
     return np.concatenate([centre - half, centre + half], 1), scores
+
+
+def _decode_strides(
+    outputs: dict[str, Any], hw: tuple[int, int]
+) -> tuple[Float32Array, Float32Array]:
+    """RTMDet's head (Lyu et al., 2022) as it stands before its post-processing.
+
+    Cell (x, y) of stride s is the point (s x, s y), without half a cell, from which the distances
+    to the four sides are given in input pixels. Classes may have passed the sigmoid or not: of
+    thousands of cells those that have not are never all positive.
+    """
+    maps = list({id(array): array for array in outputs.values()}.values())
+    distances = {array.shape[2:]: array[0] for array in maps if array.shape[1] == 4}
+    classes = {array.shape[2:]: array[0, PERSON_CLASS] for array in maps if array.shape[1] != 4}
+    boxes, scores = [], []
+    for sides, far in distances.items():
+        y, x = np.mgrid[: sides[0], : sides[1]].astype(np.float32)
+        x, y = x * (hw[1] / sides[1]), y * (hw[0] / sides[0])
+        boxes.append(np.stack([x - far[0], y - far[1], x + far[2], y + far[3]], -1).reshape(-1, 4))
+        scores.append(classes[sides].reshape(-1))
+    raw = np.concatenate(scores)
+    if raw.min() < 0:
+        raw = 1 / (1 + np.exp(-raw.clip(-50)))
+    likely = raw > 0.01
+    return np.concatenate(boxes)[likely], raw[likely]
