@@ -7,15 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ...geometry import iou
 from ...poses import Poses
 from ...skeleton import Skeleton
 from ...types import BoolArray, Float64Array
 
 COMMON = 3
 """So many joints tell shift and growth; with fewer a box stays where it was put."""
-ENOUGH = 0.3
-"""Share of the joints in common from which on these alone tell it; with fewer, a wrong one would
-carry the box off its person, who would then be found a second time."""
+ENOUGH = 0.5
+"""Share of the joints in common below which one of them may be somebody else's:"""
+STAYS = 0.5
+"""a box that they would carry to an overlap (IoU) of less than this stays where it was put. A weak
+model's box would leave its person, who would then be found a second time."""
 MOST_GROWTH = 2.0
 """A box grows or shrinks by no more than this factor until the detector draws it anew."""
 
@@ -60,9 +63,9 @@ class Drawn:
         growth = np.clip(spread_now / np.maximum(spread, 1.0), 1 / MOST_GROWTH, MOST_GROWTH)
         moved = (self.boxes.reshape(-1, 2, 2) - centre[:, None]) * growth[:, None, None]
         moved = (moved + centre_now[:, None]).reshape(-1, 4)
-        trust = np.minimum(count / (ENOUGH * common.shape[1]), 1.0)[:, None]
-        moved = trust * moved + (1.0 - trust) * otherwise
-        return np.where((count >= COMMON)[:, None], moved, otherwise)
+        carried_off = np.diagonal(iou(moved, otherwise.astype(np.float64))) < STAYS
+        kept = (count < COMMON) | ((count < ENOUGH * common.shape[1]) & carried_off)
+        return np.where(kept[:, None], otherwise, moved)
 
 
 def body_boxes(

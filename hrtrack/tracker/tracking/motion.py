@@ -18,7 +18,7 @@ SIZE_STEADY = 0.1
 up comes down again. A box that went on shrinking unseen would be gone within half a second."""
 _STEADIEST = np.array([np.inf, np.inf, SIZE_STEADY, SIZE_STEADY])
 
-HOLD = 1 / 30
+HOLD = 1 / 20
 """Seconds for which an acceleration lasts before another, independent one begins. Within it a
 spread of accelerations changes velocities in proportion to the time, beyond it to its root: without
 that, people seen five times a second would be expected to run in all directions at once."""

@@ -42,6 +42,7 @@ from .frame import Frame, Nv12
 LOG = logging.getLogger(__name__)
 READ_RETRIES = 16
 """Read errors in a row after which the rest of a damaged file is given up."""
+UNINDEXED = ("mpegts", "mpeg")
 NO_CUDA_DECODER = "FFmpeg has no CUDA decoder for it; use --decode cpu"
 LONGEST_GAP = 3600
 """Seconds; a timestamp further ahead than this is not a pause without a look at the next one."""
@@ -206,7 +207,7 @@ class FileSource(ReadAhead):
             return 0
         time_base = self.stream.time_base or Fraction(1, 1000)
         wanted = zero + int(self.start / time_base)
-        before = 0
+        before, key = 0, zero
         try:
             for packet in self.container.demux(self.stream):
                 if packet.pts is None and packet.size:
@@ -215,9 +216,13 @@ class FileSource(ReadAhead):
                 if packet.pts is not None:
                     seconds = float((packet.pts - zero) * time_base)
                     before += seconds < self.start
+                    if packet.is_keyframe and packet.pts <= wanted:
+                        key = packet.pts if packet.dts is None else packet.dts
                 if packet.dts is not None and packet.dts > wanted:
                     break
-            self.container.seek(wanted if before > 0 else zero, stream=self.stream)
+            # A container without an index is searched for a time, not for a key frame.
+            goal = key if self.container.format.name in UNINDEXED else wanted
+            self.container.seek(goal if before > 0 else zero, stream=self.stream)
             self._seeked = before >= 0
         except av.error.FFmpegError:
             raise SourceError(f"{self.name} cannot be wound to {self.start:g} s") from None

@@ -142,6 +142,18 @@ def test_a_carried_box_grows_with_its_joints() -> None:
     np.testing.assert_allclose(later.carried(nearer.keypoints, few, nearer.boxes), nearer.boxes)
 
 
+def test_few_joints_do_not_carry_a_box_off_its_person() -> None:
+    first = frame(0, 0.0, [(100, 50)])
+    few = np.zeros((1, len(COCO17)), bool)
+    few[0, [0, 5, 15]] = True
+    none = Drawn(np.zeros((0, 4)), np.zeros((0, 17, 2)), np.zeros((0, 17), bool))
+    drawn = none.renewed(first, np.array([-1]), few)
+    wrong = first.keypoints.copy()
+    wrong[0, 15] += [150, 40]  # one of the three is somebody else's
+    carried = drawn.carried(wrong, few, first.boxes)
+    assert iou(carried, first.boxes)[0, 0] > 0.4
+
+
 def test_a_lost_person_brings_the_detector_early_and_once() -> None:
     scene = Scene(lambda i: [(100, 20), (500, 20)] if i < 25 else [(100, 20)])
     poses = scene.run(60, every=20)

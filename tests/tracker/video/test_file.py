@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from hrtrack.errors import SourceError, TruncatedSourceError, UsageError
+from hrtrack.pyav import av
 from hrtrack.tracker.outputs.pictures.image import write_image
 from hrtrack.tracker.stopwatch import Stopwatch
 from hrtrack.tracker.video import file as source_file
@@ -289,3 +290,19 @@ def test_only_one_module_loads_pyav() -> None:
         if re.match(r"\s*(import|from) av\b", line)
     }
     assert loading == {"pyav.py"}
+
+
+@pytest.mark.parametrize("group", [10, 100])
+def test_a_stream_without_index_is_wound_to_its_key_frame(tmp_path: Path, group: int) -> None:
+    path = tmp_path / "clip.ts"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": str(group), "bf": "2"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for level in range(100):
+            image = np.full((48, 64, 3), level, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    with open_source(str(path), start=3.2) as source:
+        times = [frame.time for frame in source]
+    assert times[0] == pytest.approx(3.2, abs=0.021)
+    assert len(times) == pytest.approx(20, abs=1)
