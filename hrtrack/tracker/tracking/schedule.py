@@ -24,6 +24,10 @@ GAP = 2
 """Frames between two looks when people get lost one after another."""
 ROOM = 0.9
 """The share of the time between two frames that the work on one may fill before some are lost."""
+OFTEN = 15.0
+"""Frames a second from which on people move so little between two that late detections do."""
+CHEAP = 0.5
+"""Share of the rest of the work up to which a slow loop rather waits for the detector."""
 LATEST = 0.2
 """Share of a new time in the running mean of a measured one."""
 
@@ -65,15 +69,17 @@ class DetectionSchedule:
     def beside(self) -> bool:
         """Whether the detector had better run beside the loop than hold it up.
 
-        A prompt detection is worth more than a late one. It costs nothing where frame and
-        detection are done before the next frame comes. Nor does it where the loop is slower
-        than the source anyway: both use all cores, so that beside each other they take as long as
-        one after the other. In between, the loop alone keeps up and would lose frames to it.
+        A prompt detection costs nothing where frame and detection are done before the next
+        frame comes. Otherwise frames are lost to it, which is worth it only where the loop is
+        slower than the source anyway, the detector cheap beside it, and people move far from one
+        frame to the next. docs/tracking.md has what either way showed of a crowd.
         """
         if self._detector_cost is None or self._work_cost is None or self._source_seconds is None:
             return False
         room = ROOM * self._source_seconds
-        return self._work_cost + self._detector_cost > room
+        both = self._work_cost + self._detector_cost
+        seldom = self._work_cost > room and both > 1 / OFTEN
+        return both > room and not (seldom and self._detector_cost <= CHEAP * self._work_cost)
 
     def observe(self, frame: Frame) -> None:
         """Enters a frame before anything else is asked about it."""

@@ -338,6 +338,8 @@ def test_the_loop_waits_for_the_detector_where_that_costs_no_frame() -> None:
     assert not beside(0.01, 0.01, 0.033)  # both fit between two frames
     assert beside(0.02, 0.03, 0.033)  # only the pose does
     assert beside(0.05, 0.03, 0.033)  # nothing does, and more frames would be lost
+    assert not beside(0.09, 0.03, 0.033)  # so few frames that people move far
+    assert beside(0.09, 0.08, 0.033)  # too dear for that
 
 
 def test_a_camera_at_its_own_pace_loses_no_detection() -> None:
