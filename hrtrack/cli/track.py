@@ -32,7 +32,7 @@ from ..tracker.api import Tracker
 from ..tracker.inference.backends.base import CHECKPOINTS
 from ..tracker.loop import Pipeline, run
 from ..tracker.many import Done, Work, run_many, run_on_ray
-from ..tracker.outputs.base import Target
+from ..tracker.outputs.base import Target, prepare
 from ..tracker.outputs.open import open_sinks
 from ..tracker.outputs.pictures.draw import DrawOptions
 from ..tracker.outputs.pictures.segments import parse_limit, piece
@@ -207,6 +207,9 @@ def run_source(
     stopped: Stopped | None = None
     with source as frames:
         poser: Pipeline | Replay
+        if settings.segment is None:  # before the networks are loaded for nothing
+            for target in targets:
+                prepare(target, overwrite=settings.overwrite)
         if settings.redraw is None:
             tracker = loaded()
             wants_heat = "heatmaps" in layers.layers

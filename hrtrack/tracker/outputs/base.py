@@ -37,6 +37,10 @@ UNWRITTEN = frozenset((".avi", ".wmv", ".asf", ".flv", ".mpg", ".mpeg", ".ts", "
 STDOUT = "-"
 
 
+LINE_BY_LINE = ("jsonl", "csv", "mot")
+"""Formats that are written from front to end, so that a pipe or a device can take them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One output: a format of `SUFFIXES` and a path, ``-`` for standard output."""
@@ -114,6 +118,10 @@ def _prepare(target: Target, *, overwrite: bool) -> None:
         return
     if path.is_dir():
         raise SinkError(f"{path} is a folder; a file name was expected")
+    if path.exists() and not path.is_file():  # a device or a FIFO, which takes what comes
+        if target.format not in LINE_BY_LINE:
+            raise SinkError(f"{path} is no regular file, which {target.format} results need")
+        return
     if overwrite:
         if target.part.is_file():  # perhaps another user's, which cannot be written but removed
             target.part.unlink()

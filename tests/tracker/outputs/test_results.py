@@ -316,3 +316,11 @@ def test_errno_is_told_in_words() -> None:
 
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert str(write_error("a.csv", full)) == "a.csv cannot be written: no space left on device"
+
+
+def test_a_fifo_takes_results_as_they_come(tmp_path: Path) -> None:
+    fifo = tmp_path / "rows"
+    os.mkfifo(fifo)
+    prepare(Target("jsonl", str(fifo)), overwrite=False)
+    with pytest.raises(SinkError, match="no regular file, which coco results need"):
+        prepare(Target("coco", str(fifo)), overwrite=False)
