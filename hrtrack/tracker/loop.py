@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
+from ..interrupt import shield
 from ..poses import Poses
 from ..skeleton import Skeleton
 from .inference.estimate import Estimator
@@ -145,9 +146,10 @@ def run(
     count = 0
     for frame in frames:
         poses = pipeline.step(frame)
-        go_on = sinks.write(frame, poses, picture(frame, poses))
-        progress.step(frame, poses)
-        count += 1
+        with shield():  # a frame that is written is counted, whenever the run is stopped
+            go_on = sinks.write(frame, poses, picture(frame, poses))
+            progress.step(frame, poses)
+            count += 1
         if not go_on:
             break
     return count
