@@ -133,8 +133,13 @@ def test_a_camera_s_mode(
     ],
 )
 def test_an_old_spelling_names_the_new_one(
-    arguments: list[str], new: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    new: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     _, err = fails(capsys, *arguments)
     assert new in err.splitlines()[0]
     assert sum("next version" in line for line in err.splitlines()) == 1
