@@ -353,11 +353,12 @@ def hrtrack(ctx: click.Context, **settings: Any) -> int | None:
 
 
 from .bench import bench  # noqa: E402  (the group must exist before its commands)
+from .demo import demo  # noqa: E402
 from .evaluate import evaluate  # noqa: E402
 from .export import export  # noqa: E402
 from .info import info  # noqa: E402
 from .models import models  # noqa: E402
 from .train import train  # noqa: E402
 
-for command in (bench, evaluate, export, info, models, train):
+for command in (bench, demo, evaluate, export, info, models, train):
     hrtrack.add_command(command)
