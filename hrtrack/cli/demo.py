@@ -48,10 +48,9 @@ def demo(ctx: click.Context, clip_only: bool, overwrite: bool) -> int:
     click.echo(f"hrtrack: wrote {CLIP}", err=True)
     if clip_only:
         return 0
-    from .main import hrtrack
-
     command = [str(CLIP), "--output", str(ANNOTATED)]
     click.echo(f"hrtrack: running: hrtrack {' '.join(command)}", err=True)
+    hrtrack = ctx.find_root().command
     code = hrtrack.main([*command, "--overwrite"], prog_name="hrtrack", standalone_mode=False)
     if not code:
         click.echo(
