@@ -170,11 +170,12 @@ def draw(results: str, **settings: Any) -> int:
 
 
 from .bench import bench  # noqa: E402  (the group must exist before its commands)
+from .demo import demo  # noqa: E402
 from .evaluate import evaluate  # noqa: E402
 from .export import export  # noqa: E402
 from .info import cameras, info, print_cameras  # noqa: E402
 from .models import models  # noqa: E402
 from .train import ablate, train  # noqa: E402
 
-for command in (ablate, bench, cameras, draw, evaluate, export, info, models, train):
+for command in (ablate, bench, cameras, demo, draw, evaluate, export, info, models, train):
     hrtrack.add_command(command)
