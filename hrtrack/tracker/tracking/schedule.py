@@ -70,16 +70,16 @@ class DetectionSchedule:
         """Whether the detector had better run beside the loop than hold it up.
 
         A prompt detection costs nothing where frame and detection are done before the next
-        frame comes. Otherwise frames are lost to it, which is worth it only where the loop is
-        slower than the source anyway, the detector cheap beside it, and people move far from one
-        frame to the next. docs/tracking.md has what either way showed of a crowd.
+        frame comes. Otherwise a frame may be lost to it. That is worth it where the loop is slow,
+        for people move far from one frame to the next, and the detector cheap beside the poses:
+        then they share the same cores either way. docs/tracking.md has what either way showed of
+        a crowd.
         """
         if self._detector_cost is None or self._work_cost is None or self._source_seconds is None:
             return False
-        room = ROOM * self._source_seconds
         both = self._work_cost + self._detector_cost
-        seldom = self._work_cost > room and both > 1 / OFTEN
-        return both > room and not (seldom and self._detector_cost <= CHEAP * self._work_cost)
+        worth_it = both > 1 / OFTEN and self._detector_cost <= CHEAP * self._work_cost
+        return both > ROOM * self._source_seconds and not worth_it
 
     def observe(self, frame: Frame) -> None:
         """Enters a frame before anything else is asked about it."""
