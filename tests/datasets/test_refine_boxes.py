@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scripts.refine_boxes import redraw
+from hrtrack.datasets.refine_boxes import redraw
 
 
 def person(*box: float) -> dict[str, object]:
