@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .tracker.outputs.results.read import read_results as read_results
     from .tracker.outputs.results.read import to_dataframe as to_dataframe
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "HrtrackError",
     "Poses",

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
+from hrtrack import __version__
 from hrtrack.cli import main
 from hrtrack.cli.main import hrtrack as group
 from hrtrack.cli.outputs import TrackSettings
@@ -212,7 +213,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["--version"])
     assert stop.value.code in (0, None)
-    assert "0.1.0" in capsys.readouterr().out
+    assert __version__ in capsys.readouterr().out
 
 
 def test_info_names_every_back_end(capsys: pytest.CaptureFixture[str]) -> None:
