@@ -29,6 +29,25 @@ class DetectEvery(click.ParamType):
         raise click.BadParameter(f"'{value}' is neither auto nor a number of frames from 1 on")
 
 
+class TargetFps(click.ParamType):
+    """``auto``, ``off`` or frames a second."""
+
+    name = "N|auto|off"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | str:
+        if value in ("auto", "off"):
+            return str(value)
+        try:
+            rate = float(value)
+        except ValueError:
+            rate = math.nan
+        if not (math.isfinite(rate) and rate > 0):
+            raise click.BadParameter(f"'{value}' is neither auto, off nor frames a second above 0")
+        return rate
+
+
 class Finite(click.FloatRange):
     """A number within bounds, which ``nan`` would slip through, and no infinity."""
 
@@ -219,6 +238,17 @@ class Reconnect(click.ParamType):
     help="Look for new people every N frames.",
 )
 @option(MODEL, "--max-people", type=click.IntRange(1), metavar="N", help="Follow at most N.")
+@option(
+    MODEL,
+    "--target-fps",
+    type=TargetFps(),
+    metavar="N|auto|off",
+    default="auto",
+    show_default=True,
+    help="Keep up with N frames a second: where the machine cannot, not everybody is estimated in "
+    "every frame, and the others' joints are carried on by their motion. auto: a camera's rate; "
+    "off for files.",
+)
 @option(
     MODEL,
     "--min-score",

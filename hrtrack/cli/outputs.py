@@ -49,6 +49,7 @@ class TrackSettings:
     detector: str
     detect_every: Any
     max_people: int | None
+    target_fps: Any
     min_score: float
     flip: bool
     smooth: Any

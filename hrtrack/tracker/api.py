@@ -27,7 +27,9 @@ from .outputs.pictures.draw import DrawOptions, draw
 from .stopwatch import Stopwatch
 from .streams import Stream
 from .tracking.associate import AssociationOptions, Tracks
+from .tracking.budget import Budget
 from .tracking.cuts import CutDetector
+from .tracking.flow import Flow
 from .tracking.proposals import BoxProposer
 from .tracking.smooth import Smoother
 from .video.base import Decode
@@ -35,6 +37,8 @@ from .video.frame import Frame
 from .video.open import LiveOptions, open_source
 from .video.own import Clip, Color, Picture, in_color, own_frames, to_rgb
 
+FASTEST = 60.0
+"""Frames a second beyond which no live source is kept up with unless that is asked for."""
 Smoothing = Literal["off", "light", "strong"]
 Cuts = Literal["auto", "off"]
 
@@ -74,6 +78,11 @@ class Tracker:
         detect_every: look for people every so many frames, following them in between;
             ``auto`` weighs the detector's cost against the motion seen.
         max_people: follow at most so many, the most certain first.
+        target_fps: frames a second to keep up with. Where that is too many for the machine, not
+            everybody is estimated in every frame; the others' joints are carried on by their
+            motion (``poses.estimated``), for 3 frames or 0.15 seconds at most, whichever is
+            longer. ``auto`` is the rate of a camera or stream, and none for files. With a number
+            the results of a file depend on the machine's speed. ``off`` estimates everybody.
         min_score: a person needs this score to be picked up; less keeps someone in view.
         backend: what runs the pose network; ``auto`` says what it chose and why.
         device: the back end's device, for example ``CPU``, ``GPU`` or ``cuda:0``.
@@ -110,6 +119,7 @@ class Tracker:
         *,
         detect_every: int | Literal["auto"] = "auto",
         max_people: int | None = None,
+        target_fps: float | Literal["auto", "off"] = "auto",
         min_score: float = 0.25,
         backend: Backend = "auto",
         device: str | None = None,
@@ -129,6 +139,8 @@ class Tracker:
             _check_count("detect_every", detect_every, "'auto' or ")
         if max_people is not None:
             _check_count("max_people", max_people)
+        if target_fps not in ("auto", "off"):
+            _check_rate("target_fps", target_fps)
         if threads is not None:
             _check_count("threads", threads)
         _check_score("min_score", min_score)
@@ -163,6 +175,7 @@ class Tracker:
         self.stopwatch = stopwatch or Stopwatch()
         self._detect_every = detect_every
         self._max_people = max_people
+        self._target_fps = target_fps
         self._min_score = min_score
         self._smooth: Smoothing = smooth
         self._cuts: Cuts = cuts
@@ -193,9 +206,28 @@ class Tracker:
         self._doubt.report(self._min_score)
         self._gate.close()
 
-    def pipeline(self, *, live: bool = False, keep_heatmaps: bool = False) -> Pipeline:
-        """A fresh pipeline, without tracks, over the loaded networks; UsageError once closed."""
+    def pipeline(
+        self,
+        *,
+        live: bool = False,
+        rate: float | None = None,
+        waits: bool = True,
+        keep_heatmaps: bool = False,
+    ) -> Pipeline:
+        """A fresh pipeline, without tracks, over the loaded networks; UsageError once closed.
+
+        Args:
+            live: for a camera or stream.
+            rate: frames a second that come of it, where they are known.
+            waits: the loop may have to wait for its next frame, as it has not for a file.
+            keep_heatmaps: keep what is needed to draw them.
+        """
         self._gate.check()
+        target = self._target_fps
+        if target == "auto":
+            # Of a source that does not tell, the budget measures the rate.
+            target = (rate or FASTEST) if live else "off"
+        budget = None if isinstance(target, str) else Budget(target_fps=target, waits=waits)
         tracks = Tracks(self.skeleton, AssociationOptions(min_score=self._min_score))
         return Pipeline(
             proposer=BoxProposer(
@@ -220,6 +252,8 @@ class Tracker:
             in_use=self._gate,
             doubt=self._doubt,
             skeleton=self.skeleton,
+            budget=budget,
+            flow=None if budget is None else Flow(),
         )
 
     def update(self, image: Picture, time: float | None = None) -> Poses:
@@ -322,7 +356,8 @@ class Tracker:
             sequence=sequence,
         )
         with frames:
-            pipeline = self.pipeline(live=frames.is_live)
+            rate = float(frames.fps) / stride if frames.fps else None
+            pipeline = self.pipeline(live=frames.is_live, rate=rate, waits=frames.is_live)
             try:
                 for frame in frames:
                     yield self._given(frame), pipeline.step(frame)
@@ -343,7 +378,7 @@ class Tracker:
         """
         self._gate.check()
         image_HW3 = to_rgb(image, self._color)
-        return self.pipeline().step(Frame(index=0, time=0.0, image=image_HW3))
+        return replace(self.pipeline(), budget=None).step(Frame(index=0, time=0.0, image=image_HW3))
 
     def draw(
         self, image: Picture, poses: Poses, layers: str = "skeleton,boxes,ids"
@@ -402,6 +437,14 @@ def _check_model(name: str, value: object) -> None:
 def _check_score(name: str, value: object) -> None:
     if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 <= value <= 1:
         raise UsageError(f"{name} is {value!r}; it must be a number from 0 to 1")
+
+
+def _check_rate(name: str, value: object) -> None:
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(
+        value, bool
+    )
+    if not number or not 0 < float(value) < float("inf"):  # type: ignore[arg-type]
+        raise UsageError(f"{name} is {value!r}; it must be 'auto', 'off' or a number above 0")
 
 
 def _check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
