@@ -199,14 +199,9 @@ class Shared:
         looked = chosen & proposals.from_detector
         waiting = self._tracks.waiting(proposals[~chosen])
         found = self._tracks.update(poses[which[looked]], proposals[looked], waiting)
-        # `judge` knows a pose by its box: a carried person stands for whoever is there.
-        there = iou(found.boxes, poses.boxes)
-        if not len(poses) or not len(found):
-            return found[:0]
-        boxes = np.where(
-            found.estimated[:, None], found.boxes, poses.boxes[there.argmax(axis=1)]
-        ).astype(np.float32)
-        return replace(found, boxes=boxes)[found.estimated | (there.max(axis=1) >= SAME)]
+        # Whom a carried pose shows nobody can tell in a crossing: what counts is who is who where
+        # people are estimated. `judge` knows a pose by its box.
+        return found[found.estimated]
 
 
 class Shares(click.ParamType):

@@ -89,7 +89,7 @@ class Poses:
     ids: NDArray[np.int64]
     actions: tuple[Action | None, ...] | None = None
     skeleton: Skeleton | None = field(default=None, repr=False)
-    estimated: BoolArray = field(default=None)  # type: ignore[assignment]
+    estimated: BoolArray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         people, joints = self.scores.shape

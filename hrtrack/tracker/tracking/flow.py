@@ -36,8 +36,8 @@ class Flow:
         self._scale = min(1.0, HEIGHT / image_HW3.shape[0])
         if self._scale < 1.0:
             size = round(image_HW3.shape[1] * self._scale), HEIGHT
-            image_HW3 = cv2.resize(image_HW3, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-        self._before, self._now = self._now, cv2.cvtColor(image_HW3, cv2.COLOR_RGB2GRAY)  # type: ignore[assignment]
+            image_HW3 = cv2.resize(image_HW3, size, interpolation=cv2.INTER_AREA)
+        self._before, self._now = self._now, cv2.cvtColor(image_HW3, cv2.COLOR_RGB2GRAY)
 
     def __call__(
         self, keypoints: Float64Array, certain: BoolArray, sizes: Float64Array
@@ -61,7 +61,7 @@ class Flow:
             return keypoints, shifts, found
         points = (keypoints[certain] * self._scale).astype(np.float32)[:, None]
         moved, status, _ = cv2.calcOpticalFlowPyrLK(
-            before, now, points, None, winSize=(WINDOW, WINDOW), maxLevel=LEVELS  # type: ignore[call-overload]
+            before, now, points, None, winSize=(WINDOW, WINDOW), maxLevel=LEVELS
         )  # fmt: skip
         steps = np.full(keypoints.shape, np.nan)
         steps[certain] = np.where(status == 1, (moved - points)[:, 0] / self._scale, np.nan)
