@@ -20,10 +20,9 @@ MOST_SECONDS = 0.15
 """so many seconds, whichever is longer, is the most that a person goes without an estimate."""
 CALM = 0.2
 """Drift in sizes a second that everybody has at least: whoever stands still gets a turn, too."""
-COVERED = 2.0
-"""How many times as urgent someone is whose box overlaps another's as someone alone."""
-OVERLAP = 0.1
-"""Boxes with an IoU of so much overlap."""
+OVERLAP = 0.35
+"""Whose box overlaps another's by so much (IoU) is always estimated: carried people who cross would
+come out of it with each other's identity."""
 SURPLUS = 1.0
 """Frames' worth of turns or of time that is saved up at the most for later frames."""
 ROOM = 0.95
@@ -42,10 +41,10 @@ WARM_UP = 5
 class Budget:
     """Chooses frame by frame who is estimated; the joints of the others are carried on.
 
-    Newcomers always are, and whoever has gone without for `MOST_FRAMES` frames and `MOST_SECONDS`
-    seconds. Of the rest those come first whose joints are likely to be furthest from where they
-    are shown: the time since their last estimate, times how far their joints went astray from the
-    predicted motion before, times how uncertain and how covered they are.
+    Newcomers always are, people who cover one another, and whoever has gone without for
+    `MOST_FRAMES` frames and `MOST_SECONDS` seconds. Of the rest those come first whose joints are
+    likely to be furthest from where they are shown: the time since their last estimate, times how
+    far their joints went astray from the predicted motion before, times how uncertain they are.
 
     How many there are is a fixed share of all, which is the same in every run, or as many as there
     is time for by measured costs.
@@ -113,6 +112,9 @@ class Budget:
         if len(live):
             waited = now - live.measured[rows]
             due |= (live.carried[rows] >= MOST_FRAMES) & (waited > MOST_SECONDS)
+        overlap = iou(proposals.boxes, proposals.boxes)
+        np.fill_diagonal(overlap, 0.0)
+        due |= overlap.max(axis=1, initial=0.0) >= OVERLAP
         turns = self._turns(count)
         chosen = due
         left = turns - int(due.sum())
@@ -120,7 +122,7 @@ class Budget:
         if left >= len(others):
             chosen = np.ones(count, bool)
         elif left > 0:
-            rank = self._urgency(proposals.boxes[others], live, rows[others], waited[others])
+            rank = self._urgency(live, rows[others], waited[others])
             chosen = due.copy()
             chosen[others[np.argsort(-rank, kind="stable")[:left]]] = True
         self._spend(int(chosen.sum()), count)
@@ -159,15 +161,10 @@ class Budget:
             spent = self._costs.call + self._costs.person * chosen if chosen else 0.0
             self._saved = max(self._saved - spent, -SURPLUS * self._period)
 
-    def _urgency(
-        self, boxes: Float64Array, live: Live, rows: NDArray[np.intp], waited: Float64Array
-    ) -> Float64Array:
+    def _urgency(self, live: Live, rows: NDArray[np.intp], waited: Float64Array) -> Float64Array:
         """How far (N,) joints may have gone astray by now, in sizes, the more the less is known."""
-        everyone = iou(boxes, live.bodies)
-        everyone[np.arange(len(rows)), rows] = 0.0
-        covered = everyone.max(axis=1, initial=0.0) >= OVERLAP
         rate = (CALM + live.drift[rows]) / np.maximum(live.certainty[rows], 0.2)
-        return waited * rate * np.where(covered, COVERED, 1.0)
+        return waited * rate
 
 
 class Costs:

@@ -182,3 +182,12 @@ def test_flow_finds_joints_again_in_a_picture_that_moved() -> None:
 def test_an_impossible_budget_is_refused(given: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         Budget(**given)  # type: ignore[arg-type]
+
+
+def test_people_who_cover_one_another_are_estimated_in_every_frame() -> None:
+    loop = Loop(Budget(share=0.01))
+    places = [(100.0, 50.0), (120.0, 50.0), (400.0, 50.0), (600.0, 50.0)]
+    for i in range(20):
+        loop.step(frame(i, i / RATE, places))
+    assert all({0, 1} <= looked for looked in loop.looked)
+    assert sum(2 in looked for looked in loop.looked) < 10
