@@ -200,7 +200,18 @@ def run_source(
         if settings.redraw is None:
             tracker = loaded()
             wants_heat = "heatmaps" in layers.layers
-            poser = tracker.pipeline(live=frames.is_live, keep_heatmaps=wants_heat)
+            poser = tracker.pipeline(
+                live=frames.is_live,
+                rate=float(frames.fps) / settings.stride if frames.fps else None,
+                waits=frames.is_live,
+                keep_heatmaps=wants_heat,
+            )
+            if poser.budget is not None and not frames.is_live and not settings.quiet:
+                click.echo(
+                    f"hrtrack: --target-fps {asked.target_fps:g} for a file: who is estimated "
+                    "in which frame depends on the speed of this machine",
+                    err=True,
+                )
             skeleton = tracker.skeleton
             made_by = {"model": str(asked.model), "detector": str(asked.detector)}
         else:
@@ -223,6 +234,7 @@ def run_source(
             stopwatch=stopwatch,
             segment=parse_limit(settings.segment) if settings.segment else None,
             others=others_of(settings, layers, made_by["model"], show=show),
+            budget=isinstance(poser, Pipeline) and poser.budget is not None,
         )
         try:
             with sinks, progress:

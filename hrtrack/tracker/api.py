@@ -28,7 +28,9 @@ from .outputs.pictures.draw import DrawOptions, draw
 from .stopwatch import Stopwatch
 from .streams import Stream
 from .tracking.associate import AssociationOptions, Tracks
+from .tracking.budget import Budget
 from .tracking.cuts import CutDetector
+from .tracking.flow import Flow
 from .tracking.proposals import BoxProposer
 from .tracking.smooth import Smoother
 from .video.base import Decode
@@ -36,6 +38,8 @@ from .video.frame import Frame
 from .video.open import LiveOptions, open_source
 from .video.own import Clip, Picture, in_color, own_frames, to_rgb
 
+FASTEST = 60.0
+"""Frames a second beyond which no live source is kept up with unless that is asked for."""
 P = ParamSpec("P")
 S = TypeVar("S")
 
@@ -150,9 +154,28 @@ class Tracker:
         self._doubt.report(self.options.min_score)
         self._gate.close()
 
-    def pipeline(self, *, live: bool = False, keep_heatmaps: bool = False) -> Pipeline:
-        """A fresh pipeline, without tracks, over the loaded networks; UsageError once closed."""
+    def pipeline(
+        self,
+        *,
+        live: bool = False,
+        rate: float | None = None,
+        waits: bool = True,
+        keep_heatmaps: bool = False,
+    ) -> Pipeline:
+        """A fresh pipeline, without tracks, over the loaded networks; UsageError once closed.
+
+        Args:
+            live: for a camera or stream.
+            rate: frames a second that come of it, where they are known.
+            waits: the loop may have to wait for its next frame, as it has not for a file.
+            keep_heatmaps: keep what is needed to draw them.
+        """
         self._gate.check()
+        target: float | str = self.options.target_fps
+        if target == "auto":
+            # Of a source that does not tell, the budget measures the rate.
+            target = (rate or FASTEST) if live else "off"
+        budget = None if isinstance(target, str) else Budget(target_fps=target, waits=waits)
         tracks = Tracks(self.skeleton, AssociationOptions(min_score=self.options.min_score))
         return Pipeline(
             proposer=BoxProposer(
@@ -177,6 +200,8 @@ class Tracker:
             in_use=self._gate,
             doubt=self._doubt,
             skeleton=self.skeleton,
+            budget=budget,
+            flow=None if budget is None else Flow(),
         )
 
     def update(self, image: Picture, time: float | None = None) -> Poses:
@@ -279,7 +304,8 @@ class Tracker:
             sequence=sequence,
         )
         with frames:
-            pipeline = self.pipeline(live=frames.is_live)
+            rate = float(frames.fps) / stride if frames.fps else None
+            pipeline = self.pipeline(live=frames.is_live, rate=rate, waits=frames.is_live)
             try:
                 for frame in frames:
                     yield self._given(frame), pipeline.step(frame)
@@ -300,7 +326,7 @@ class Tracker:
         """
         self._gate.check()
         image_HW3 = to_rgb(image, self.options.color)
-        return self.pipeline().step(Frame(index=0, time=0.0, image=image_HW3))
+        return replace(self.pipeline(), budget=None).step(Frame(index=0, time=0.0, image=image_HW3))
 
     def draw(
         self, image: Picture, poses: Poses, layers: str = "skeleton,boxes,ids"

@@ -20,6 +20,10 @@ MOVED = 0.5
 """It looks again before the fastest person has moved so many sizes."""
 LONGEST = 0.5
 """Seconds after which it looks again whatever it costs: newcomers wait no longer."""
+ALONE = 2.0
+"""The same where one person is all that is wanted and followed: alarms tell when they are lost."""
+SURE = 0.5
+"""With a box score below it that one person may be a mistake, which the detector is to tell."""
 GAP = 2
 """Frames between two looks when people get lost one after another."""
 ROOM = 0.9
@@ -39,6 +43,8 @@ class DetectionSchedule:
         every: frames from one look to the next, or ``auto``: as often as the detector costs
             no more than `SHARE` of the rest, oftener when people move fast.
         measured: weigh with measured costs instead of `NOMINAL_COST`.
+        alone: one person is all that is wanted. While they are followed, ``auto`` looks every
+            `ALONE` seconds and on alarms, for whoever else comes is not followed anyway.
         clock: seconds that pass.
     """
 
@@ -47,12 +53,14 @@ class DetectionSchedule:
         every: int | Literal["auto"],
         *,
         measured: bool,
+        alone: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         if every != "auto" and every < 1:
             raise ValueError(f"the detector cannot look every {every} frames; 1 is the least")
         self._every = every
         self._measured = measured
+        self._alone = alone
         self._now = clock
         self._since: int | None = None  # frames since the last look; None before the first
         self._alarms = 0
@@ -114,6 +122,8 @@ class DetectionSchedule:
         """Frames from one look to the next, as things stand."""
         if self._every != "auto":
             return self._every if len(live) else max(1, self._every // 2)
+        if self._alone and ((live.ids > 0) & (live.scores >= SURE)).any():
+            return max(1, int(ALONE / self._frame_seconds))
         longest = LONGEST
         if len(live):
             sizes = np.maximum((live.boxes[:, 2:] - live.boxes[:, :2]).mean(axis=1), 1.0)
