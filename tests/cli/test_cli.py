@@ -87,6 +87,7 @@ def test_every_tracker_option_reaches_the_tracker(monkeypatch: pytest.MonkeyPatc
         "model": "m.onnx", "detector": "d.onnx", "skeleton": "mpii16", "action": "a.onnx",
         "backend": "torch", "device": "cpu", "precision": "fp32", "threads": 2, "flip": True,
         "detect_every": 7, "max_people": 3, "min_score": 0.5, "smooth": "off", "cuts": "off",
+        "target_fps": 12.5,
     }  # fmt: skip
     assert words.keys() == shown_options().keys()
     asked = [
