@@ -102,8 +102,10 @@ class Reconnect(click.ParamType):
     SOURCE,
     "--source",
     "-s",
+    multiple=True,
     metavar="SOURCE",
-    help="webcam, webcam:1, 0, a video, an image, a folder, a glob, a URL, - for stdin.",
+    help="webcam, webcam:1, 0, a video, an image, a folder, a glob, a URL, - for stdin. "
+    "Repeat it to run several side by side.",
 )
 @option(SOURCE, "--start", type=Time(), metavar="TIME", help="Begin here: 90, 1:30, 0:01:30.5.")
 @option(SOURCE, "--end", type=Time(), metavar="TIME", help="Stop here.")
@@ -341,15 +343,21 @@ def hrtrack(ctx: click.Context, **settings: Any) -> int | None:
         if not cameras:
             click.echo("hrtrack: no camera was found", err=True)
         return 0
-    if settings["source"] is None:
+    sources = settings.pop("source")
+    if not sources:
         if any(settings[name] for name in ("output", "save", "redraw")):
             raise click.UsageError("the source is missing: name a video, a camera or a URL")
         click.echo(ctx.get_help())
         return 0
     from .outputs import TrackSettings
+
+    if len(sources) > 1:
+        from .side_by_side import track_streams
+
+        return track_streams(TrackSettings(source=sources[0], **settings), sources)
     from .track import track
 
-    return track(TrackSettings(**settings))
+    return track(TrackSettings(source=sources[0], **settings))
 
 
 from .bench import bench  # noqa: E402  (the group must exist before its commands)
