@@ -10,15 +10,17 @@ if TYPE_CHECKING:
     from .poses import Poses as Poses
     from .skeleton import Skeleton as Skeleton
     from .tracker.api import Tracker as Tracker
+    from .tracker.options import TrackerOptions as TrackerOptions
     from .tracker.outputs.results.read import read_results as read_results
     from .tracker.outputs.results.read import to_dataframe as to_dataframe
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "HrtrackError",
     "Poses",
     "Skeleton",
     "Tracker",
+    "TrackerOptions",
     "__version__",
     "read_results",
     "to_dataframe",
@@ -29,6 +31,7 @@ _PLACES = {
     "Poses": "poses",
     "Skeleton": "skeleton",
     "Tracker": "tracker.api",
+    "TrackerOptions": "tracker.options",
     "read_results": "tracker.outputs.results.read",
     "to_dataframe": "tracker.outputs.results.read",
 }

@@ -97,7 +97,7 @@ def track_streams(settings: TrackSettings, sources: Sequence[str]) -> int:
         if show or settings.serve is not None:
             from ..tracker.outputs.viewers.wall import Wall
 
-            views = others_of(settings, layers, str(settings.model), show=show, wall=True)
+            views = others_of(settings, layers, str(settings.tracker.model), show=show, wall=True)
             labels = [Path(name).name or name for name in sources]
             wall = Wall(labels, views, loaded().skeleton, stopwatch)
             stack.callback(wall.close)
