@@ -412,14 +412,10 @@ class SourceGroup(GroupedCommand, click.Group):
         if options and options[-1] == "--":
             options, after = options[:-1], ["--", *after]
         args = [f"--source={word}", *options, *after]
-        given, rest, _ = self.make_parser(ctx).parse_args(list(args))
-        if given["source"] != word:
-            raise click.UsageError(
-                f"two sources: {word} and --source {given['source']}; name one of them"
-            )
+        _, rest, _ = self.make_parser(ctx).parse_args(list(args))
         if rest:
             raise click.UsageError(
                 f"one source at a time: {word}, then {rest[0]}; for several clips name their "
-                "folder or a glob in quotes"
+                f"folder or a glob in quotes, or write -s {rest[0]} to run it at the same time"
             )
         return args

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from ..models.network import PoseNetwork, on_gpu
+from ..models.network import PoseNetwork, SharedNetwork, on_gpu
 from ..models.pose.flip import FlipTest
 from ..poses import Poses
 from ..skeleton import Skeleton, open_skeleton
@@ -131,6 +131,7 @@ class Tracker:
             self._new_tagger = open_actions(str(options.action), self.skeleton, options.threads)
         # Not a method of this object, which a circle of references would keep in memory.
         self._gate = Gate(functools.partial(_free, self.network, self.detector, self._new_tagger))
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._stream = Stream(_weakly(self.pipeline), self._gate, options.color)
 
     @classmethod
@@ -243,7 +244,30 @@ class Tracker:
         UsageError where the tracker is closed, or another process opened it.
         """
         self._gate.check()
-        return Stream(self.pipeline, self._gate, self.options.color)
+        stream = Stream(self.pipeline, self._gate, self.options.color)
+        self._streams.add(stream)
+        if len(self._streams) > 1:
+            self.share(len(self._streams))
+        return stream
+
+    def share(self, streams: int) -> None:
+        """Prepares the networks for so many streams at a time, each in a thread of its own.
+
+        `new_stream` does so by itself. On a CPU calls at the same time then run side by side, each
+        on a share of the cores, and what comes out of them stays the same to the bit. On a GPU the
+        crops of all streams that wait go through the pose network as one batch.
+
+        UsageError where the tracker is closed, or another process opened it.
+        """
+        self._gate.check()
+        if on_gpu(self.network) is not None:
+            from .inference.gathered import GatheredNetwork
+
+            if not isinstance(self.network, GatheredNetwork):
+                self.network = GatheredNetwork(self.network)
+        for one in (self.network, self.detector):
+            if isinstance(one, SharedNetwork):
+                one.share(streams)
 
     def track(
         self,

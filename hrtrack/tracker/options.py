@@ -145,7 +145,9 @@ class TrackerOptions:
             everybody is estimated in every frame; the others' joints are carried on
             (``poses.estimated``), for 3 frames or 0.15 seconds at most, whichever is longer.
             ``auto`` is the rate of a camera or stream, and none for files. With a number the
-            results of a file depend on the machine's speed. ``off`` estimates everybody.
+            results of a file depend on the machine's speed. ``off``, the default, estimates
+            everybody: the carried joints of a crowd are less exact and people who cross swap
+            their identities more often.
         min_score: minimum score to start a track; existing tracks may fall below it.
         smooth: strength of the One-Euro filter.
         cuts: ``auto`` ends all tracks at a hard cut, so that whoever is seen after it is a new
@@ -266,13 +268,13 @@ class TrackerOptions:
         ),
     )
     target_fps: float | Literal["auto", "off"] = field(
-        default="auto",
+        default="off",
         metadata=_about(
             Rate(("auto", "off")),
             TRACKING,
             "Keep up with N frames a second: where the machine cannot, estimate only some of the "
             "people in each frame and carry the joints of the others. auto is the rate of a "
-            "camera and off for files.",
+            "camera or stream, and off for files.",
             metavar="N|auto|off",
         ),
     )
