@@ -14,9 +14,10 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import click
@@ -257,7 +258,7 @@ def crossings(labels: Path, shares: Sequence[Fraction], seeds: int) -> None:
     for people in (2, 5):
         heard = [one for seed in range(seeds) for one in listen(clips, people, 100, seed, Noise())]
         for share in shares:
-            start: Callable[[], Shared] = lambda share=share: Shared(float(share))  # noqa: E731
+            start = partial(Shared, float(share))
             result = judge(heard, start)
             cells = [
                 str(people), str(share), f"{result.switches:.2f}", f"{result.fragmentations:.2f}",
