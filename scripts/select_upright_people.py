@@ -1,4 +1,4 @@
-"""Picks the upright people of LSPE for the small ablation study (docs/ablations.md).
+"""Picks the upright people of LSPE for the small ablation study (docs/research/ablations.md).
 
     python scripts/select_upright_people.py LSPET OUTPUT
 
