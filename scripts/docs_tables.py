@@ -67,9 +67,9 @@ def _section(model: type[BaseModel], path: str, level: int) -> Iterator[str]:
             rows.append(f"| `{name}` | {_text(field.annotation)} | {_default(field)} |")
     if path:
         yield f"{'#' * level} `{path}`\n"
-    if text := inspect.getdoc(model):
-        # Docstrings use two backticks for code and single ones for names.
-        yield text.replace("``", "`") + "\n"
+        if text := inspect.getdoc(model):
+            # Docstrings use two backticks for code and single ones for names.
+            yield text.replace("``", "`") + "\n"
     if rows:
         yield "\n".join(["| Key | Value | Default |", "|---|---|---|", *rows]) + "\n"
     for key, inner in below:
