@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .poses import Poses as Poses
     from .skeleton import Skeleton as Skeleton
     from .tracker.api import Tracker as Tracker
+    from .tracker.options import TrackerOptions as TrackerOptions
     from .tracker.outputs.results.read import read_results as read_results
     from .tracker.outputs.results.read import to_dataframe as to_dataframe
 
@@ -19,6 +20,7 @@ __all__ = [
     "Poses",
     "Skeleton",
     "Tracker",
+    "TrackerOptions",
     "__version__",
     "read_results",
     "to_dataframe",
@@ -29,6 +31,7 @@ _PLACES = {
     "Poses": "poses",
     "Skeleton": "skeleton",
     "Tracker": "tracker.api",
+    "TrackerOptions": "tracker.options",
     "read_results": "tracker.outputs.results.read",
     "to_dataframe": "tracker.outputs.results.read",
 }

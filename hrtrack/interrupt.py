@@ -1,15 +1,19 @@
-"""Ctrl-C and SIGTERM: the first ends a run in order, the second at once."""
+"""Ctrl-C, SIGTERM and a closed terminal (SIGHUP): the first ends a run in order, the next at
+once."""
 
 from __future__ import annotations
 
 import os
 import signal
+import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 
 
 class Stopped(KeyboardInterrupt):
@@ -36,6 +40,8 @@ class _Listener:
         if os.getpid() != self.process:  # a forked child: its parent ends the work
             os.kill(os.getpid(), number)
             return
+        if number == getattr(signal, "SIGHUP", None):
+            _leave_terminal()
         self.waiting = Stopped(number)
         if not self.shields:
             self.release()
@@ -46,12 +52,23 @@ class _Listener:
             raise stopped
 
 
+def _leave_terminal() -> None:
+    """Whatever is still said goes nowhere: writing to a closed terminal is an error, which would
+    cost the outputs that are being finished."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        with suppress(OSError):
+            if stat.S_ISCHR(os.fstat(number).st_mode):
+                os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
 _listener: _Listener | None = None
 
 
 @contextmanager
 def listening(again: signal.Handlers = signal.SIG_DFL) -> Iterator[None]:
-    """Within the block the first SIGINT or SIGTERM raises `Stopped` in the main thread.
+    """Within the block the first of `SIGNALS` raises `Stopped` in the main thread.
 
     The next one does what ``again`` says: kill the process, whatever it does. A signal that was
     ignored when the block began (``nohup``, a job in the background) stays ignored.

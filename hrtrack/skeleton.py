@@ -190,16 +190,18 @@ def by_joint_count(count: int, source: str | Path = "the model") -> Skeleton:
     )
 
 
-def open_skeleton(name_or_path: str | Path) -> Skeleton:
-    """A built-in keypoint set by name, or one's own from a YAML file.
+def open_skeleton(given: str | Path | Skeleton) -> Skeleton:
+    """A built-in keypoint set by name, one's own from a YAML file, or the one that is given.
 
     Raises:
         ModelError: the name is unknown.
         ConfigError: the file is missing, or something in it does not fit; the message names it.
     """
-    path = Path(name_or_path).expanduser()
+    if isinstance(given, Skeleton):
+        return given
+    path = Path(given).expanduser()
     if path.suffix.lower() not in (".yaml", ".yml") and not path.is_file():
-        return by_name(str(name_or_path))
+        return by_name(str(given))
     from .skeleton_file import read_skeleton
 
     return _of_file(read_skeleton(path))

@@ -1,4 +1,5 @@
-"""Ctrl-C, SIGTERM and a second signal: whole outputs, a summary, and nothing left behind."""
+"""Ctrl-C, SIGTERM, a closed terminal and a second signal: whole outputs, a summary, and nothing
+left behind."""
 
 from __future__ import annotations
 
@@ -88,6 +89,40 @@ def test_a_live_run_ends_whole(number: signal.Signals, code: int, tmp_path: Path
     assert frames == len(list(read_jsonl(rows)))
     assert re.search(rf"stopped, {frames} frames, \d+ identit", told.splitlines()[-1])
     assert "Traceback" not in told
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_a_closed_terminal_ends_the_run_whole(tmp_path: Path) -> None:
+    import fcntl
+    import pty
+    import termios
+
+    ours, theirs = pty.openpty()
+
+    def own_terminal() -> None:
+        heed()
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+
+    video, rows = tmp_path / "out.mp4", tmp_path / "out.jsonl"
+    command = (*COMMAND, "--source", CAMERA, "--output", str(video), "--save", str(rows))
+    run = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        preexec_fn=own_terminal,
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        until = time.monotonic() + 120
+        while lines_in(rows) < 10:
+            assert run.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    finally:
+        os.close(ours)
+    assert run.wait(timeout=60) == 128 + signal.SIGHUP
+    frames = count_frames(video)
+    assert frames >= 10
+    assert frames == len(list(read_jsonl(rows)))
     assert not list(tmp_path.glob("*.part*"))
 
 

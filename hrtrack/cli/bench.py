@@ -16,67 +16,64 @@ import click
 
 from ..errors import UsageError
 from .export import build_engine, convert
+from .options import FILE, tracker_options
 
 if TYPE_CHECKING:
     from ..tracker.bench import ClipReport, PipelineReport
 
 
-@click.group(short_help="Measure the speed of the loop or of a network.")
+@click.group(short_help="Measure the speed of the pipeline or of single models.")
 def bench() -> None:
-    """Measure speed: the whole pipeline, or the networks alone."""
+    """Measure speed: of the whole pipeline, or of single models."""
 
 
-@bench.command()
+@bench.command(short_help="Measure the whole pipeline on a clip.")
 @click.argument("clip")
 @click.option(
     "--frames",
     type=click.IntRange(10),
     default=200,
     show_default=True,
-    help="Measure with so many frames of the clip.",
+    help="Number of frames of the clip to measure with.",
 )
 @click.option(
     "--people",
     metavar="N,N,...",
-    help="Also with so many people: boxes repeated from a recorded track.",
+    help="Also measure with these numbers of people, whose boxes are copies of a recorded track.",
 )
-@click.option("--model", "-m", default="body_fast", show_default=True)
-@click.option("--detector", default="person_fast", show_default=True)
-@click.option("--detect-every", default="auto", show_default=True, metavar="N|auto")
-@click.option("--max-people", type=click.IntRange(1))
-@click.option("--backend", default="auto", show_default=True)
-@click.option("--device")
-@click.option("--precision", default="auto", show_default=True)
-@click.option("--threads", type=click.IntRange(1))
+@tracker_options(
+    "model", "detector", "detect_every", "max_people", "backend", "device", "precision", "threads"
+)
 @click.option(
     "--compare",
     multiple=True,
     metavar="MODEL.onnx|SCRIPT.py",
-    help="Another pose model in the same loop, or a script that prints one line of "
-    "JSON with its fps, and people and cpu_ms a frame. Repeatable.",
+    help="Compare with another pose model in the same pipeline, or with a script that prints one "
+    "line of JSON with its fps, and people and cpu_ms per frame. Repeatable.",
 )
-@click.option("--compare-args", default="", help="Further words for the scripts.")
+@click.option("--compare-args", default="", help="Further arguments for the scripts.")
 @click.option(
     "--peer-python",
     default=sys.executable,
     show_default=False,
-    help="The Python that runs the scripts.",
+    help="Python interpreter that runs the scripts.  [default: this one]",
 )
 @click.option(
     "--json",
     "json_path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write everything printed here, with version, commit, date, device and frame size.",
+    type=FILE,
+    help="Write everything printed here to this file, with version, commit, date, device and "
+    "frame size.",
 )
-@click.option("--chart", type=click.Path(dir_okay=False, path_type=Path), help="PNG chart.")
+@click.option("--chart", type=FILE, help="Draw a chart to this PNG file.")
 @click.option(
     "--trace",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write when each stage of the run from file to file began and ended, on which thread: "
-    "JSON for chrome://tracing or ui.perfetto.dev.",
+    type=FILE,
+    help="Write to this file when each stage of the run from file to file began and ended, and in "
+    "which thread: JSON for chrome://tracing or ui.perfetto.dev.",
 )
 def pipeline(clip: str, **settings: Any) -> None:
-    """FPS and milliseconds per stage of the whole loop on CLIP."""
+    """Measure FPS and milliseconds per stage of the whole pipeline on CLIP."""
     began = datetime.now(UTC)
     from ..tracker import bench as measure
     from ..writable import require_file, require_picture
@@ -159,13 +156,10 @@ def _tracker(model: str, settings: dict[str, Any]) -> Any:
     from ..tracker.api import Tracker
     from ..tracker.stopwatch import Stopwatch
 
-    every = settings["detect_every"]
-    if every != "auto" and not every.isdecimal():
-        raise UsageError(f"--detect-every {every} is neither auto nor a number")
     return Tracker(
         model,
         settings["detector"],
-        detect_every=every if every == "auto" else int(every),
+        detect_every=settings["detect_every"],
         max_people=settings["max_people"],
         backend=settings["backend"],
         device=settings["device"],
@@ -229,7 +223,7 @@ def _tiled(number: int, frames: list[Any], settings: dict[str, Any], poses: list
     with _tracker(settings["model"], settings) as tracker:
         boxes = measure.record_box(poses)
         tiled = measure.TiledProposer(
-            tracker.detector, boxes, number, 5 if every == "auto" else int(every)
+            tracker.detector, boxes, number, 5 if every == "auto" else every
         )
         report = measure.bench_pipeline(
             f"{number} people",

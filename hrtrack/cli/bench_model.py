@@ -11,28 +11,40 @@ import click
 
 from ..errors import BackendError, UsageError
 from .export import build_engine
+from .options import FILE, tracker_options
 
 if TYPE_CHECKING:
     from ..tracker.bench_model import Candidate, ModelTime
 
 
-@click.command()
+@click.command(short_help="Measure single models.")
 @click.argument("models", nargs=-1, required=True)
 @click.option(
     "--on",
     "runs",
     multiple=True,
     metavar="BACKEND[:PRECISION]",
-    help="Back end to measure, repeatable; onnxruntime too.  [default: all that run here]",
+    help="Back end to measure, onnxruntime among them. Repeatable.  [default: all that run here]",
 )
-@click.option("--batch", default="1", show_default=True, metavar="N,N,...")
-@click.option("--seconds", type=click.FloatRange(0.1), default=3.0, show_default=True)
-@click.option("--device")
-@click.option("--threads", type=click.IntRange(1))
-@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--chart", type=click.Path(dir_okay=False, path_type=Path), help="PNG chart.")
+@click.option(
+    "--batch",
+    default="1",
+    show_default=True,
+    metavar="N,N,...",
+    help="Batch sizes to measure with.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.1),
+    default=3.0,
+    show_default=True,
+    help="Measuring time per model, back end and batch size.",
+)
+@tracker_options("device", "threads")
+@click.option("--json", "json_path", type=FILE, help="Write the figures to this file.")
+@click.option("--chart", type=FILE, help="Draw a chart to this PNG file.")
 def model(models: tuple[str, ...], **settings: Any) -> None:
-    """Latency and crops a second of MODELS, names or files, all taking turns."""
+    """Measure latency and crops per second of MODELS, which are names or files and take turns."""
     from rich.console import Console
 
     from ..models.zoo import resolve
@@ -73,7 +85,7 @@ def model(models: tuple[str, ...], **settings: Any) -> None:
 def _candidates(files: list[str], runs: tuple[str, ...]) -> list[Candidate]:
     """Every file on every wanted back end that reads it."""
     from ..tracker.bench_model import Candidate
-    from ..tracker.inference.backends.base import Backend, Precision
+    from ..tracker.options import Backend, Precision
 
     chosen = [run.partition(":") for run in runs] or _present()
     known = (*get_args(Backend), "onnxruntime")

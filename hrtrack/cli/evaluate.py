@@ -11,31 +11,29 @@ import click
 
 from ..errors import UsageError
 from .export import convert
-from .options import PRECISIONS
-
-FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
+from .options import FILE, FOLDER, former, tracker_options
 
 
-@click.group("eval", invoke_without_command=True, short_help="Measure models on labelled data.")
+@click.group("eval", invoke_without_command=True, short_help="Measure accuracy on labelled data.")
 @click.option(
     "--annotations",
     type=FILE,
     metavar="A.json",
-    help="COCO format, MPII's converted JSON or its original .mat.",
+    help="Labels in COCO format, MPII's converted JSON or its original .mat.",
 )
 @click.option(
     "--images",
     type=click.Path(path_type=Path),
     metavar="DIR|ZIP",
-    help="Where the photos lie.",
+    help="Folder or ZIP file of the labelled photos.",
 )
 @click.option(
     "--share",
     type=float,
     nargs=2,
     metavar="A B",
-    help="Only these photos, as a training's `share` takes them: 0.85 1.",
+    help="Measure only the photos between these two shares of the set, from 0 to 1, as the "
+    "training option `share` selects them: 0.85 1.",
 )
 @click.option(
     "--model",
@@ -43,32 +41,57 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     "names",
     multiple=True,
     metavar="NAME|PATH",
-    help="Repeatable: every model sees the same crops.  [default: body_fast]",
+    help="Pose model. Repeatable: every model sees the same crops.  [default: body_fast]",
 )
 @click.option(
-    "--boxes", type=click.Choice(["labelled", "detector"]), default="labelled", show_default=True
+    "--boxes",
+    type=click.Choice(["labelled", "detector"]),
+    default="labelled",
+    show_default=True,
+    help="Where the boxes of the people come from.",
 )
 @click.option(
-    "--detector", metavar="NAME|PATH", help="For --boxes detector.  [default: person_fast]"
+    "--detector",
+    metavar="NAME|PATH",
+    help="Person detector for --boxes detector.  [default: person_fast]",
 )
-@click.option("--decoder", type=click.Choice(["dark", "argmax"]), default="dark", show_default=True)
+@click.option(
+    "--decoder",
+    type=click.Choice(["dark", "argmax"]),
+    default="dark",
+    show_default=True,
+    help="How keypoints are read off the heatmaps: with DARK's sub-pixel step, or at the maximum.",
+)
 @click.option(
     "--flip",
     is_flag=True,
-    help="Average with the mirror image; with argmax aligned as in the official code.",
+    help="Average each pose with that of the mirror image. argmax aligns both as the official "
+    "HRNet code does.",
 )
 @click.option(
-    "--backend", "backends", multiple=True, metavar="NAME", help="Repeatable.  [default: auto]"
+    "--backend",
+    "backends",
+    multiple=True,
+    metavar="NAME",
+    help="Library that runs the pose model. Repeatable.  [default: auto]",
 )
-@click.option("--device")
-@click.option("--skeleton", metavar="NAME|FILE", help="Joints of models that do not name them.")
-@click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)
-@click.option("--json", "json_path", type=FILE, help="Write the figures here.")
-@click.option("--worst", type=FILE, help="Draw the 16 worst people here (.png).")
+@tracker_options("device", "precision", "skeleton")
+@click.option("--json", "json_path", type=FILE, help="Write the figures to this file.")
 @click.option(
-    "--skeletons", type=FILE, help="Draw typical and worst people without photos here (.png)."
+    "--report",
+    type=FOLDER,
+    metavar="DIR",
+    help="Write report.json (the figures), worst.png (the 16 worst people) and skeletons.png "
+    "(typical and worst people without photos) to this folder.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="No progress; no table where --json has it.")
+@former("--worst", type=FILE, instead="--report DIR")
+@former("--skeletons", type=FILE, instead="--report DIR")
+@click.option(
+    "--quiet",
+    "-q",
+    is_flag=True,
+    help="Hide the progress bar, and the table if --json or --report holds it.",
+)
 @click.pass_context
 def evaluate(ctx: click.Context, **settings: Any) -> None:
     """Measure pose models on labelled photos: PCKh, OKS AP and AR, with 95 % intervals."""
@@ -91,8 +114,14 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
     from ..skeleton import open_skeleton
     from ..tracker.inference.open import open_detector, open_network
 
-    if settings["json_path"]:
-        _require_output(settings["json_path"], settings["annotations"])
+    written = [settings["json_path"]] if settings["json_path"] else []
+    report = settings["report"]
+    if report is not None:
+        written.append(report / "report.json")
+        settings["worst"] = settings["worst"] or report / "worst.png"
+        settings["skeletons"] = settings["skeletons"] or report / "skeletons.png"
+    for path in written:
+        _require_output(path, settings["annotations"])
     names = each_once(settings["names"]) or ("body_fast",)
     titles = short_names(names)
     backends: tuple[Any, ...] = settings["backends"] or ("auto",)
@@ -132,10 +161,10 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
             skeletons=settings["skeletons"],
             quiet=settings["quiet"],
         )
-    if not (settings["quiet"] and settings["json_path"]):  # else there would be no result
+    if not (settings["quiet"] and written):  # else there would be no result
         Console(width=None if Console().is_terminal else 200).print(results_table(results))
-    if settings["json_path"]:
-        write_json(results, settings["json_path"])
+    for path in written:
+        write_json(results, path)
 
 
 def _require_output(path: Path, *inputs: Path) -> None:
@@ -143,7 +172,7 @@ def _require_output(path: Path, *inputs: Path) -> None:
     from ..writable import require_file
 
     if path.exists() and any(one.exists() and path.samefile(one) for one in inputs):
-        raise UsageError(f"--json {path} would replace what is read")
+        raise UsageError(f"{path} would replace what is read")
     require_file(path)
 
 
@@ -175,44 +204,81 @@ def _parts(name: str, whole: bool) -> tuple[str, ...]:
     return path.parts if whole else (*path.parts[:-1], path.stem)
 
 
-@evaluate.command("action")
+@evaluate.command("action", short_help="Measure an action model.")
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
     required=True,
-    help="Penn Action, ACTION/*.jsonl, or a label file (.csv).",
+    metavar="PATH",
+    help="Penn Action, a folder of ACTION/*.jsonl, or a label file (.csv).",
 )
-@click.option("--model", "-m", default="action_penn", show_default=True)
-@click.option("--out", type=FOLDER, help="Write report.json, confusion.png, curves.png here.")
-@click.option("--curves/--no-curves", default=True, show_default=True)
-@click.option("--quiet", "-q", is_flag=True)
-def evaluate_action(data: Path, model: str, out: Path | None, curves: bool, quiet: bool) -> None:
-    """Measure an action model: top-1, each class, and how robust it is."""
+@click.option(
+    "--model",
+    "-m",
+    default="action_penn",
+    show_default=True,
+    metavar="NAME|PATH",
+    help="Action model: the name of a bundled model or an ONNX file.",
+)
+@click.option(
+    "--report",
+    type=FOLDER,
+    metavar="DIR",
+    help="Write report.json, confusion.png and curves.png to this folder.",
+)
+@former("--out", type=FOLDER, instead="--report DIR")
+@click.option(
+    "--curves/--no-curves",
+    default=True,
+    show_default=True,
+    help="Also measure with noise, gaps and short clips, and draw curves.png.",
+)
+@click.option(
+    "--quiet",
+    "-q",
+    is_flag=True,
+    help="Hide the progress bar, and the figures if --report holds them.",
+)
+def evaluate_action(
+    data: Path, model: str, report: Path | None, out: Path | None, curves: bool, quiet: bool
+) -> None:
+    """Measure an action model: top-1 accuracy, each class, and robustness."""
     from ..actions.tagger import open_action_network
     from ..actions.training.run import eval_action
 
+    folder = report or out
     network, info = open_action_network(model)
-    report = eval_action(network, info, data, out, curves=curves, show_progress=not quiet)
-    if quiet and out is not None:  # else there would be no result
+    found = eval_action(network, info, data, folder, curves=curves, show_progress=not quiet)
+    if quiet and folder is not None:  # else there would be no result
         return
-    click.echo(f"{report.clips} clips, top-1 {report.top1:.2%}")
-    click.echo(f"with a tracker's noise and gaps {report.tracked:.2%}")
-    click.echo(f"answered {report.answered:.2%}, of these right {report.answered_top1:.2%}")
-    for row in report.per_action:
+    click.echo(f"{found.clips} clips, top-1 {found.top1:.2%}")
+    click.echo(f"with a tracker's noise and gaps {found.tracked:.2%}")
+    click.echo(f"answered {found.answered:.2%}, of these right {found.answered_top1:.2%}")
+    for row in found.per_action:
         recall, precision = (
             "      -" if share is None else f"{share:7.2%}" for share in (row.recall, row.precision)
         )
         click.echo(f"  {row.label:18} {row.clips:4} clips  recall {recall}  precision {precision}")
 
 
-@evaluate.command("tracking")
+@evaluate.command("tracking", short_help="Measure tracks.")
 @click.option(
-    "--truth", type=click.Path(path_type=Path), required=True, help="PoseTrack JSON or MOT txt."
+    "--truth",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="PATH",
+    help="True tracks: PoseTrack JSON or MOT text.",
 )
-@click.option("--results", type=FILE, required=True, help="JSONL or MOT txt of hrtrack.")
-@click.option("--json", "json_path", type=FILE)
+@click.option(
+    "--results",
+    type=FILE,
+    required=True,
+    metavar="FILE",
+    help="Tracks to measure: JSONL or MOT text that hrtrack saved.",
+)
+@click.option("--json", "json_path", type=FILE, help="Write the figures to this file.")
 def evaluate_tracking(truth: Path, results: Path, json_path: Path | None) -> None:
-    """Measure tracks: MOTA, IDF1, HOTA, and MOTA of each joint."""
+    """Measure tracks: MOTA, IDF1, HOTA, and MOTA per joint."""
     from ..evaluation.tracks import evaluate_files
 
     if json_path:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import DataError, ModelError, UsageError
+from .options import FILE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,46 +31,67 @@ CALIBRATION_CROPS = 100
     type=click.Choice(["onnx", "openvino", "tensorrt", "tensorrt-rtx"]),
     default="onnx",
     show_default=True,
+    help="Format of the exported file.",
 )
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8"]),
-    help="Of the trunk; the decoder stays float32.  [default: fp16 for engines, else fp32]",
+    help="Precision of the network; keypoints are always decoded in float32.  [default: fp16 for "
+    "TensorRT engines, else fp32]",
 )
 @click.option(
     "--output",
     "-o",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FILE,
     metavar="PATH",
-    help="File to write.  [default: NAME-PRECISION.SUFFIX here]",
+    help="File to write.  [default: NAME-PRECISION.SUFFIX in this folder]",
 )
-@click.option("--batch", metavar="N|MIN:BEST:MAX", help="Batch sizes.  [default: 1:8:64]")
+@click.option(
+    "--batch",
+    metavar="N|MIN:BEST:MAX",
+    help="Batch sizes that a TensorRT engine accepts, and the one it is optimised for.  [default: "
+    "1:8:64]",
+)
 @click.option(
     "--store",
     type=click.Choice(["fp32", "fp16", "int8"]),
     default="fp32",
     show_default=True,
-    help="How a float32 ONNX file keeps its weights.",
+    help="Precision in which a float32 ONNX file stores its weights.",
 )
 @click.option(
     "--calibrate",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Pictures of people: for int8, and for ONNX that CPUs run in 8 bits.",
+    help="Photos of people for 8-bit calibration: of int8 exports, and of ONNX files that CPUs run "
+    "in 8 bits.",
 )
-@click.option("--via", type=click.Choice(["onnx", "torch2trt"]), default="onnx", show_default=True)
-@click.option("--portable", is_flag=True, help="An engine for other GPUs and versions too.")
+@click.option(
+    "--via",
+    type=click.Choice(["onnx", "torch2trt"]),
+    default="onnx",
+    show_default=True,
+    help="How a TensorRT engine is built from the network.",
+)
+@click.option(
+    "--portable", is_flag=True, help="Build a TensorRT engine for other GPUs and versions, too."
+)
 @click.option(
     "--timing-cache",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Read and kept by TensorRT: makes the next build quicker.",
+    type=FILE,
+    help="File in which TensorRT keeps its timings, so that the next build is faster.",
 )
-@click.option("--allow-inaccurate", is_flag=True, help="Save beyond tolerance too.")
-@click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
+@click.option(
+    "--allow-inaccurate",
+    is_flag=True,
+    help="Keep the file even if its keypoints differ from PyTorch's by more than the tolerance.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing output file.")
 def export(weights: str, **settings: Any) -> None:
-    """Export WEIGHTS: a model's name, an ONNX file of ours or a checkpoint.
+    """Export WEIGHTS: a model's name, an ONNX file that hrtrack wrote, or a checkpoint.
 
-    The result is run against PyTorch float32; beyond tolerance nothing is saved.
+    The exported file is compared with PyTorch in float32, and kept only if its keypoints agree
+    within the tolerance.
     """
     from rich.console import Console
 

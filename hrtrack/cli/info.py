@@ -1,4 +1,5 @@
-"""`hrtrack info`: what is installed, what it runs on, and which model fits."""
+"""`hrtrack info` and `hrtrack cameras`: what is installed, what it runs on, and which model fits;
+the cameras of this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ PACKAGES = (
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(as_json: bool) -> None:
-    """Show versions, back ends and the GPU."""
+    """Show versions, back ends, devices and the recommended model."""
     found = gather()
     installed = found["packages"]["openvino"] != "not installed"
     found["recommended model"] = {"pose": _model(installed)}
@@ -28,6 +29,27 @@ def info(as_json: bool) -> None:
         click.echo(f"{heading}:")
         for key, entry in value.items():
             click.echo(f"  {key:24} {entry}")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def cameras(as_json: bool) -> None:
+    """List the cameras of this machine."""
+    print_cameras(as_json=as_json)
+
+
+def print_cameras(*, as_json: bool) -> None:
+    """Prints what `hrtrack cameras` prints."""
+    from ..tracker.video.open import list_cameras
+
+    found = list_cameras()
+    if as_json:
+        click.echo(json.dumps([{"source": one.source, "name": one.name} for one in found]))
+        return
+    for camera in found:
+        click.echo(f"{camera.source}  {camera.name}")
+    if not found:
+        click.echo("hrtrack: no camera was found", err=True)
 
 
 def gather() -> dict[str, dict[str, str]]:

@@ -20,14 +20,30 @@ if TYPE_CHECKING:
 ROUNDS, TRIAL_SECONDS = 60, 0.6
 
 
-@click.group(invoke_without_command=True, short_help="List models that have a name; fetch them.")
-@click.option("--recommend", is_flag=True, help="Say which pose model to take on this machine.")
-@click.option("--skeleton", default="coco17", show_default=True, help="For --recommend.")
+@click.group(invoke_without_command=True, short_help="List, recommend and download models.")
+@click.option("--recommend", is_flag=True, help="Recommend a pose model for this machine.")
 @click.option(
-    "--people", type=click.IntRange(1), default=2, show_default=True, help="For --recommend."
+    "--skeleton",
+    default="coco17",
+    show_default=True,
+    metavar="NAME",
+    help="Keypoint set that --recommend looks for.",
 )
 @click.option(
-    "--fps", type=click.FloatRange(1), default=30.0, show_default=True, help="For --recommend."
+    "--people",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    metavar="N",
+    help="Number of people that --recommend plans for.",
+)
+@click.option(
+    "--fps",
+    type=click.FloatRange(1),
+    default=30.0,
+    show_default=True,
+    metavar="FPS",
+    help="Frame rate that --recommend plans for.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
@@ -36,8 +52,8 @@ def models(
 ) -> None:
     """List the models that have a name; `hrtrack models fetch NAME` downloads one.
 
-    Accuracy is what the owners publish, by the page that the number names; HERE says whether this
-    project ever ran the file.
+    ACCURACY is what the owners publish; the number in brackets names the source. HERE says
+    whether this project has run the file.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -182,12 +198,12 @@ def _recommend(skeleton: str, people: int, fps: float, as_json: bool) -> None:
         click.echo(f"hrtrack models fetch {best.entry.name}{trust}")
 
 
-@models.command()
+@models.command(short_help="Download a model.")
 @click.argument("name")
-@click.option("--trust-unhashed", is_flag=True, help="Take a file whose hash is not published.")
-@click.option("--again", is_flag=True, help="Download it anew if it is there.")
+@click.option("--trust-unhashed", is_flag=True, help="Accept a file whose hash is not published.")
+@click.option("--again", is_flag=True, help="Download the file again even if it is there.")
 def fetch(name: str, trust_unhashed: bool, again: bool) -> None:
-    """Download NAME into the user's cache, check it, and print where it lies."""
+    """Download the model NAME into the cache, check it, and print its path."""
     from ..models import zoo
 
     found = next((entry for entry in zoo.entries() if entry.name == name), None)

@@ -16,6 +16,7 @@ from ..errors import UsageError
 from ..poses import Poses
 from ..skeleton import Skeleton
 from ..tracker.loop import Pipeline
+from ..tracker.options import TrackerOptions
 from ..tracker.outputs.base import STDOUT, SUFFIXES, Run, Sink, Target, parse_save
 from ..tracker.outputs.pictures.draw import DrawOptions, Trail, Trails, draw, draw_heatmaps
 from ..tracker.outputs.pictures.segments import pieces
@@ -23,6 +24,7 @@ from ..tracker.outputs.results.jsonl import Replay
 from ..tracker.video.camera import camera_number
 from ..tracker.video.frame import Frame
 from ..tracker.video.open import VIDEO_SUFFIXES, LiveOptions, is_still, require_there
+from .options import NO_WISH, CameraMode
 
 if TYPE_CHECKING:
     from ..tracker.outputs.base import Picture
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrackSettings:
-    """The options of `hrtrack --source`, as click gives them."""
+    """The options of `hrtrack --source` and `hrtrack draw`, as click gives them.
+
+    ``redraw`` is the file of the results that `hrtrack draw` draws.
+    """
 
     source: str
     start: float | None
@@ -38,45 +43,28 @@ class TrackSettings:
     stride: int
     sequence: float | None
     decode: Any
-    redraw: str | None
     output: str | None
     save: tuple[str, ...]
+    segment: str | None
     overwrite: bool
     quiet: bool
     log_level: str
-    model: str
-    skeleton: str | None
-    detector: str
-    detect_every: Any
-    max_people: int | None
-    min_score: float
-    flip: bool
-    smooth: Any
-    cuts: Any
-    action: str | None
-    backend: Any
-    device: str | None
-    precision: Any
-    threads: int | None
     draw: str
     show: bool | None
-    size: tuple[int, int] | None
-    fps: float | None
-    pixel_format: str | None
-    reconnect: Any
-    max_latency: float | None
-    segment: str | None
     serve: str | None
     token: str | None
-    jobs: int
-    ray: str | None
+    tracker: TrackerOptions
+    redraw: str | None = None
+    jobs: int = 1
+    ray: str | None = None
+    camera: CameraMode = NO_WISH
+    reconnect: Any = None
+    max_latency: float | None = None
 
     def live(self) -> LiveOptions:
         """How cameras and streams are opened."""
         return LiveOptions(
-            size=self.size,
-            fps=self.fps,
-            pixel_format=self.pixel_format,
+            **self.camera._asdict(),
             reconnect=self.reconnect,
             max_latency=None if self.max_latency is None else self.max_latency / 1e3,
         )

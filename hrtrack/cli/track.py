@@ -69,14 +69,14 @@ def track(settings: TrackSettings) -> int:
     targets = all_targets(settings, sources)
     sources = list(targets)
     if "heatmaps" in layers.layers and settings.redraw is not None:
-        raise UsageError("--redraw has no heatmaps to draw: saved results hold keypoints only")
+        raise UsageError("saved results hold keypoints only; there are no heatmaps to draw")
     if settings.token is not None and settings.serve is None:
         raise UsageError("--token is for --serve")
     require_packages(settings, (target.format for every in targets.values() for target in every))
     if settings.jobs > 1 or settings.ray is not None:
         return track_many(settings, sources, targets)
     if settings.redraw is not None and len(sources) > 1:
-        raise UsageError("--redraw takes one source: its results belong to one clip")
+        raise UsageError("hrtrack draw takes one source: saved results belong to one clip")
     with ExitStack() as stack:
         stopwatch = Stopwatch()
         loaded = Once(lambda: stack.enter_context(make_tracker(settings, stopwatch)))
@@ -112,22 +112,24 @@ def require_packages(settings: TrackSettings, formats: Iterable[str]) -> None:
     if "parquet" in formats:
         needed.append(("pyarrow", "pyarrow", "parquet", "Parquet"))
     known = {entry.name: entry.url or "" for entry in zoo.entries()}
-    model = known.get(settings.model, settings.model)
-    if model.endswith(CHECKPOINTS) and settings.backend in ("auto", "openvino"):
-        here = zoo.local_path(settings.model)
-        joints = open_skeleton(settings.skeleton) if settings.skeleton else None
+    asked = settings.tracker
+    name = str(asked.model)
+    model = known.get(name, name)
+    if model.endswith(CHECKPOINTS) and asked.backend in ("auto", "openvino"):
+        here = zoo.local_path(name)
+        joints = None if asked.skeleton is None else open_skeleton(asked.skeleton)
         if here is not None and zoo.converted_path(here, joints).is_file():
             model = ""  # what was converted before needs no PyTorch
     torch = ("torch", "PyTorch", "train")
     if settings.redraw is not None:
         pass  # no network runs
-    elif settings.backend in ("tensorrt", "tensorrt-rtx"):
-        needed.append((*torch[:2], settings.backend, f"--backend {settings.backend}"))
-    elif settings.backend == "torch" or model.endswith(CHECKPOINTS):
+    elif asked.backend in ("tensorrt", "tensorrt-rtx"):
+        needed.append((*torch[:2], asked.backend, f"--backend {asked.backend}"))
+    elif asked.backend == "torch" or model.endswith(CHECKPOINTS):
         what = "a checkpoint" if model.endswith(CHECKPOINTS) else "--backend torch"
         needed.append((*torch, what))
-    elif settings.device is not None and settings.device.lower().startswith("cuda"):
-        needed.append((*torch, f"--device {settings.device}"))
+    elif asked.device is not None and asked.device.lower().startswith("cuda"):
+        needed.append((*torch, f"--device {asked.device}"))
     for module, package, extra, what in needed:
         if find_spec(module) is None:
             raise BackendError(f"{what} needs {package}: pip install 'hrtrack[{extra}]'")
@@ -153,24 +155,8 @@ class Once:
 
 def make_tracker(settings: TrackSettings, stopwatch: Stopwatch) -> Tracker:
     """Loads the networks that the options ask for."""
-    tracker = Tracker(
-        settings.model,
-        settings.detector,
-        skeleton=settings.skeleton,
-        detect_every=settings.detect_every,
-        max_people=settings.max_people,
-        min_score=settings.min_score,
-        backend=settings.backend,
-        device=settings.device,
-        precision=settings.precision,
-        threads=settings.threads,
-        flip=settings.flip,
-        smooth=settings.smooth,
-        cuts=settings.cuts,
-        action=settings.action,
-        stopwatch=stopwatch,
-        build_engine=build_engine,
-        convert=convert,
+    tracker = Tracker.of(
+        replace(settings.tracker, stopwatch=stopwatch, build_engine=build_engine, convert=convert)
     )
     if not settings.quiet:
         click.echo(f"hrtrack: pose {tracker.network.describe()}", err=True)
@@ -203,6 +189,7 @@ def run_source(
         decode=settings.decode,
         sequence=settings.sequence,
     )
+    asked = settings.tracker
     error: HrtrackError | None = None
     stopped: Stopped | None = None
     with source as frames:
@@ -215,9 +202,9 @@ def run_source(
             wants_heat = "heatmaps" in layers.layers
             poser = tracker.pipeline(live=frames.is_live, keep_heatmaps=wants_heat)
             skeleton = tracker.skeleton
-            made_by = {"model": str(settings.model), "detector": str(settings.detector)}
+            made_by = {"model": str(asked.model), "detector": str(asked.detector)}
         else:
-            poser = Replay(settings.redraw, settings.skeleton)
+            poser = Replay(settings.redraw, asked.skeleton)
             skeleton, made_by = poser.skeleton, {"model": f"results of {settings.redraw}"}
         picture = picture_maker(skeleton, layers, poser)
         progress = Meter(
@@ -291,7 +278,7 @@ def counted(number: int, one: str, many: str | None = None) -> str:
 Targets = Mapping[str, Sequence[Target]]
 RUNNING_ONLY = (
     "source", "output", "save", "jobs", "ray", "overwrite", "quiet", "log_level", "threads", "show",
-    "size", "fps", "pixel_format", "reconnect", "max_latency", "serve", "token",
+    "camera", "reconnect", "max_latency", "serve", "token",
 )  # fmt: skip
 """Options that do not shape what is written of a clip; where it goes is compared by itself."""
 
@@ -299,18 +286,25 @@ RUNNING_ONLY = (
 def track_many(settings: TrackSettings, sources: list[str], targets: Targets) -> int:
     """Runs every clip that is not done yet; returns the exit code.
 
-    The summary that lets a broken-off job go on stands in the folder of the outputs.
+    The summary by which an interrupted job resumes stands in the folder of the outputs.
     """
     if settings.output is None:
         raise UsageError("--jobs and --ray need --output FOLDER: their summary stands there")
     if settings.show or settings.serve or settings.redraw:
-        raise UsageError("--jobs and --ray cannot --show, --serve or --redraw")
+        raise UsageError("--jobs and --ray exclude --show, --serve and --redraw")
     folder = Path(settings.output)
     share = max(1, (os.cpu_count() or 1) // settings.jobs)
+    threads = settings.tracker.threads or share
     quiet = replace(
-        settings, quiet=True, overwrite=True, show=False, threads=settings.threads or share
+        settings,
+        quiet=True,
+        overwrite=True,
+        show=False,
+        tracker=replace(settings.tracker, threads=threads),
     )
-    shaping = {k: v for k, v in asdict(settings).items() if k not in RUNNING_ONLY}
+    given = asdict(settings)
+    given |= given.pop("tracker")
+    shaping = {name: value for name, value in given.items() if name not in RUNNING_ONLY}
     work = Work(
         {name: [_first(target, settings) for target in targets[name]] for name in sources},
         hashlib.sha256(json.dumps(shaping, sort_keys=True, default=str).encode()).hexdigest()[:16],

@@ -1,4 +1,4 @@
-"""`hrtrack train`: pose networks, the person detector and action networks."""
+"""`hrtrack train` and `hrtrack ablate`: pose networks, the person detector, action networks."""
 
 from __future__ import annotations
 
@@ -9,45 +9,53 @@ from typing import Any
 import click
 
 from ..errors import ConfigError, UsageError
+from .options import FOLDER, former
 
-FOLDER = click.Path(file_okay=False, path_type=Path)
+SCOPES = ("stem", "blocks", "all")
 SEEDS = 3
 DETECTOR, ACTION, POSE = "detector", "action", "pose"
+device_option = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="DEVICE",
+    help="Device to train on: cpu, cuda or cuda:0. auto is the GPU if there is one.",
+)
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="Hide the progress bar.")
 
 
-@click.command(short_help="Train a pose network, a detector or an action network.")
+@click.command(short_help="Train a pose network, a person detector or an action network.")
 @click.argument("config", required=False)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--output", "-o", type=FOLDER, help="Where the run goes.  [default: runs/CONFIG]")
-@click.option("--init", metavar="PATH|NAME|bundled", help="Start from these weights.")
-@click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
-@click.option("--device", default="auto", show_default=True)
+@click.option("--output", "-o", type=FOLDER, help="Folder of the run.  [default: runs/CONFIG]")
+@click.option(
+    "--init",
+    metavar="PATH|NAME|bundled",
+    help="Start from these weights: a file, a model's name, or the bundled model of the task.",
+)
+@click.option("--resume", is_flag=True, help="Resume the run in --output from its last checkpoint.")
+@device_option
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="action: Penn Action, a folder of ACTION/*.jsonl, or a label file (.csv).",
+    metavar="PATH",
+    help="Data of an action network: Penn Action, a folder of ACTION/*.jsonl, or a label file "
+    "(.csv).",
 )
-@click.option("--seed", type=int, help="action: the run's seed.  [default: 0]")
+@click.option("--seed", type=int, help="Random seed of an action network's run.  [default: 0]")
 @click.option(
     "--throughput",
     is_flag=True,
-    help="Only measure images/s: loader alone, network alone, training; writes nothing.",
+    help="Only measure images per second of data loader, network and training. Nothing is written.",
 )
-@click.option(
-    "--ablate", is_flag=True, help="Run the study without batch norm and without activation."
-)
-@click.option(
-    "--scope",
-    "scopes",
-    multiple=True,
-    type=click.Choice(["stem", "blocks", "all"]),
-    help="--ablate: where norm and activation are taken out; repeatable.  [default: every one]",
-)
-@click.option("--epochs", type=click.IntRange(1), help="--ablate: instead of the config's.")
-@click.option("--seeds", type=click.IntRange(1), help="--ablate: runs each.  [default: 3]")
-@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+@former("--ablate", is_flag=True, instead="hrtrack ablate CONFIG")
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), hidden=True)
+@click.option("--epochs", type=click.IntRange(1), hidden=True)
+@click.option("--seeds", type=click.IntRange(1), hidden=True)
+@quiet_option
 def train(config: str | None, overrides: tuple[str, ...], **settings: Any) -> None:
-    """Train with CONFIG: a bundled name or a YAML file, changed by KEY=VALUE.
+    """Train with CONFIG: the name of a bundled configuration or a YAML file. KEY=VALUE changes
+    single entries. Without CONFIG, list the bundled ones.
 
     \b
     hrtrack train body_fast_256x192 data.root=photos
@@ -60,9 +68,7 @@ def train(config: str | None, overrides: tuple[str, ...], **settings: Any) -> No
     if config is None:
         _list_configs()
         return
-    # Read when torch is loaded. Threads that spin while they wait take the cores from the
-    # processes that make the batches, and from whatever else the machine does.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _leave_cores_free()
     kind = task_of(config)
     if kind != ACTION and (settings["data"] or settings["seed"] is not None):
         raise UsageError(
@@ -75,8 +81,6 @@ def train(config: str | None, overrides: tuple[str, ...], **settings: Any) -> No
             raise UsageError("--throughput is for pose networks")
         _throughput(config, overrides, settings)
     elif settings["ablate"]:
-        if kind != POSE:
-            raise UsageError("--ablate is for pose networks")
         _ablate(config, overrides, output, settings)
     elif kind == ACTION:
         _action(config, overrides, output, settings)
@@ -84,6 +88,46 @@ def train(config: str | None, overrides: tuple[str, ...], **settings: Any) -> No
         _detector(config, overrides, output, settings)
     else:
         _pose(config, overrides, output, settings)
+
+
+@click.command(short_help="Train without batch norm or activation, to see what they are worth.")
+@click.argument("config")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--output", "-o", type=FOLDER, help="Folder of the runs.  [default: runs/CONFIG]")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(SCOPES),
+    help="Part of the network that loses normalisation and activation. Repeatable.  [default: "
+    "each of them]",
+)
+@click.option(
+    "--epochs", type=click.IntRange(1), help="Epochs of each run.  [default: those of CONFIG]"
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    default=SEEDS,
+    show_default=True,
+    help="Runs of each variant, with different random seeds.",
+)
+@device_option
+@quiet_option
+def ablate(config: str, overrides: tuple[str, ...], **settings: Any) -> None:
+    """Train the pose network of CONFIG as it is, without batch norm and without activation.
+
+    CONFIG and KEY=VALUE are those of `hrtrack train`. An interrupted study resumes.
+    """
+    _leave_cores_free()
+    output = settings["output"] or Path("runs") / Path(config).stem
+    _ablate(config, overrides, output, settings)
+
+
+def _leave_cores_free() -> None:
+    # Read when torch is loaded. Threads that spin while they wait take the cores from the
+    # processes that make the batches, and from whatever else the machine does.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _require_sense(settings: dict[str, Any]) -> None:
@@ -101,7 +145,7 @@ def _require_sense(settings: dict[str, Any]) -> None:
     study = settings["scopes"] or settings["epochs"] or settings["seeds"]
     if study and not settings["ablate"]:
         raise UsageError(
-            "--scope, --epochs and --seeds are for --ablate; else write fit.epochs=.. and "
+            "--scope, --epochs and --seeds are for hrtrack ablate; here write fit.epochs=.. and "
             "fit.seed=.."
         )
 
@@ -230,11 +274,13 @@ def _action(
 def _ablate(
     config: str, overrides: tuple[str, ...], output: Path, settings: dict[str, Any]
 ) -> None:
+    if task_of(config) != POSE:
+        raise UsageError("hrtrack ablate is for pose networks")
     from ..configs.pose_schema import load_config
-    from ..train.pose.ablate import ablate, summary
+    from ..train.pose import ablate as study
 
-    scopes: Any = settings["scopes"] or ("stem", "blocks", "all")
-    runs = ablate(
+    scopes: Any = settings["scopes"] or SCOPES
+    runs = study.ablate(
         load_config(config, overrides),
         output,
         scopes=scopes,
@@ -245,6 +291,6 @@ def _ablate(
     )
     click.echo(f"{runs[0].measure} after the last epoch, mean over seeds and standard deviation")
     for scope in scopes:
-        for variant, (mean, spread, seeds) in summary(runs, scope).items():
+        for variant, (mean, spread, seeds) in study.summary(runs, scope).items():
             click.echo(f"{scope:7} {variant:36} {mean:5.1f} +- {spread:.1f}  ({seeds} seeds)")
     click.echo(output)

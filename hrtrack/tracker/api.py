@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
+from inspect import Parameter, signature
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, get_args
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,11 @@ from ..models.network import PoseNetwork, on_gpu
 from ..models.pose.flip import FlipTest
 from ..poses import Poses
 from ..skeleton import Skeleton, open_skeleton
-from .inference.backends.base import Backend, Converter, EngineBuilder, Precision
 from .inference.detectors.base import Detector
 from .inference.gate import Gate
 from .inference.open import open_detector, open_estimator, open_network
 from .loop import Doubt, Pipeline, Tagger
+from .options import TrackerOptions
 from .outputs.pictures.draw import DrawOptions, draw
 from .stopwatch import Stopwatch
 from .streams import Stream
@@ -33,10 +34,25 @@ from .tracking.smooth import Smoother
 from .video.base import Decode
 from .video.frame import Frame
 from .video.open import LiveOptions, open_source
-from .video.own import Clip, Color, Picture, in_color, own_frames, to_rgb
+from .video.own import Clip, Picture, in_color, own_frames, to_rgb
 
-Smoothing = Literal["off", "light", "strong"]
-Cuts = Literal["auto", "off"]
+P = ParamSpec("P")
+S = TypeVar("S")
+
+
+def _takes_fields_of(
+    options: Callable[P, object],
+) -> Callable[[Callable[Concatenate[S, ...], None]], Callable[Concatenate[S, P], None]]:
+    """Declares the fields of a class as a method's arguments, for readers and type checkers."""
+    takes = signature(options)
+
+    def declare(method: Callable[Concatenate[S, ...], None]) -> Callable[Concatenate[S, P], None]:
+        me = Parameter("self", Parameter.POSITIONAL_ONLY)
+        whole = takes.replace(parameters=[me, *takes.parameters.values()])
+        method.__signature__ = whole  # type: ignore[attr-defined]
+        return method
+
+    return declare
 
 
 class Tracker:
@@ -68,33 +84,8 @@ class Tracker:
     process, best with multiprocessing's start method ``spawn``: CUDA does not survive a fork.
 
     Args:
-        model: a bundled pose model's name, or the path of an ONNX file or checkpoint.
-        detector: a bundled person detector's name, or the path of a YOLOX, RT-DETR style or
-            RTMDet ONNX file.
-        detect_every: look for people every so many frames, following them in between;
-            ``auto`` weighs the detector's cost against the motion seen.
-        max_people: follow at most so many, the most certain first.
-        min_score: a person needs this score to be picked up; less keeps someone in view.
-        backend: what runs the pose network; ``auto`` says what it chose and why.
-        device: the back end's device, for example ``CPU``, ``GPU`` or ``cuda:0``.
-        precision: number format of the pose network; ``auto`` is the fastest that keeps
-            the accuracy.
-        threads: CPU threads for the networks; all cores when None.
-        flip: estimate every pose twice, of the person and of the mirror image, and average:
-            more accurate, for about twice the time of the pose network.
-        smooth: strength of the One-Euro filter.
-        cuts: ``auto`` ends all tracks at a hard cut, so that whoever is seen after it is a new
-            person; ``off`` follows people across. Flashes, fades and shaking end no track.
-        action: name or path of an action model; None leaves actions out.
-        color: the order of the channels in all arrays that the tracker takes and gives, the
-            images of the frames that `track` yields included: ``rgb``, or OpenCV's ``bgr``.
-        skeleton: the pose model's joints where it does not say them: the name of a built-in
-            keypoint set, a YAML file that describes one, or a `Skeleton`.
-        stopwatch: where the time of each stage is entered; a new one by default.
-        build_engine: makes a missing TensorRT engine, as the command line does; without it a
-            missing engine is an error that names the command.
-        convert: makes ONNX of a checkpoint at its first use, as the command line does; without it
-            a checkpoint that was not converted yet runs on torch.
+        model, detector and the rest: the fields of `hrtrack.TrackerOptions`, which says what each
+            of them does. All but the first two are given by name.
 
     Raises:
         UsageError: an option has a value that it cannot have.
@@ -103,79 +94,45 @@ class Tracker:
         ConfigError: the file of the skeleton cannot be read or does not fit together.
     """
 
-    def __init__(
-        self,
-        model: str | Path = "body_fast",
-        detector: str | Path = "person_fast",
-        *,
-        detect_every: int | Literal["auto"] = "auto",
-        max_people: int | None = None,
-        min_score: float = 0.25,
-        backend: Backend = "auto",
-        device: str | None = None,
-        precision: Precision = "auto",
-        threads: int | None = None,
-        flip: bool = False,
-        smooth: Smoothing = "light",
-        cuts: Cuts = "auto",
-        action: str | Path | None = None,
-        color: Color = "rgb",
-        skeleton: str | Path | Skeleton | None = None,
-        stopwatch: Stopwatch | None = None,
-        build_engine: EngineBuilder | None = None,
-        convert: Converter | None = None,
-    ) -> None:
-        if detect_every != "auto":
-            _check_count("detect_every", detect_every, "'auto' or ")
-        if max_people is not None:
-            _check_count("max_people", max_people)
-        if threads is not None:
-            _check_count("threads", threads)
-        _check_score("min_score", min_score)
-        _check_model("model", model)
-        _check_model("detector", detector)
-        if action is not None:
-            _check_model("action", action)
-        _check_choice("precision", precision, get_args(Precision))
-        _check_choice("smooth", smooth, get_args(Smoothing))
-        _check_choice("cuts", cuts, get_args(Cuts))
-        _check_choice("color", color, get_args(Color))
+    @_takes_fields_of(TrackerOptions)
+    def __init__(self, *given: Any, **named: Any) -> None:
+        options = TrackerOptions(*given, **named)
+        self.options: TrackerOptions = options
         network = open_network(
-            model,
-            backend=backend,
-            device=device,
-            precision=precision,
-            threads=threads,
-            build_engine=build_engine,
-            skeleton=open_skeleton(skeleton) if isinstance(skeleton, str | Path) else skeleton,
-            convert=convert,
+            options.model,
+            backend=options.backend,
+            device=options.device,
+            precision=options.precision,
+            threads=options.threads,
+            build_engine=options.build_engine,
+            skeleton=None if options.skeleton is None else open_skeleton(options.skeleton),
+            convert=options.convert,
         )
-        self.network: PoseNetwork = FlipTest(network) if flip else network
+        self.network: PoseNetwork = FlipTest(network) if options.flip else network
         self.skeleton: Skeleton = network.skeleton
         # On a GPU both networks look at one upload of the frame.
         there = on_gpu(network)
         self.detector = open_detector(
-            str(detector),
-            threads=threads,
+            str(options.detector),
+            threads=options.threads,
             device=there.device if there else None,
-            eight_bits=precision in ("auto", "int8"),
+            eight_bits=options.precision in ("auto", "int8"),
         )
-        self.stopwatch = stopwatch or Stopwatch()
-        self._detect_every = detect_every
-        self._max_people = max_people
-        self._min_score = min_score
-        self._smooth: Smoothing = smooth
-        self._cuts: Cuts = cuts
+        self.stopwatch = options.stopwatch or Stopwatch()
         self._doubt = Doubt()
         self._new_tagger: Callable[[], Tagger] | None = None
-        if action is not None:
+        if options.action is not None:
             from ..actions.tagger import open_actions
 
-            self._new_tagger = open_actions(str(action), self.skeleton, threads)
-        self._color: Color = color
+            self._new_tagger = open_actions(str(options.action), self.skeleton, options.threads)
         # Not a method of this object, which a circle of references would keep in memory.
         self._gate = Gate(functools.partial(_free, self.network, self.detector, self._new_tagger))
-        self._stream = Stream(_weakly(self.pipeline), self._gate, color)
+        self._stream = Stream(_weakly(self.pipeline), self._gate, options.color)
+
+    @classmethod
+    def of(cls, options: TrackerOptions) -> Self:
+        """A tracker with these options: what ``Tracker(...)`` makes of the same values."""
+        return cls(**{one.name: getattr(options, one.name) for one in fields(options)})
 
     def __enter__(self) -> Self:
         return self
@@ -190,19 +147,19 @@ class Tracker:
 
     def close(self) -> None:
         """Frees the networks, once the frames under way in other threads are done."""
-        self._doubt.report(self._min_score)
+        self._doubt.report(self.options.min_score)
         self._gate.close()
 
     def pipeline(self, *, live: bool = False, keep_heatmaps: bool = False) -> Pipeline:
         """A fresh pipeline, without tracks, over the loaded networks; UsageError once closed."""
         self._gate.check()
-        tracks = Tracks(self.skeleton, AssociationOptions(min_score=self._min_score))
+        tracks = Tracks(self.skeleton, AssociationOptions(min_score=self.options.min_score))
         return Pipeline(
             proposer=BoxProposer(
                 self.detector,
                 tracks,
-                every=self._detect_every,
-                max_people=self._max_people,
+                every=self.options.detect_every,
+                max_people=self.options.max_people,
                 background=live,
             ),
             estimate=open_estimator(
@@ -213,10 +170,10 @@ class Tracker:
                 detector=self.detector,
             ),
             tracks=tracks,
-            smoother=Smoother(self.skeleton, self._smooth),
+            smoother=Smoother(self.skeleton, self.options.smooth),
             tagger=self._new_tagger() if self._new_tagger else None,
             stopwatch=self.stopwatch,
-            cuts=CutDetector() if self._cuts == "auto" else None,
+            cuts=CutDetector() if self.options.cuts == "auto" else None,
             in_use=self._gate,
             doubt=self._doubt,
             skeleton=self.skeleton,
@@ -261,7 +218,7 @@ class Tracker:
         UsageError where the tracker is closed, or another process opened it.
         """
         self._gate.check()
-        return Stream(self.pipeline, self._gate, self._color)
+        return Stream(self.pipeline, self._gate, self.options.color)
 
     def track(
         self,
@@ -308,7 +265,7 @@ class Tracker:
                     "start, end, stride, live and decode are for sources that track() opens itself"
                 )
             pipeline = self.pipeline()
-            for frame in own_frames(source, self._color, sequence):
+            for frame in own_frames(source, self.options.color, sequence):
                 yield self._given(frame), pipeline.step(frame)
             return
         frames = open_source(
@@ -342,7 +299,7 @@ class Tracker:
             UsageError: the tracker is closed, or another process opened it.
         """
         self._gate.check()
-        image_HW3 = to_rgb(image, self._color)
+        image_HW3 = to_rgb(image, self.options.color)
         return self.pipeline().step(Frame(index=0, time=0.0, image=image_HW3))
 
     def draw(
@@ -359,17 +316,17 @@ class Tracker:
             ValueError: ``poses`` are none.
             UsageError: a layer is unknown.
         """
-        image_HW3 = to_rgb(image, self._color)
+        image_HW3 = to_rgb(image, self.options.color)
         if not isinstance(poses, Poses):
             raise ValueError(f"poses must be what image() or track() give, found {poses!r:.60}")
         options = DrawOptions.parse(layers, min_score=0.3)
-        return in_color(draw(image_HW3.copy(), poses, self.skeleton, options), self._color)
+        return in_color(draw(image_HW3.copy(), poses, self.skeleton, options), self.options.color)
 
     def _given(self, frame: Frame) -> Frame:
         """A frame as it is given to the user."""
-        if self._color == "rgb":
+        if self.options.color == "rgb":
             return frame
-        return replace(frame, image=in_color(frame.image, self._color))
+        return replace(frame, image=in_color(frame.image, self.options.color))
 
 
 def _weakly(method: Callable[[], Pipeline]) -> Callable[[], Pipeline]:
@@ -387,23 +344,3 @@ def _weakly(method: Callable[[], Pipeline]) -> Callable[[], Pipeline]:
 def _free(network: PoseNetwork, detector: Detector, _: Callable[[], Tagger] | None) -> None:
     network.close()
     detector.close()
-
-
-def _check_count(name: str, value: object, otherwise: str = "") -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise UsageError(f"{name} is {value!r}; it must be {otherwise}a whole number of at least 1")
-
-
-def _check_model(name: str, value: object) -> None:
-    if not isinstance(value, (str, Path)):
-        raise UsageError(f"{name} is {value!r}; it must be a model's name or a path")
-
-
-def _check_score(name: str, value: object) -> None:
-    if not isinstance(value, (int, float, np.integer, np.floating)) or not 0 <= value <= 1:
-        raise UsageError(f"{name} is {value!r}; it must be a number from 0 to 1")
-
-
-def _check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
-    if not isinstance(value, str) or value not in known:
-        raise UsageError(f"{name} is {value!r}; known are {', '.join(known)}")

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from ..errors import BackendError, ModelError
 from ..models.agreement import drawn_crops
 from ..models.network import on_gpu
-from .inference.backends.base import Backend, EngineBuilder, Precision
+from .inference.backends.base import EngineBuilder
 from .inference.open import nvidia_driver_present, open_network
+from .options import Backend, Precision
 
 if TYPE_CHECKING:
     from rich.table import Table

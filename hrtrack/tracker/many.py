@@ -237,10 +237,11 @@ def _held_back() -> Iterator[None]:
 def _begin_child() -> None:
     """For a child's start: it ends when its parent does, and when its parent says so.
 
-    Ctrl-C reaches the whole group of processes, ``timeout`` signals each of them; what a clip
-    does at SIGTERM, its ``run_one`` decides.
+    Ctrl-C and a closed terminal reach the whole group of processes, ``timeout`` signals each of
+    them; what a clip does at SIGTERM, its ``run_one`` decides.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: None)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

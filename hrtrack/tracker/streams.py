@@ -8,8 +8,9 @@ from collections.abc import Callable
 from ..poses import Poses
 from .inference.gate import Gate
 from .loop import Pipeline
+from .options import Color
 from .video.frame import Frame
-from .video.own import Clock, Color, Picture, to_rgb
+from .video.own import Clock, Picture, to_rgb
 
 
 class Stream:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from ..errors import BackendError
+from ..interrupt import SIGNALS
 
 PATIENCE = timedelta(hours=2)
 """The others wait for so long while the first process validates."""
@@ -128,9 +129,10 @@ def begin_worker(_: int = 0) -> None:
     import cv2
     import torch
 
-    # Ctrl-C and `timeout` signal workers, too; the training, which has a step to finish and to
-    # save, ends them itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C, `timeout` and a closed terminal signal workers, too; the training, which has a step
+    # to finish and to save, ends them itself.
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _last_chance)
     # More threads would fight with the training for cores.
     cv2.setNumThreads(0)

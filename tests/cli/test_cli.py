@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -12,6 +13,8 @@ import pytest
 from hrtrack import __version__
 from hrtrack.cli import main
 from hrtrack.cli.main import hrtrack as group
+from hrtrack.cli.outputs import TrackSettings
+from hrtrack.tracker.options import TrackerOptions, shown_options
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -40,6 +43,107 @@ def test_help_is_grouped_and_complete() -> None:
         assert heading in out
     for name in ("--source", "--output", "--save", "--detect-every", "--max-people", "--backend"):
         assert name in out
+
+
+def all_commands(
+    command: click.Command, above: click.Context | None = None
+) -> Iterator[click.Context]:
+    ctx = click.Context(command, info_name=command.name, parent=above)
+    yield ctx
+    if isinstance(command, click.Group):
+        for name in command.list_commands(ctx):
+            found = command.get_command(ctx, name)
+            assert found is not None
+            yield from all_commands(found, ctx)
+
+
+def test_the_help_is_short_and_says_what_every_option_does() -> None:
+    root = click.Context(group, info_name="hrtrack")
+    assert sum(one.get_help_record(root) is not None for one in group.get_params(root)) <= 30
+    for ctx in all_commands(group):
+        assert ctx.command.get_short_help_str().endswith((".", "...")), ctx.command_path
+        for one in ctx.command.get_params(ctx):
+            if isinstance(one, click.Option) and not one.hidden:
+                text = (one.help or "").split("  [")[0]
+                assert text.endswith((".", ").")), (ctx.command_path, one.opts, text)
+                assert len(text.split()) > 1, one.opts
+
+
+def test_advanced_options_are_in_the_long_help() -> None:
+    code, short, _ = run("--help")
+    code_all, long, _ = run("--help-all")
+    assert (code, code_all) == (0, 0)
+    for name in ("--segment", "--ray", "--threads", "--max-latency"):
+        assert name not in short
+        assert name in long
+    for name in ("--redraw", "--pixel-format", "--list-cameras"):
+        assert name not in long
+
+
+def test_every_tracker_option_reaches_the_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[TrackSettings] = []
+    monkeypatch.setattr("hrtrack.cli.track.track", lambda settings: given.append(settings) or 0)
+    words = {
+        "model": "m.onnx", "detector": "d.onnx", "skeleton": "mpii16", "action": "a.onnx",
+        "backend": "torch", "device": "cpu", "precision": "fp32", "threads": 2, "flip": True,
+        "detect_every": 7, "max_people": 3, "min_score": 0.5, "smooth": "off", "cuts": "off",
+    }  # fmt: skip
+    assert words.keys() == shown_options().keys()
+    asked = [
+        f"--{name.replace('_', '-')}={value}" for name, value in words.items() if name != "flip"
+    ]
+    with pytest.raises(SystemExit):
+        main(["--source", "x.mp4", "--flip", *asked])
+    assert given[0].tracker == TrackerOptions(**words)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "camera"),
+    [
+        (["--camera", "1280x720@30,mjpeg"], ((1280, 720), 30.0, "mjpeg")),
+        (["--camera", "1280x720"], ((1280, 720), None, None)),
+        (["--camera", "@29.97"], (None, 29.97, None)),
+        (["--camera", "yuyv422"], (None, None, "yuyv422")),
+        (["--camera", "@5,mjpeg"], (None, 5.0, "mjpeg")),
+        (["--size", "64x48", "--fps", "5", "--pixel-format", "mjpeg"], ((64, 48), 5.0, "mjpeg")),
+        ([], (None, None, None)),
+    ],
+)
+def test_a_camera_s_mode(
+    arguments: list[str], camera: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[TrackSettings] = []
+    monkeypatch.setattr("hrtrack.cli.track.track", lambda settings: given.append(settings) or 0)
+    with pytest.raises(SystemExit):
+        main(["--source", "webcam", *arguments])
+    assert given[0].camera == camera
+    live = given[0].live()
+    assert (live.size, live.fps, live.pixel_format) == camera
+
+
+@pytest.mark.parametrize(
+    ("arguments", "new"),
+    [
+        (["--source", "nowhere.mp4", "--redraw", "a.jsonl", "--save", "b.csv"], "hrtrack draw"),
+        (["--list-cameras"], "hrtrack cameras"),
+        (["--source", "nowhere.mp4", "--size", "8x8", "--save", "b.csv"], "--camera 1280x720"),
+        (["--source", "nowhere.mp4", "--fps", "8", "--save", "b.csv"], "--camera @30"),
+        (["train", "nothing", "--ablate"], "hrtrack ablate"),
+        (["eval", "--worst", "a.png"], "--report DIR"),
+        (["eval", "action", "--data", "nowhere", "--out", "a"], "--report DIR"),
+    ],
+)
+def test_an_old_spelling_names_the_new_one(
+    arguments: list[str],
+    new: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, err = fails(capsys, *arguments)
+    assert new in err.splitlines()[0]
+    assert sum("next version" in line for line in err.splitlines()) == 1
 
 
 def test_no_arguments_shows_the_help() -> None:
@@ -88,7 +192,9 @@ def test_a_missing_source_is_named_before_a_missing_output(
         (["--source", "x.mp4", "--output", "a.csv"], 2, "--save"),
         (["--source", "x.mp4", "--detect-every", "often", "--no-show"], 2, "auto"),
         (["--source", "x.mp4", "--detect-every", "²", "--no-show"], 2, "auto"),
-        (["--source", "x.mp4", "--size", "²x3"], 2, "1280x720"),
+        (["--source", "x.mp4", "--camera", "²x3"], 2, "1280x720"),
+        (["--source", "x.mp4", "--camera", "0x3@30"], 2, "above 0"),
+        (["--source", "x.mp4", "--camera", ""], 2, "1280x720"),
         (["--source", "x.mp4", "--reconnect", "²"], 2, "forever"),
         (["--source", "x.mp4", "--backend", "magic"], 2, "magic"),
         (["--source", "nothing/*.mp4", "--save", "jsonl:x"], 1, "nothing/*.mp4"),

@@ -77,11 +77,9 @@ def test_a_device_takes_any_number_of_outputs() -> None:
         (["--source", "file://{clip}", "-o", "{clip}"], "is what is read"),
         (["--save", "jsonl:{folder}/../{name}/a.mp4"], "is what is read"),
         (["-o", "{folder}/link.mp4"], "is what is read"),
-        (["-o", "{folder}/b.mp4", "--redraw", "{results}", "--save", "{results}"], "is what is"),
         (["--save", "{folder}/q.csv", "--save", "csv:{folder}/./q.csv"], "named twice"),
         (["-o", "{folder}/b.mp4", "--save", "video:{folder}/b.mp4"], "named twice"),
         (["--save", "-", "--save", "csv:-"], "named twice"),
-        (["-o", "{folder}/o.mp4", "--redraw", "{results}", "--draw", "heatmaps"], "no heatmaps"),
         (["-o", "{folder}/o.mp4", "--token", "secret"], "--token is for --serve"),
         (["-o", "{folder}/o.mp4", "--min-score", "nan"], "not a finite number"),
         (["-o", "{folder}/o.mp4", "--stride", "0"], "--stride"),
@@ -127,3 +125,25 @@ def test_one_file_for_several_sources_is_refused(
     assert code == 2
     assert "one file" in err
     assert not (tmp_path / "all.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--save", "{results}"], "is what is read"),
+        (["--draw", "heatmaps"], "no heatmaps"),
+    ],
+)
+def test_drawing_saved_results_is_refused_before_it_begins(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    clip, results = tmp_path / "a.mp4", tmp_path / "p.jsonl"
+    clip.write_bytes(b"a clip")
+    results.write_text("results\n")
+    given = [argument.format(results=results) for argument in arguments]
+    out = str(tmp_path / "b.mp4")
+    code, err = fails(capsys, "draw", str(clip), str(results), "-o", out, "--overwrite", *given)
+    assert code == 2
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
+    assert results.read_text() == "results\n"

@@ -47,8 +47,7 @@ def test_one_command_annotates_and_saves(clip: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part*"))
 
     again = tmp_path / "again.mp4"
-    redraw = ("--source", str(clip), "--redraw", str(results), "--output", str(again))
-    assert run(*redraw) == 0
+    assert run("draw", str(clip), str(results), "--output", str(again)) == 0
     assert count_frames(again) == FRAMES
 
 

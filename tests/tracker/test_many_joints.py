@@ -100,8 +100,8 @@ def test_a_clip_ends_well_in_every_format(name: str, clip: Path, tmp_path: Path)
     if joints == 133:
         np.testing.assert_allclose(hand[:, :2], peopled[0].keypoints[0, 91:112], atol=0.011)
 
-    again = ("--redraw", str(files["jsonl"]), "--output", str(tmp_path / "again.mp4"))
-    assert run("--source", str(clip), *again) == 0
+    again = ("--output", str(tmp_path / "again.mp4"))
+    assert run("draw", str(clip), str(files["jsonl"]), *again) == 0
 
 
 def test_a_skeleton_of_ones_own_is_tracked_and_redrawn(
@@ -116,7 +116,7 @@ def test_a_skeleton_of_ones_own_is_tracked_and_redrawn(
     given = ("--source", str(clip), "--model", str(model), "--min-score", "0.01")
     assert run(*given, "--skeleton", str(own), "--save", str(results)) == 0
     assert any(len(poses) for poses in read_jsonl(results))
-    redraw = ("--source", str(clip), "--redraw", str(results), "--output")
+    redraw = ("draw", str(clip), str(results), "--output")
     assert run(*redraw, str(tmp_path / "a.mp4"), "--skeleton", str(own)) == 0
     assert count_frames(tmp_path / "a.mp4") == FRAMES
     capsys.readouterr()

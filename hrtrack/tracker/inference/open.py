@@ -15,15 +15,9 @@ from ...models.network import Network, PoseNetwork, on_gpu
 from ...models.runtimes.tensorrt import Package
 from ...models.zoo import converted_path, resolve
 from ...skeleton import Skeleton
+from ..options import Backend, Precision
 from ..stopwatch import Stopwatch
-from .backends.base import (
-    CHECKPOINTS,
-    Backend,
-    Converter,
-    EngineBuilder,
-    Precision,
-    require_torch,
-)
+from .backends.base import CHECKPOINTS, Converter, EngineBuilder, require_torch
 from .detectors.base import MIN_SCORE, Detector, DeviceDetector
 from .detectors.openvino import OpenVinoDetector
 from .estimate import Estimator

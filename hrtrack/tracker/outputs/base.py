@@ -15,30 +15,44 @@ from ...errors import SinkError, UsageError, write_error
 from ...writable import unfinished
 from ..stopwatch import Stopwatch
 
-SUFFIXES: dict[str, tuple[str, ...]] = {
-    "video": (".mp4", ".mkv", ".mov", ".webm", ".m4v", ".gif"),
-    "image": (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"),
-    "jsonl": (".jsonl", ".ndjson"),
-    "csv": (".csv",),
-    "coco": (".json",),
-    "mot": (".txt",),
-    "parquet": (".parquet",),
-    "openpose": (),
-}
-"""The results formats and the suffixes that stand for them."""
 
-FILES_ONLY = ("image", "openpose", "parquet")
-"""Formats that cannot go down a pipe."""
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What may be done with an output of this kind."""
+
+    suffixes: tuple[str, ...]
+    """The endings of file names that stand for it."""
+    pipe: bool = True
+    """Whether it can go to standard output."""
+    line_by_line: bool = False
+    """Whether it is written from front to end, so that a FIFO or a device can take it too."""
+    readable: bool = True
+    """Whether `read_results` reads it back; ``results/read.py`` has a reader for each that it
+    does."""
+
+
+FORMATS: dict[str, Format] = {
+    "video": Format((".mp4", ".mkv", ".mov", ".webm", ".m4v", ".gif"), readable=False),
+    "image": Format(
+        (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"), pipe=False, readable=False
+    ),
+    "jsonl": Format((".jsonl", ".ndjson"), line_by_line=True),
+    "csv": Format((".csv",), line_by_line=True),
+    "coco": Format((".json",)),
+    "mot": Format((".txt",), line_by_line=True),
+    "parquet": Format((".parquet",), pipe=False),
+    "openpose": Format((), pipe=False),
+}
+"""All outputs that are files, by the name that ``--save`` takes before a colon."""
+
+SUFFIXES = {name: form.suffixes for name, form in FORMATS.items()}
+"""The results formats and the suffixes that stand for them."""
 
 UNWRITTEN = frozenset((".avi", ".wmv", ".asf", ".flv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
                        ".vob", ".3gp", ".ogv", ".mjpg", ".mjpeg", ".h264", ".hevc"))  # fmt: skip
 """Videos that are read and not written: old ones, that keep no time of a frame or no H.264."""
 
 STDOUT = "-"
-
-
-LINE_BY_LINE = ("jsonl", "csv", "mot")
-"""Formats that are written from front to end, so that a pipe or a device can take them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +88,7 @@ def parse_save(text: str) -> Target:
             raise UsageError(f"unknown results format '{name}'; known are {', '.join(SUFFIXES)}")
         if not rest:
             raise UsageError(f"'{text}' names no path; write {name}:PATH")
-        if rest == STDOUT and name in FILES_ONLY:
+        if rest == STDOUT and not FORMATS[name].pipe:
             raise UsageError(f"{name} cannot go to standard output; name a path")
         return _checked(Target(name, rest))
     suffix = Path(text).suffix.lower()
@@ -119,7 +133,7 @@ def _prepare(target: Target, *, overwrite: bool) -> None:
     if path.is_dir():
         raise SinkError(f"{path} is a folder; a file name was expected")
     if path.exists() and not path.is_file():  # a device or a FIFO, which takes what comes
-        if target.format not in LINE_BY_LINE:
+        if not FORMATS[target.format].line_by_line:
             raise SinkError(f"{path} is no regular file, which {target.format} results need")
         return
     if overwrite:

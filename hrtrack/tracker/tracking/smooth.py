@@ -7,7 +7,6 @@ with the speed, so that rest is calm and fast motion is not late.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,7 @@ from numpy.typing import NDArray
 from ...poses import Poses
 from ...skeleton import Skeleton
 from ...types import Float64Array
-
-Strength = Literal["off", "light", "strong"]
+from ..options import Smoothing
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ and as calm as the error against the truth allows."""
 class Smoother:
     """The filters of the people in view; whoever is out of view for long is forgotten."""
 
-    def __init__(self, skeleton: Skeleton, strength: Strength | OneEuroOptions = "light") -> None:
+    def __init__(self, skeleton: Skeleton, strength: Smoothing | OneEuroOptions = "light") -> None:
         if isinstance(strength, str):
             self.options = None if strength == "off" else STRENGTHS[strength]
         else:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import cv2
 import numpy as np
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from ...errors import ImageError, SourceError, UsageError
 from ...types import ByteArray
+from ..options import Color
 from .frame import Frame
 from .image import decoded, rate_of, read_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Color = Literal["rgb", "bgr"]
 Picture: TypeAlias = "NDArray[Any] | Image | str | Path | bytes"
 """A uint8 array (H, W, 3), (H, W, 4), (H, W) or (H, W, 1), a PIL picture, a path or the bytes of a
 file."""

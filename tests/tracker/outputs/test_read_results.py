@@ -16,22 +16,17 @@ import pytest
 from hrtrack import HrtrackError, Poses, Skeleton, read_results, to_dataframe
 from hrtrack.errors import BackendError, DataError, ModelError, UsageError
 from hrtrack.skeleton import COCO17, MPII16
-from hrtrack.tracker.outputs.base import parse_save
+from hrtrack.tracker.outputs.base import FORMATS, parse_save
 from hrtrack.tracker.outputs.open import open_sinks
 from hrtrack.tracker.outputs.results.openpose import BODY25
+from hrtrack.tracker.outputs.results.read import READABLE
 from hrtrack.tracker.video.open import open_source
 
 from ..clips import make_clip
 from ..files import people
 
-FORMATS = {
-    "jsonl": "out.jsonl",
-    "csv": "out.csv",
-    "parquet": "out.parquet",
-    "coco": "out.json",
-    "openpose": "openpose",
-    "mot": "out.txt",
-}
+NAMES = {name: "".join(["out", *FORMATS[name].suffixes[:1]]) for name in READABLE}
+NO_JOINTS = ("mot",)
 OWN = Skeleton("paw", ("tip", "left_pad", "right_pad"), ((0, 1), (0, 2)), ((1, 2),), (0.05,) * 3)
 
 
@@ -60,19 +55,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def given(folder: Path) -> list[Poses]:
-    return written(folder, [f"{form}:{folder / name}" for form, name in FORMATS.items()])
+    return written(folder, [f"{form}:{folder / name}" for form, name in NAMES.items()])
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", NAMES)
 def test_one_reader_for_every_format(form: str, folder: Path, given: list[Poses]) -> None:
-    found = list(read_results(folder / FORMATS[form]))
+    found = list(read_results(f"{form}:{folder / NAMES[form]}"))
     complete = form in ("jsonl", "openpose")
     wanted = [poses for poses in given if len(poses) or complete]
     assert len(found) == len(wanted)
     for one, other in zip(found, wanted, strict=True):
         assert one.frame == other.frame
         assert one.ids.tolist() == other.ids.tolist()
-        if form == "mot":
+        if form in NO_JOINTS:
             assert math.isnan(one.time)
             assert one.keypoints.shape == (len(one), 0, 2)
             assert one.skeleton is None

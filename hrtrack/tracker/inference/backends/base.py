@@ -1,10 +1,9 @@
-"""What all back ends share: their names and precisions, and prepared batch sizes."""
+"""What all back ends share: what they may ask of the caller, and prepared batch sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +12,6 @@ from ....errors import BackendError
 from ....models.runtimes.tensorrt import Identity
 from ....skeleton import Skeleton
 
-Backend = Literal["auto", "openvino", "torch", "tensorrt", "tensorrt-rtx"]
-Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 EngineBuilder = Callable[[Path, Path, Identity], None]
 """Builds a TensorRT engine: from a model file, to an engine file, to this identity."""
 Converter = Callable[[Path, Path, Skeleton | None], None]

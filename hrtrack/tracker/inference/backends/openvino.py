@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import openvino
 
     from ....skeleton import Skeleton
-    from .base import Precision
+    from ...options import Precision
 
 HALVES = 2
 """Several crops run side by side, each on this share of the threads: a small network cannot keep

@@ -24,7 +24,8 @@ from .base import Arrays
 from .cuda import cuda_device, in_device_batches, record
 
 if TYPE_CHECKING:
-    from .base import EngineBuilder, Precision
+    from ...options import Precision
+    from .base import EngineBuilder
 
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)

@@ -20,7 +20,7 @@ from .cuda import cuda_device, in_device_batches, record
 
 if TYPE_CHECKING:
     from ....skeleton import Skeleton
-    from .base import Precision
+    from ...options import Precision
 
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)

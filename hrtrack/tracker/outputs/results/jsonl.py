@@ -147,14 +147,14 @@ class Replay:
     The file is read along with the video, so its length does not matter. Frames that the
     file does not name have nobody in them, and a warning counts them in the end.
 
-    ``skeleton`` names the joints, or is a YAML file that does, where it is not a built-in one.
+    ``skeleton`` is what `open_skeleton` takes, where the file's is not a built-in one.
 
     Raises:
         DataError: the file cannot be read, is no hrtrack results file or of another skeleton.
         ModelError: the file's skeleton is not a built-in one and none is given.
     """
 
-    def __init__(self, path: str | Path, skeleton: str | Path | None = None) -> None:
+    def __init__(self, path: str | Path, skeleton: str | Path | Skeleton | None = None) -> None:
         written = skeleton_of(path)
         if skeleton is None and written not in NAMES:
             raise ModelError(

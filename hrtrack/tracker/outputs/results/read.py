@@ -15,13 +15,14 @@ from ....errors import BackendError, DataError, one_line
 from ....poses import Poses
 from ....skeleton import COCO17, Skeleton
 from ...video.frame import Frame
-from ..base import SUFFIXES, parse_save
+from ..base import FORMATS, parse_save
 
 if TYPE_CHECKING:
     import pandas
     import polars
 
-READABLE = [form for form in SUFFIXES if form not in ("video", "image")]
+READABLE = [name for name, form in FORMATS.items() if form.readable]
+"""The formats that `read_results` reads."""
 
 
 def read_results(path: str | Path, skeleton: Skeleton | None = None) -> Iterator[Poses]:
@@ -90,10 +91,11 @@ def _reader(form: str, path: str) -> Iterator[Poses]:
             from .openpose import read_openpose
 
             return read_openpose(path)
-        case _:
+        case "parquet":
             from .parquet import read_parquet
 
             return read_parquet(path)
+    raise NotImplementedError(f"nothing reads {form}")
 
 
 def _named(poses: Poses, form: str, path: str, skeleton: Skeleton | None) -> Poses:
@@ -107,7 +109,7 @@ def _named(poses: Poses, form: str, path: str, skeleton: Skeleton | None) -> Pos
         return poses
     if skeleton is None and form == "coco" and joints == len(COCO17):
         skeleton = COCO17
-    if skeleton is None or form == "mot":
+    if skeleton is None or (len(poses) and not joints):
         return poses
     if not len(poses):
         return Poses.empty(poses.frame, poses.time, len(skeleton), skeleton)

@@ -1,0 +1,293 @@
+"""The options of a tracker, declared once for `hrtrack.Tracker` and for the command line.
+
+A new option is a field of `TrackerOptions`: its default, the values it may have and its help are
+read by `Tracker` and by `hrtrack.cli.options` from there. This file loads no heavy package,
+because ``hrtrack --help`` reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, Field, dataclass, field, fields
+from numbers import Integral, Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..skeleton import Skeleton
+    from .inference.backends.base import Converter, EngineBuilder
+    from .stopwatch import Stopwatch
+
+Backend = Literal["auto", "openvino", "torch", "tensorrt", "tensorrt-rtx"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+Smoothing = Literal["off", "light", "strong"]
+Cuts = Literal["auto", "off"]
+Color = Literal["rgb", "bgr"]
+
+MODEL, TRACKING = "Model", "Tracking"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+    def check(self, name: str, value: object) -> None:
+        if not isinstance(value, str) or value not in self.words:
+            raise UsageError(f"{name} is {value!r}; known are {', '.join(self.words)}")
+
+
+@dataclass(frozen=True)
+class Count:
+    """A whole number of at least 1, or ``word`` in its place."""
+
+    word: str | None = None
+
+    def check(self, name: str, value: object) -> None:
+        if self.word is not None and isinstance(value, str) and value == self.word:
+            return
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            otherwise = "" if self.word is None else f"{self.word!r} or "
+            raise UsageError(
+                f"{name} is {value!r}; it must be {otherwise}a whole number of at least 1"
+            )
+
+
+@dataclass(frozen=True)
+class Share:
+    """A number from 0 to 1."""
+
+    def check(self, name: str, value: object) -> None:
+        if not isinstance(value, Real) or not 0 <= float(value) <= 1:
+            raise UsageError(f"{name} is {value!r}; it must be a number from 0 to 1")
+
+
+@dataclass(frozen=True)
+class Model:
+    """The name of a model, or the path of its file."""
+
+    def check(self, name: str, value: object) -> None:
+        if not isinstance(value, (str, Path)):
+            raise UsageError(f"{name} is {value!r}; it must be a model's name or a path")
+
+
+@dataclass(frozen=True)
+class Anything:
+    """What only the code that uses it can judge."""
+
+    def check(self, name: str, value: object) -> None:
+        pass
+
+
+Values = Choice | Count | Share | Model | Anything
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How the command line offers an option.
+
+    ``flag_value`` is the value of the bare option, where it may be given without one. An option
+    that is ``advanced`` is listed by ``--help-all`` alone.
+    """
+
+    heading: str
+    help: str
+    metavar: str | None = None
+    letter: str | None = None
+    flag_value: str | None = None
+    advanced: bool = False
+
+
+def _about(values: Values, heading: str = "", help_text: str = "", **more: Any) -> dict[str, Any]:
+    shown = Shown(heading, help_text, **more) if heading else None
+    return {"values": values, "shown": shown}
+
+
+@dataclass(frozen=True)
+class TrackerOptions:
+    """What a `hrtrack.Tracker` is made with.
+
+    Args:
+        model: a bundled pose model's name, or the path of an ONNX file or checkpoint.
+        detector: a bundled person detector's name, or the path of a YOLOX, RT-DETR style or
+            RTMDet ONNX file.
+        skeleton: the pose model's joints where it does not say them: the name of a built-in
+            keypoint set, a YAML file that describes one, or a `Skeleton`.
+        action: name or path of an action model; None leaves actions out.
+        backend: what runs the pose network; ``auto`` says what it chose and why.
+        device: the back end's device, for example ``CPU``, ``GPU`` or ``cuda:0``.
+        precision: number format of the pose network; ``auto`` is the fastest that keeps
+            the accuracy.
+        threads: CPU threads for the networks; all cores when None.
+        flip: estimate every pose twice, of the person and of the mirror image, and average:
+            more accurate, for about twice the time of the pose network.
+        detect_every: run the person detector every so many frames, and follow people in between;
+            ``auto`` weighs the detector's cost against the motion seen.
+        max_people: track at most so many people, those with the highest scores.
+        min_score: minimum score to start a track; existing tracks may fall below it.
+        smooth: strength of the One-Euro filter.
+        cuts: ``auto`` ends all tracks at a hard cut, so that whoever is seen after it is a new
+            person; ``off`` follows people across. Flashes, fades and shaking end no track.
+        color: the order of the channels in all arrays that the tracker takes and gives, the
+            images of the frames that `Tracker.track` yields included: ``rgb``, or OpenCV's
+            ``bgr``.
+        stopwatch: where the time of each stage is entered; a new one by default.
+        build_engine: makes a missing TensorRT engine, as the command line does; without it a
+            missing engine is an error that names the command.
+        convert: makes ONNX of a checkpoint at its first use, as the command line does; without it
+            a checkpoint that was not converted yet runs on torch.
+
+    Raises:
+        UsageError: an option has a value that it cannot have.
+    """
+
+    model: str | Path = field(
+        default="body_fast",
+        metadata=_about(
+            Model(),
+            MODEL,
+            "Pose model: the name of a bundled model, an ONNX file or a checkpoint.",
+            metavar="NAME|PATH",
+            letter="-m",
+        ),
+    )
+    detector: str | Path = field(
+        default="person_fast",
+        metadata=_about(
+            Model(),
+            MODEL,
+            "Person detector: the name of a bundled model or an ONNX file.",
+            metavar="NAME|PATH",
+        ),
+    )
+    _: KW_ONLY
+    skeleton: str | Path | Skeleton | None = field(
+        default=None,
+        metadata=_about(
+            Anything(),
+            MODEL,
+            "Joints of a model whose file does not name them: a built-in keypoint set or a YAML "
+            "file.",
+            metavar="NAME|FILE",
+            advanced=True,
+        ),
+    )
+    action: str | Path | None = field(
+        default=None,
+        metadata=_about(
+            Model(),
+            MODEL,
+            "Recognise what each person is doing, with action_penn or the model that you name.",
+            metavar="[NAME|PATH]",
+            flag_value="action_penn",
+        ),
+    )
+    backend: Backend = field(
+        default="auto",
+        metadata=_about(Choice(get_args(Backend)), MODEL, "Library that runs the pose model."),
+    )
+    device: str | None = field(
+        default=None,
+        metadata=_about(
+            Anything(),
+            MODEL,
+            "Device of the back end: CPU, GPU, cuda:0, and so on.  [default: chosen by the back "
+            "end]",
+            metavar="DEVICE",
+        ),
+    )
+    precision: Precision = field(
+        default="auto",
+        metadata=_about(
+            Choice(get_args(Precision)),
+            MODEL,
+            "Precision of the pose model. auto is the fastest that keeps its accuracy: int8 on "
+            "x86-64 CPUs if the model allows it.",
+        ),
+    )
+    threads: int | None = field(
+        default=None,
+        metadata=_about(
+            Count(),
+            MODEL,
+            "Number of CPU threads for the models.  [default: all cores]",
+            metavar="N",
+            advanced=True,
+        ),
+    )
+    flip: bool = field(
+        default=False,
+        metadata=_about(
+            Anything(),
+            MODEL,
+            "Average each pose with that of the mirror image: slightly more accurate, half as "
+            "fast.",
+            advanced=True,
+        ),
+    )
+    detect_every: int | Literal["auto"] = field(
+        default="auto",
+        metadata=_about(
+            Count("auto"),
+            TRACKING,
+            "Run the person detector every N frames. auto adapts N to the motion.",
+            metavar="N|auto",
+        ),
+    )
+    max_people: int | None = field(
+        default=None,
+        metadata=_about(
+            Count(),
+            TRACKING,
+            "Track at most N people, those with the highest scores.  [default: no limit]",
+            metavar="N",
+        ),
+    )
+    min_score: float = field(
+        default=0.25,
+        metadata=_about(
+            Share(),
+            TRACKING,
+            "Minimum score to start a track; existing tracks may fall below it.",
+            metavar="SCORE",
+        ),
+    )
+    smooth: Smoothing = field(
+        default="light",
+        metadata=_about(
+            Choice(get_args(Smoothing)),
+            TRACKING,
+            "How strongly the One-Euro filter smooths the keypoints.",
+        ),
+    )
+    cuts: Cuts = field(
+        default="auto",
+        metadata=_about(
+            Choice(get_args(Cuts)),
+            TRACKING,
+            "auto ends all tracks at a hard cut, so that people after it get new identities; off "
+            "keeps tracking across cuts.",
+            advanced=True,
+        ),
+    )
+    color: Color = field(default="rgb", metadata=_about(Choice(get_args(Color))))
+    stopwatch: Stopwatch | None = field(default=None, metadata=_about(Anything()))
+    build_engine: EngineBuilder | None = field(default=None, metadata=_about(Anything()))
+    convert: Converter | None = field(default=None, metadata=_about(Anything()))
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value is not None or one.default is not None:
+                one.metadata["values"].check(one.name, value)
+
+
+def shown_options() -> dict[str, tuple[Field[Any], Shown]]:
+    """The options that the command line offers, by the name of their field."""
+    return {
+        one.name: (one, one.metadata["shown"])
+        for one in fields(TrackerOptions)
+        if one.metadata["shown"] is not None
+    }
