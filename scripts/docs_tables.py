@@ -1,5 +1,7 @@
-"""What MkDocs asks while it builds the site: tables that come from the code (mkdocs.yml names this
-file)."""
+"""What MkDocs asks while it builds the site: what comes from the code (mkdocs.yml names this file).
+
+The help of the commands is as ``--help-all`` prints it, which mkdocs-click cannot do.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +11,41 @@ import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from hrtrack.cli.main import hrtrack
+from hrtrack.cli.options import EVERY_OPTION
 from hrtrack.configs.action_schema import ActionConfig
 from hrtrack.configs.detector_schema import DetectorTrainConfig
 from hrtrack.configs.pose_schema import TrainConfig
 from hrtrack.models.zoo import entries
 
 CONFIGURATIONS = {"pose": TrainConfig, "detector": DetectorTrainConfig, "action": ActionConfig}
-PLACE = re.compile(r"<!-- table: (?:(\w+) configuration|models) -->")
+PLACE = re.compile(r"<!-- from the code: (models|commands|(\w+) configuration) -->")
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Puts the tables in the place of their marks."""
-    return PLACE.sub(
-        lambda mark: configuration(CONFIGURATIONS[mark[1]]) if mark[1] else models(), markdown
-    )
+    """Puts what the marks name in their places."""
+
+    def text(mark: re.Match[str]) -> str:
+        if mark[2]:
+            return configuration(CONFIGURATIONS[mark[2]])
+        return models() if mark[1] == "models" else "\n".join(_helps(hrtrack, "hrtrack", None))
+
+    return PLACE.sub(text, markdown)
+
+
+def _helps(command: click.Command, name: str, above: click.Context | None) -> Iterator[str]:
+    ctx = click.Context(command, above, name, terminal_width=84)
+    ctx.meta[EVERY_OPTION] = True
+    yield f"## {ctx.command_path}\n\n```text\n{command.get_help(ctx)}\n```\n"
+    for below in command.list_commands(ctx) if isinstance(command, click.Group) else ():
+        inner = command.get_command(ctx, below)
+        if not inner.hidden:
+            yield from _helps(inner, below, ctx)
 
 
 def models() -> str:
