@@ -64,8 +64,8 @@ class Tracker:
       cameras, `new_stream` gives each camera its own ``update`` and ``reset``.
     - `image` finds the people in a single picture; `draw` draws them.
 
-    The arguments are the fields of `hrtrack.TrackerOptions`, which describes each of them. ``model``
-    and ``detector`` may be given by position, the others by name only.
+    The arguments are the fields of `hrtrack.TrackerOptions`, which describes each of them.
+    ``model`` and ``detector`` may be given by position, the others by name only.
 
     A tracker loads its networks once. Every clip and every stream has its own tracks: identities
     start at 1 in each of them and are never reused within it. `hrtrack.Poses` describes the people
