@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import DataError, ModelError, UsageError
+from ..writable import require_file
 from .options import FILE
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from rich.table import Table
 
     from ..export.run import Target
+    from ..models.agreement import Agreement
     from ..models.network import Network
     from ..models.runtimes.tensorrt import EnginePrecision, Identity
     from ..skeleton import Skeleton
@@ -95,8 +98,8 @@ def export(weights: str, **settings: Any) -> None:
     """
     from rich.console import Console
 
-    from ..export.run import SUFFIXES, ExportOptions, export_model
-    from ..export.verify import agreement_table
+    from ..export import run
+    from ..export.session import Session
     from ..models.runtimes.tensorrt import parse_batches
     from ..models.zoo import resolve
 
@@ -104,29 +107,34 @@ def export(weights: str, **settings: Any) -> None:
     engine = target.startswith("tensorrt")
     precision: Any = settings["precision"] or ("fp16" if engine else "fp32")
     source = resolve(weights)
-    path = settings["output"] or Path(f"{source.stem}-{precision}{SUFFIXES[target]}")
+    path = settings["output"] or Path(f"{source.stem}-{precision}{run.EXPORTERS[target].suffix}")
     if path.exists() and not settings["overwrite"]:
         raise click.UsageError(f"{path} exists already; pass --overwrite to replace it")
     if not engine and (settings["portable"] or settings["timing_cache"]):
         raise UsageError("--portable and --timing-cache are for --to tensorrt and tensorrt-rtx")
-    options = ExportOptions(
+    options = run.ExportOptions(
         to=target,
         precision=precision,
         store=settings["store"],
         batches=parse_batches(settings["batch"]) if settings["batch"] else None,
-        calibration=_crops(settings["calibrate"], weights) if settings["calibrate"] else None,
         via=settings["via"],
         portable=settings["portable"],
         allow_inaccurate=settings["allow_inaccurate"],
         timing_cache=settings["timing_cache"],
     )
+    pictures = settings["calibrate"]
+    exporter = run.exporter_of(options, path, calibrated=pictures is not None)
+    require_file(path)
+    session = Session(source)
+    if pictures is not None:
+        session.calibrate(_crops(pictures, session.described.input_hw))
     console = Console(stderr=True)
     with console.status(f"exporting {source.name} to {target}") as status:
 
         def report(phase: str, step: int, steps: int) -> None:
             status.update(f"{phase}: {step} of {steps}")
 
-        done = export_model(source, path, options, _open, report)
+        done = run.export(session, exporter, path, _open, report)
     if done.agreement is None:
         console.print("the engine cannot run on this machine; it is compared at its first load")
     else:
@@ -172,7 +180,7 @@ def convert(checkpoint: Path, onnx: Path, skeleton: Skeleton | None = None) -> N
             Console(stderr=True).status(f"converting {checkpoint.name}, once"),
         ):
             made = Path(folder) / onnx.name
-            export_model(checkpoint, made, ExportOptions(skeleton=skeleton), _open)
+            export_model(checkpoint, made, ExportOptions(), _open, skeleton=skeleton)
             made.replace(onnx)
     except OSError as error:
         raise ModelError(
@@ -181,13 +189,35 @@ def convert(checkpoint: Path, onnx: Path, skeleton: Skeleton | None = None) -> N
         ) from None
 
 
-def _crops(folder: Path, weights: str) -> NDArray[np.uint8]:
+def agreement_table(rows: dict[str, Agreement]) -> Table:
+    """The comparisons by name, for the terminal."""
+    from rich.table import Table
+
+    table = Table(title="Against PyTorch float32, in crop pixels")
+    unsure = not all(row.sure for row in rows.values())
+    headings = ["export", "joints", "mean px", "p95 px", "OKS", "score", *(["maps"] * unsure)]
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading == "export" else "right")
+    for name, row in rows.items():
+        places = [f"{row.mean_pixels:.3f}", f"{row.p95_pixels:.3f}", f"{row.oks:.4f}"]
+        maps = "-" if row.maps is None else f"{row.maps:.4f}"
+        table.add_row(
+            name, str(row.decided), *(places if row.decided else ["-"] * 3),
+            f"{row.mean_score:.4f}", *([maps] * unsure),
+        )  # fmt: skip
+    if unsure:
+        table.caption = (
+            "the network is sure of too few joints in these crops: compared were the heatmaps, "
+            "their difference over their spread"
+        )
+    return table
+
+
+def _crops(folder: Path, input_hw: tuple[int, int]) -> NDArray[np.uint8]:
     """Crops of the people in a folder's pictures, as the tracker would cut them."""
     import numpy as np
     from rich.progress import track as with_bar
 
-    from ..models.checkpoints import load_hrnet
-    from ..models.zoo import resolve
     from ..pictures import SUFFIXES
     from ..tracker.inference.crop import Cropper
     from ..tracker.inference.open import open_detector
@@ -196,7 +226,7 @@ def _crops(folder: Path, weights: str) -> NDArray[np.uint8]:
     pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not pictures:
         raise DataError(f"{folder} holds no pictures to calibrate with")
-    crop = Cropper(load_hrnet(resolve(weights))[1].input_hw)
+    crop = Cropper(input_hw)
     detector = open_detector("person_fast")
     found: list[NDArray[np.uint8]] = []
     for path in with_bar(pictures, description="calibration crops", transient=True):

@@ -191,6 +191,19 @@ def load_hrnet(
         ModelError: one line that names the first parameters that do not fit.
     """
     weights, metadata = load_weights(path)
+    return hrnet_of(weights, metadata, path, config, new_head=new_head, wanted=wanted)
+
+
+def hrnet_of(
+    weights: Weights,
+    metadata: Mapping[str, str],
+    path: str | Path,
+    config: HRNetConfig | None = None,
+    *,
+    new_head: bool = False,
+    wanted: Skeleton | None = None,
+) -> tuple[HRNet, PoseInfo]:
+    """What `load_hrnet` gives, from what `load_weights` has read of the file."""
     said = info.from_metadata(_gathered(metadata), path)
     if config is None:
         config = infer_config(weights, path)

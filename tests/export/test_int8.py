@@ -10,7 +10,7 @@ import pytest
 from hrtrack.errors import BackendError, ModelError
 from hrtrack.export import int8, tensorrt
 from hrtrack.export.onnx import to_onnx
-from hrtrack.export.verify import reference_answers
+from hrtrack.export.session import reference_answers
 from hrtrack.models.agreement import TOLERANCES, compare, drawn_crops
 from hrtrack.models.checkpoints import load_hrnet
 from hrtrack.models.info import PoseInfo

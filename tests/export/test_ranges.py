@@ -102,7 +102,7 @@ def bundled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("ranges") / "bundled.onnx"
     crops = drawn_crops(load_hrnet(resolve("body_fast"))[1].input_hw, FEWEST)
     done = export_model(
-        resolve("body_fast"), path, ExportOptions(store="fp16", calibration=crops), opener
+        resolve("body_fast"), path, ExportOptions(store="fp16"), opener, calibration=crops
     )
     assert done.eightbit is not None
     assert done.agreement is not None
@@ -118,8 +118,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network with ranges."""
     folder = tmp_path_factory.mktemp("small")
     save_weights(small_network(), INFO, folder / "small.safetensors")
-    options = replace(ANY, calibration=drawn_crops(INFO.input_hw, FEWEST))
-    return export_model(folder / "small.safetensors", folder / "a.onnx", options, opener).path
+    crops = drawn_crops(INFO.input_hw, FEWEST)
+    return export_model(
+        folder / "small.safetensors", folder / "a.onnx", ANY, opener, calibration=crops
+    ).path
 
 
 def test_all_but_the_last_layer_computes_in_8_bits(bundled: Path) -> None:

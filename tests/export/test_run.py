@@ -85,27 +85,27 @@ def test_rtx_engine_with_its_sidecar(tmp_path: Path, weights: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "expected"),
+    ("name", "options", "calibration", "expected"),
     [
-        ("a.engine", ExportOptions(), "--to onnx writes .onnx files"),
-        ("a.xml", ExportOptions(to="openvino", precision="int8"), "--calibrate FOLDER"),
-        ("a.onnx", ExportOptions(precision="fp16", store="fp16"), "--store is for float32"),
-        ("a.onnx", ExportOptions(precision="fp16", calibration=np.zeros(1)), "--calibrate is for"),
-        ("a.onnx", ExportOptions(via="torch2trt"), "--via torch2trt makes"),
+        ("a.engine", ExportOptions(), None, "--to onnx writes .onnx files"),
+        ("a.xml", ExportOptions(to="openvino", precision="int8"), None, "--calibrate FOLDER"),
+        ("a.onnx", ExportOptions(precision="fp16", store="fp16"), None, "--store is for float32"),
+        ("a.onnx", ExportOptions(precision="fp16"), np.zeros(1), "--calibrate is for"),
+        ("a.onnx", ExportOptions(via="torch2trt"), None, "--via torch2trt makes"),
     ],
 )
-def test_options_that_make_no_sense(tmp_path, weights, name, options, expected) -> None:
+def test_options_that_make_no_sense(
+    tmp_path, weights, name, options, calibration, expected
+) -> None:
     with pytest.raises(UsageError, match=expected):
-        export_model(weights, tmp_path / name, options, opener)
+        export_model(weights, tmp_path / name, options, opener, calibration=calibration)
 
 
 @pytest.mark.slow
 def test_int8_runs_on_openvino_and_holds_its_tolerance(tmp_path: Path, weights: Path) -> None:
     crops = drawn_crops(INFO.input_hw, 32)
-    options = ExportOptions(
-        to="openvino", precision="int8", calibration=crops, allow_inaccurate=True
-    )
-    done = export_model(weights, tmp_path / "a.xml", options, opener)
+    options = ExportOptions(to="openvino", precision="int8", allow_inaccurate=True)
+    done = export_model(weights, tmp_path / "a.xml", options, opener, calibration=crops)
     network = open_network(done.path, precision="int8")
     assert "int8" in network.describe()
     assert done.agreement is not None
@@ -113,5 +113,5 @@ def test_int8_runs_on_openvino_and_holds_its_tolerance(tmp_path: Path, weights: 
     with pytest.raises(ModelError, match="at least 32"):
         export_model(
             weights, tmp_path / "b.xml",
-            ExportOptions(to="openvino", precision="int8", calibration=crops[:3]), opener,
+            ExportOptions(to="openvino", precision="int8"), opener, calibration=crops[:3],
         )  # fmt: skip

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hrtrack.cli.export import agreement_table
 from hrtrack.errors import ModelError, SinkError
 from hrtrack.export.run import ExportOptions, export_model
-from hrtrack.export.verify import agreement_table
 from hrtrack.models.agreement import drawn_crops
 from hrtrack.models.checkpoints import save_weights
 from hrtrack.models.network import PoseNetwork
@@ -71,8 +70,8 @@ def test_calibration_crops_are_what_it_is_asked(tmp_path: Path, unsure: Path) ->
         opened.append(Blind(opener(*asked)))
         return opened[-1]
 
-    options = replace(ExportOptions(allow_inaccurate=True), calibration=crops)
-    export_model(unsure, tmp_path / "a.onnx", options, watching)
+    options = ExportOptions(allow_inaccurate=True)
+    export_model(unsure, tmp_path / "a.onnx", options, watching, calibration=crops)
     assert opened[0].shapes == [crops.shape]
 
 
