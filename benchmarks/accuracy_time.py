@@ -1,6 +1,6 @@
 """Accuracy against time: pose models on the same labelled crops, on any back ends.
 
-    python benchmarks/accuracy_time.py val.json photos chart.png MODEL[@[BACKEND:]PRECISION] ...
+    python -m benchmarks.accuracy_time val.json photos chart.png MODEL[@[BACKEND:]PRECISION] ...
 
 MODEL is a name of `hrtrack models` or a file, BACKEND as for `hrtrack --backend` (openvino where it
 is left out), for example body_fast@bf16, body_fast@torch, body_fast@torch:fp32. Accuracy is
@@ -10,38 +10,42 @@ line of JSON a model, with the time as a ratio to the first one's; draws the cha
 back end.
 """
 
-import argparse
 import json
-import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
+import click
 import numpy as np
 
+from hrtrack.cli import run
 from hrtrack.cli.evaluate import short_names
+from hrtrack.errors import DataError
 from hrtrack.evaluation.charts import Point, plot_accuracy_against_time
 from hrtrack.evaluation.evaluate import evaluate
 from hrtrack.models.network import PoseNetwork
 from hrtrack.tracker.inference.open import open_network
+from hrtrack.tracker.options import Backend, Precision
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("labels", type=Path)
-    parser.add_argument("photos", type=Path)
-    parser.add_argument("chart", type=Path)
-    parser.add_argument("models", nargs="+", metavar="MODEL[@[BACKEND:]PRECISION]")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=60)
-    options = parser.parse_args()
-    titles = short_names(list(dict.fromkeys(model.partition("@")[0] for model in options.models)))
+@click.command(help=__doc__)
+@click.argument("labels", type=click.Path(True, path_type=Path))
+@click.argument("photos", type=click.Path(True, path_type=Path))
+@click.argument("chart", type=click.Path(path_type=Path))
+@click.argument("models", nargs=-1, required=True, metavar="MODEL[@[BACKEND:]PRECISION] ...")
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=60, show_default=True)
+def main(
+    labels: Path, photos: Path, chart: Path, models: tuple[str, ...], threads: int, rounds: int
+) -> None:
+    titles = short_names(list(dict.fromkeys(model.partition("@")[0] for model in models)))
     networks: dict[str, PoseNetwork] = {}
     groups: dict[str, str] = {}
     with ExitStack() as stack:
-        for model in dict.fromkeys(options.models):
+        for model in dict.fromkeys(models):
             path, _, how = model.partition("@")
             backend, _, precision = (how or "openvino").partition(":")
             if backend in PRECISIONS:
@@ -50,17 +54,20 @@ def main() -> None:
             if name in networks:
                 name = f"{name} {backend}"
             networks[name] = open_network(
-                path, backend=backend, threads=options.threads, precision=precision or "auto"
+                path,
+                backend=cast("Backend", backend),
+                threads=threads,
+                precision=cast("Precision", precision or "auto"),
             )
             groups[name] = backend
             stack.callback(networks[name].close)
-        spent = medians(networks, options.rounds)
-        results = evaluate(networks, options.labels, options.photos)
+        spent = medians(networks, rounds)
+        results = evaluate(networks, labels, photos)
     reference = next(iter(spent.values()))
     points = []
     for result in results:
         if result.pckh is None or result.pckh_interval is None:
-            sys.exit(f"{options.labels} has no head sizes, so there is no PCKh")
+            raise DataError(f"{labels} has no head sizes, so there is no PCKh")
         mean, taken = result.pckh["mean"] or 0.0, spent[result.name]
         points.append(Point(result.name, taken, mean, result.pckh_interval, groups[result.name]))
         row = {
@@ -74,10 +81,9 @@ def main() -> None:
         print(json.dumps(row))
     plot_accuracy_against_time(
         points,
-        options.chart,
-        accuracy=f"PCKh@0.5 on {options.labels.parent.name} {options.labels.stem} (%), "
-        "95 % interval",
-        time=f"ms a crop (batch 1, {options.threads} CPU threads)",
+        chart,
+        accuracy=f"PCKh@0.5 on {labels.parent.name} {labels.stem} (%), 95 % interval",
+        time=f"ms a crop (batch 1, {threads} CPU threads)",
     )
 
 
@@ -98,4 +104,4 @@ def medians(networks: dict[str, PoseNetwork], rounds: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "accuracy_time")

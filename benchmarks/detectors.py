@@ -1,6 +1,6 @@
 """Person detectors side by side: AP and recall on labelled people, and time.
 
-    python benchmarks/detectors.py --annotations A.json --images DIR person_fast yolox_nano.onnx
+    python -m benchmarks.detectors --annotations A.json --images DIR person_fast yolox_nano.onnx
 
 Annotations marked ``pseudo`` are regions in which detections count neither way. All detectors see
 each photo one after the other, so a busy machine is busy for all of them.

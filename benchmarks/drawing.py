@@ -1,7 +1,7 @@
 """Time to draw and to associate many people of many joints, and pictures of what is drawn.
 
-    python benchmarks/drawing.py
-    python benchmarks/drawing.py --pictures docs/images --results street.jsonl --size 1280x720
+    python -m benchmarks.drawing
+    python -m benchmarks.drawing --pictures docs/images --results street.jsonl --size 1280 720
 
 Times are of the calling thread's processor time, so other work on the machine matters little. The
 pictures show the people of a results file (coco17) on a blank canvas, beside supervision's drawing
@@ -10,21 +10,23 @@ of the same poses (pip install supervision).
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import click
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hrtrack import read_results
+from hrtrack.cli import run
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17, Skeleton, by_name
 from hrtrack.tracker.outputs.pictures.draw import DrawOptions, draw
-from hrtrack.tracker.outputs.results.jsonl import read_jsonl
 from hrtrack.tracker.tracking.associate import Tracks
 from hrtrack.tracker.tracking.smooth import Smoother
 
@@ -99,7 +101,7 @@ def times(skeleton: Skeleton) -> tuple[float, float, float]:
 
 def gathered(path: Path, people: int) -> Poses:
     """The fullest frame of a results file, with people of other frames moved aside beside it."""
-    frames = [poses for poses in read_jsonl(path) if len(poses)]
+    frames = [poses for poses in read_results(path) if len(poses)]
     parts, rng, i = [max(frames, key=len)], np.random.default_rng(1), 0
     while sum(len(part) for part in parts) < people:
         i = (i + 37) % len(frames)
@@ -108,7 +110,7 @@ def gathered(path: Path, people: int) -> Poses:
         parts.append(
             replace(other, boxes=other.boxes + np.tile(aside, 2), keypoints=other.keypoints + aside)
         )
-    columns = {
+    columns: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts])[:people]
         for name in ("boxes", "person_scores", "keypoints", "scores")
     }
@@ -119,7 +121,7 @@ def largest(path: Path) -> Poses:
     """The person of a results file who is the tallest of those whose joints are all seen."""
     people = [
         poses[i : i + 1]
-        for poses in read_jsonl(path)
+        for poses in read_results(path)
         for i in range(len(poses))
         if poses.scores[i].min() > 0.5
     ]
@@ -172,18 +174,25 @@ def pictures(folder: Path, results: Path, size: tuple[int, int]) -> None:
         cv2.imwrite(str(folder / f"drawing_{height}.png"), small, [cv2.IMWRITE_PNG_COMPRESSION, 9])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pictures", type=Path, metavar="FOLDER")
-    parser.add_argument("--results", type=Path, metavar="FILE.jsonl")
-    parser.add_argument("--size", default="1280x720", help="of the results' video")
-    given = parser.parse_args()
-    if given.pictures is None:
+@click.command(help=__doc__)
+@click.option("--pictures", "folder", type=click.Path(path_type=Path), metavar="FOLDER")
+@click.option("--results", type=click.Path(True, path_type=Path), help="Results to show.")
+@click.option(
+    "--size",
+    type=click.Tuple([int, int]),
+    default=(1280, 720),
+    show_default=True,
+    metavar="W H",
+    help="Size of the results' video.",
+)
+def main(folder: Path | None, results: Path | None, size: tuple[int, int]) -> None:
+    if (folder is None) != (results is None):
+        raise click.UsageError("--pictures and --results go together")
+    if folder is None or results is None:
         measure()
         return
-    width, height = (int(side) for side in given.size.split("x"))
-    pictures(given.pictures, given.results, (width, height))
+    pictures(folder, results, size)
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "drawing")

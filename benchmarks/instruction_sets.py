@@ -1,6 +1,8 @@
 """What 8 bits are worth on CPUs with fewer instructions than this one.
 
-``python benchmarks/instruction_sets.py [MODEL ...]``: each bundled network in float32 and in 8
+    python -m benchmarks.instruction_sets [MODEL ...]
+
+Measures each MODEL (bundled name or file) in float32 and in 8
 bits, all calls taking turns, once for every instruction set that oneDNN can be held to. A limit is
 no other CPU: caches, clocks and memory stay this machine's, so read the ratios.
 """
@@ -11,9 +13,15 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from typing import Any
 
+import click
 import numpy as np
+from numpy.typing import NDArray
 
+from hrtrack.cli import run
+from hrtrack.errors import ModelError
 from hrtrack.models.info import read_onnx_metadata
 from hrtrack.models.runtimes import eight_bit
 from hrtrack.models.runtimes.openvino import openvino_core
@@ -29,14 +37,17 @@ SETS = {
 LAPS = 40
 
 
-def measure(models: list[str], threads: int) -> None:
+def measure(models: Sequence[str], threads: int) -> None:
     """Prints fastest milliseconds, float32 and 8 bits, for each model on one line."""
-    core, spans = openvino_core(), []
+    core = openvino_core()
+    spans: list[tuple[Any, NDArray[np.uint8], list[float]]] = []
     for name in models:
         path = resolve(name)
         ranges = eight_bit.from_metadata(read_onnx_metadata(path), path)
         if not ranges:
-            sys.exit(f"{name} holds no activation ranges: hrtrack export {name} --calibrate FOLDER")
+            raise ModelError(
+                f"{name} holds no activation ranges: hrtrack export {name} --calibrate FOLDER"
+            )
         for quantised in (False, True):
             model = core.read_model(path)
             shape = [d.get_length() if d.is_static else 1 for d in model.input(0).partial_shape]
@@ -55,23 +66,26 @@ def measure(models: list[str], threads: int) -> None:
     print(*(f"{min(found) * 1e3:.2f}" for *_, found in spans))
 
 
-def main() -> None:
-    """The table, one subprocess a row."""
-    if sys.argv[1:2] == ["--measure"]:
-        measure(sys.argv[3:], int(sys.argv[2]))
+@click.command(help=__doc__)
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option("--measure", "threads", type=int, hidden=True, help="Measure in this process.")
+def main(models: tuple[str, ...], threads: int | None) -> None:
+    models = models or ("body_fast", "person_fast")
+    if threads is not None:
+        measure(models, threads)
         return
-    models = sys.argv[1:] or ["body_fast", "person_fast"]
+    # One subprocess a row, for oneDNN reads its limit once.
     heads = [f"{model} float32 | 8 bits | gain" for model in models]
     print("| instruction set | " + " | ".join(heads) + " |")
     print("|---" * (1 + 3 * len(models)) + "|")
     for limit, name in SETS.items():
-        command = [sys.executable, __file__, "--measure", str(os.cpu_count() or 1), *models]
+        command = [sys.executable, __file__, f"--measure={os.cpu_count() or 1}", *models]
         environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": limit}
-        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if run.returncode:
-            print(f"| {name} | failed: {(run.stderr.strip().splitlines() or ['?'])[-1]} |")
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            print(f"| {name} | failed: {(done.stderr.strip().splitlines() or ['?'])[-1]} |")
             continue
-        times = [float(value) for value in run.stdout.split()]
+        times = [float(value) for value in done.stdout.split()]
         cells = [
             f"{slow:.1f} | {fast:.1f} | {slow / fast:.1f}"
             for slow, fast in zip(times[::2], times[1::2], strict=True)
@@ -80,4 +94,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "instruction_sets")

@@ -39,6 +39,7 @@ from rich.table import Table
 
 from benchmarks.stream_server import Recording, busy_core, decoded, serving
 from benchmarks.virtual_time import Camera, Clock, Costs, charged, live_proposer
+from hrtrack.cli import run as run_command
 from hrtrack.errors import HrtrackError
 from hrtrack.evaluation.metrics import tracking
 from hrtrack.geometry import area, iou, oks
@@ -527,4 +528,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "live_file")

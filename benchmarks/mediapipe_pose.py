@@ -10,11 +10,12 @@ import time
 
 import cv2
 import mediapipe as mp
+import numpy as np
 
 
 def main(clip: str, count: int) -> None:
     video = cv2.VideoCapture(clip)
-    frames = []
+    frames: list[np.ndarray] = []
     while len(frames) < count:
         good, frame = video.read()
         if not good:

@@ -65,7 +65,7 @@ def main(
     clip: str, count: int, detector_path: str, pose_path: str, most: int, threads: int
 ) -> None:
     video = cv2.VideoCapture(clip)
-    frames = []
+    frames: list[np.ndarray] = []
     while len(frames) < count:
         good, frame = video.read()
         if not good:

@@ -1,28 +1,36 @@
 """Processor time of one crop by model and back end, on one thread, all taking turns.
 
-    python benchmarks/processor_time.py MODEL.onnx|MODEL.xml ...
+    python -m benchmarks.processor_time MODEL.onnx|MODEL.xml ...
 
 For machines that do other work beside: unlike wall time it counts none of theirs. ONNX files run on
 OpenVINO in float32 and in its own choice, and on ONNX Runtime; OpenVINO files as they are.
 """
 
-import sys
 import time
 from pathlib import Path
 
+import click
+
+from hrtrack.cli import run
 from hrtrack.models.agreement import drawn_crops
+from hrtrack.models.network import PoseNetwork
 from hrtrack.models.zoo import resolve
 from hrtrack.tracker.bench_model import OnnxRuntimeNetwork
 from hrtrack.tracker.inference.open import open_network
+from hrtrack.tracker.options import Precision
 
 ROUNDS = 12
 
 
-def main(models: list[str]) -> None:
-    networks = {}
+@click.command(help=__doc__)
+@click.argument("models", nargs=-1, required=True, metavar="MODEL.onnx|MODEL.xml ...")
+def main(models: tuple[str, ...]) -> None:
+    networks: dict[str, PoseNetwork | OnnxRuntimeNetwork] = {}
+    precisions: tuple[Precision, ...]
     for model in models:
         path = resolve(model)
-        for precision in ("auto",) if path.suffix == ".xml" else ("fp32", "auto"):
+        precisions = ("auto",) if path.suffix == ".xml" else ("fp32", "auto")
+        for precision in precisions:
             networks[f"{Path(model).stem} openvino {precision}"] = open_network(
                 path, backend="openvino", precision=precision, threads=1
             )
@@ -41,4 +49,4 @@ def main(models: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run(main, "processor_time")

@@ -1,6 +1,6 @@
 """What joint scores mean: how many joints of a score are right, on labelled people.
 
-    python benchmarks/score_reliability.py MODEL chart.png NAME=ANNOTATIONS,IMAGES ...
+    python -m benchmarks.score_reliability MODEL chart.png NAME=ANNOTATIONS,IMAGES ...
         [--fit ANNOTATIONS,IMAGES]
 
 MODEL is a name of `hrtrack models` or a file; it runs on OpenVINO as `hrtrack` runs it. A labelled
@@ -14,20 +14,19 @@ times, one temperature of the scores' log odds is fitted on those sets (marked a
 each of which counts the same, and the lines and dashed curves say what it would do.
 """
 
-import argparse
 import json
 import re
-import sys
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
+import click
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hrtrack.cli import run
 from hrtrack.configs.pose_schema import DataSection, SetSection
-from hrtrack.errors import HrtrackError
 from hrtrack.geometry import PADDING, invert, transform
 from hrtrack.models.network import PoseNetwork
 from hrtrack.tracker.inference.open import open_network
@@ -53,33 +52,24 @@ class Judged:
     person: NDArray[np.int64]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("model")
-    parser.add_argument("chart", type=Path)
-    parser.add_argument("sets", nargs="+", metavar="NAME=ANNOTATIONS,IMAGES")
-    parser.add_argument("--fit", action="append", default=[], metavar="ANNOTATIONS,IMAGES")
-    parser.add_argument("--share", type=float, default=1.0, help="of the photos of --fit")
-    options = parser.parse_args()
-    wrong = [text for text in options.sets if not re.fullmatch(r"[^=]+=[^,]+,.+", text)]
-    wrong += [text for text in options.fit if "," not in text]
+@click.command(help=__doc__)
+@click.argument("model")
+@click.argument("chart", type=click.Path(path_type=Path))
+@click.argument("sets", nargs=-1, required=True, metavar="NAME=ANNOTATIONS,IMAGES ...")
+@click.option("--fit", multiple=True, metavar="ANNOTATIONS,IMAGES", help="Fit a temperature here.")
+@click.option("--share", default=1.0, show_default=True, help="Share of the photos of --fit.")
+def main(
+    model: str, chart: Path, sets: tuple[str, ...], fit: tuple[str, ...], share: float
+) -> None:
+    wrong = [text for text in sets if not re.fullmatch(r"[^=]+=[^,]+,.+", text)]
+    wrong += [text for text in fit if "," not in text]
     if wrong:
-        parser.error(f"'{wrong[0]}' does not name annotations and their images")
-    try:
-        measure(options)
-    except HrtrackError as error:
-        sys.exit(str(error))
-
-
-def measure(options: argparse.Namespace) -> None:
-    """Looks at every set, prints its lines and draws the chart."""
-    network = open_network(options.model, backend="openvino")
-    fitted = [judge(network, text, options.share, pseudo=True) for text in options.fit]
+        raise click.UsageError(f"'{wrong[0]}' does not name annotations and their images")
+    network = open_network(model, backend="openvino")
+    fitted = [judge(network, text, share, pseudo=True) for text in fit]
     heat = temperature(fitted) if fitted else None
     judged = {}
-    for text in options.sets:
+    for text in sets:
         name, _, where = text.partition("=")
         judged[name] = judge(network, where, 1.0, pseudo=False)
         row = {"set": name, **summary(judged[name].scores, judged[name])}
@@ -87,7 +77,7 @@ def measure(options: argparse.Namespace) -> None:
         if heat is not None:
             row = {"set": name, "temperature": round(heat, 3)}
             print(json.dumps({**row, **summary(cooled(judged[name].scores, heat), judged[name])}))
-    draw(judged, heat, options.model, options.chart)
+    draw(judged, heat, model, chart)
 
 
 def judge(network: PoseNetwork, where: str, share: float, *, pseudo: bool) -> Judged:
@@ -208,4 +198,4 @@ def draw(judged: dict[str, Judged], heat: float | None, model: str, chart: Path)
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "score_reliability")

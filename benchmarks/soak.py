@@ -23,6 +23,7 @@ import numpy as np
 
 from benchmarks.live_file import restamped
 from benchmarks.stream_server import Recording, serving
+from hrtrack.cli import run as run_command
 from hrtrack.tracker.api import Tracker
 from hrtrack.tracker.video.open import LiveOptions, open_source
 
@@ -199,4 +200,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, "soak")

@@ -1,16 +1,22 @@
 """A clip at another height, for benches at a frame size that no clip at hand has.
 
-    python benchmarks/upscale.py CLIP OUT.mp4 720
+    python -m benchmarks.upscale CLIP OUT.mp4 720
 
 H.264 at 8 Mbit/s, nearest even width, bicubic, no sound.
 """
 
-import sys
 from fractions import Fraction
 
 import av
+import click
+
+from hrtrack.cli import run
 
 
+@click.command(help=__doc__)
+@click.argument("clip")
+@click.argument("out")
+@click.argument("height", type=click.IntRange(2))
 def main(clip: str, out: str, height: int) -> None:
     with av.open(clip) as source, av.open(out, "w") as target:
         first = source.streams.video[0]
@@ -26,4 +32,4 @@ def main(clip: str, out: str, height: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    run(main, "upscale")

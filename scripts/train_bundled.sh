@@ -17,7 +17,7 @@ train() { # NAME CONFIG [KEY=VALUE ...]
 }
 
 train first body_fast_256x192 fit.epochs=70
-[ -f "$out/opinion/teacher_2.npz" ] || python -m hrtrack.train.pose.data.pseudo_labels \
+[ -f "$out/opinion/teacher_2.npz" ] || hrtrack data pseudo-label \
     body_fast_256x192 "$out/first/weights.safetensors" "$out/opinion" data.root="$data"
 opinion=$(cd "$out/opinion" && pwd)
 clean="data.train.0.teacher=$opinion/teacher_0.npz"

@@ -170,6 +170,7 @@ def draw(results: str, **settings: Any) -> int:
 
 
 from .bench import bench  # noqa: E402  (the group must exist before its commands)
+from .data import average, data  # noqa: E402
 from .demo import demo  # noqa: E402
 from .evaluate import evaluate  # noqa: E402
 from .export import export  # noqa: E402
@@ -177,5 +178,7 @@ from .info import cameras, info, print_cameras  # noqa: E402
 from .models import models  # noqa: E402
 from .train import ablate, train  # noqa: E402
 
-for command in (ablate, bench, cameras, demo, draw, evaluate, export, info, models, train):
+for command in (
+    ablate, average, bench, cameras, data, demo, draw, evaluate, export, info, models, train,
+):  # fmt: skip
     hrtrack.add_command(command)

@@ -69,7 +69,7 @@ class SetSection(Section):
     them out. ``min_score``: pseudo annotations below it are left out. ``min_joints``: people
     with fewer labelled joints are left out. ``share``: which photos, by a fixed hash of their
     name, as an interval of [0, 1). ``teacher``: an ``.npz`` from
-    `hrtrack.train.pose.data.pseudo_labels`.
+    `hrtrack data pseudo-label`.
     """
 
     format: Literal["coco", "mpii"] = "coco"

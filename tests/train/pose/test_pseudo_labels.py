@@ -16,7 +16,6 @@ from hrtrack.skeleton import COCO17
 from hrtrack.train.pose.data.pseudo_labels import (
     clean,
     load_pseudo_labels,
-    main,
     save_pseudo_labels,
 )
 
@@ -76,6 +75,7 @@ def test_opinions_are_found_by_id(sticks: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_writes_its_opinion(sticks: Path, tmp_path: Path) -> None:
+    from hrtrack.cli import main
     from hrtrack.models.checkpoints import save_weights
     from hrtrack.models.info import PoseInfo
     from hrtrack.train.pose.data.pseudo_labels import open_people
@@ -86,6 +86,8 @@ def test_a_model_writes_its_opinion(sticks: Path, tmp_path: Path) -> None:
     skeleton = open_people(config.data, config.data.train).skeleton
     model = tmp_path / "model.safetensors"
     save_weights(new_network(config, skeleton, None), PoseInfo(skeleton, (64, 64)), model)
-    main(["tiny", str(model), str(tmp_path), root])
+    with pytest.raises(SystemExit) as ended:
+        main(["data", "pseudo-label", "tiny", str(model), str(tmp_path), root, "--quiet"])
+    assert not ended.value.code
     labelled = load_config("tiny", [root, f"data.train.0.teacher={tmp_path}/teacher_0.npz"])
     assert len(open_people(labelled.data, labelled.data.train)) == 96

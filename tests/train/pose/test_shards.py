@@ -74,10 +74,10 @@ def test_packs_keep_people_and_their_limit(sticks: Path, tmp_path: Path) -> None
 
 
 def test_a_teacher_that_is_not_there_is_named(tmp_path: Path) -> None:
-    words = [ROOT / "scripts/gpu_pack.py", "tiny", tmp_path, "teacher.model=net.onnx"]
+    words = ["-m", "hrtrack", "data", "pack", "tiny", tmp_path, "teacher.model=net.onnx"]
     done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr == "teacher.model: no file net.onnx\n"
+    assert done.returncode == 2
+    assert done.stderr == "hrtrack: teacher.model: no file net.onnx\n"
 
 
 def test_webp_needs_less_room(sticks: Path, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_teacher_travels_with_the_packs(sticks: Path, tmp_path: Path) -> None:
     torch.onnx.export(teacher.eval(), (torch.zeros(1, 3, 96, 64),), str(file), dynamo=False)
     packs, out = tmp_path / "packs", tmp_path / "out"
     words = [f"data.root={sticks}", "fit.batch=16", f"teacher.model={file}"]
-    _run(ROOT / "scripts/gpu_pack.py", "tiny", packs, "--side", 96, *words)
+    _run("-m", "hrtrack", "data", "pack", "tiny", packs, "--side", 96, *words)
     train = [ROOT / "scripts/gpu_train.py", "--packs", packs, "--device", "cpu"]
     state = ["--state", tmp_path / "state.pt", "--output", out]
     _run(*train, "--steps", 8, "--part", 0, 0.5, *state)
@@ -124,7 +124,7 @@ def test_from_packed_photos_to_a_detector(tmp_path: Path) -> None:
     tiny = config(tmp_path / "set", steps=3, precision="fp32").model_dump(mode="json")
     del tiny["fit"]["minutes"], tiny["teacher"]
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
-    words = [ROOT / "scripts/gpu_pack_photos.py", tmp_path / "tiny.yaml", tmp_path / "packs"]
+    words = ["-m", "hrtrack", "data", "pack", tmp_path / "tiny.yaml", tmp_path / "packs"]
     said = _run(*words, "--side", 80, "--megabytes", 0.01)
     parts = sorted((tmp_path / "packs").glob("part_*.zip"))
     assert f"{len(parts)} parts" in said
@@ -151,7 +151,7 @@ def test_from_packs_to_weights_without_most_packages(sticks: Path, tmp_path: Pat
     packs, out, bare = tmp_path / "packs", tmp_path / "out", tmp_path / "bare.py"
     bare.write_text(BARE)
     settings = [f"data.root={sticks}", "fit.batch=16", "fit.ema=0.9"]
-    said = _run(ROOT / "scripts/gpu_pack.py", "tiny", packs, "--side", 96, *settings)
+    said = _run("-m", "hrtrack", "data", "pack", "tiny", packs, "--side", 96, *settings)
     assert "train: 96 people, 1 packs" in said
     train = [bare, ROOT / "scripts/gpu_train.py", "--packs", packs, "--device", "cpu"]
     state = ["--state", tmp_path / "state.pt"]

@@ -7,7 +7,6 @@ the label is more likely wrong than the model.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,34 +106,6 @@ def load_pseudo_labels(people: People, path: Path) -> FloatArray:
         if int(key) in place:
             predicted[row] = keypoints[place[int(key)]]
     return predicted
-
-
-def main(arguments: Sequence[str]) -> None:
-    """``python -m hrtrack.train.pose.data.pseudo_labels CONFIG MODEL FOLDER [key=value ...]``: a
-    model's pseudo labels for every training set of a configuration, one ``.npz`` a set, for
-    ``teacher``."""
-    import torch
-
-    from ....configs.pose_schema import load_config
-    from ....models.checkpoints import load_hrnet
-    from ....models.zoo import resolve
-    from ..validate import predict
-
-    name, model, folder, *overrides = arguments
-    config = load_config(name, overrides)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network, described = load_hrnet(resolve(model))
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for number, spec in enumerate(config.data.train):
-        people = open_people(config.data, [spec.model_copy(update={"teacher": None})])
-        found = predict(network.to(device), people, described, config, device)
-        path = Path(folder) / f"teacher_{number}.npz"
-        save_pseudo_labels(people, np.nan_to_num(found.keypoints, posinf=0), path)
-        print(f"{path}: {clean(people, load_pseudo_labels(people, path))[1]}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
 
 
 def open_people(data: DataSection, sets: Sequence[SetSection]) -> People:

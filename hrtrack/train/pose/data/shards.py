@@ -34,6 +34,7 @@ from .crop_cache import ROOM, CachedCrops, CropCache, cache_crops
 from .plan import Draw
 
 CHUNK = 64
+Kind = Literal["jpg", "webp"]
 QUALITY = {"jpg": cv2.IMWRITE_JPEG_QUALITY, "webp": cv2.IMWRITE_WEBP_QUALITY}
 """OpenCV's words for them."""
 
@@ -59,7 +60,7 @@ def write_shards(
     side: int,
     padding: float,
     quality: int = 85,
-    kind: Literal["jpg", "webp"] = "jpg",
+    kind: Kind = "jpg",
     megabytes: float = 30.0,
 ) -> list[Path]:
     """Writes ``folder/NAME_NN.npz``, none larger than ``megabytes`` (of 1e6 bytes).

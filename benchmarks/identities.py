@@ -1,7 +1,7 @@
 """Identities on scenes of people who cross (see docs/tracking.md).
 
-    python -m scripts.crossing_bench LABELS table
-    python -m scripts.crossing_bench LABELS sweep --out docs/tracking
+    python -m benchmarks.identities LABELS table
+    python -m benchmarks.identities LABELS sweep --out docs/tracking
 
 LABELS is the folder of Penn Action's ``*.mat`` files. Knobs are swept on the train clips, the
 table is of the test clips.
@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from hrtrack.evaluation.crossings import (
+from benchmarks.crossings import (
     NOBODY,
     Clip,
     Noise,
@@ -30,6 +30,7 @@ from hrtrack.evaluation.crossings import (
     make_scenes,
     observe,
 )
+from hrtrack.cli import run
 from hrtrack.evaluation.metrics.tracking import Comparison, Frame, compare_boxes, score
 from hrtrack.geometry import iou
 from hrtrack.poses import Poses
@@ -313,4 +314,4 @@ def _plot_sweep(curves: dict[str, dict[int, list[Result]]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "identities")

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
-from ..geometry import iou
-from ..poses import Poses
-from ..skeleton import ACTION13
-from ..types import Float64Array
+from hrtrack.errors import DataError
+from hrtrack.geometry import iou
+from hrtrack.poses import Poses
+from hrtrack.skeleton import ACTION13
+from hrtrack.types import Float64Array
 
 UPRIGHT = (
     "baseball_pitch", "baseball_swing", "bowl", "clean_and_jerk", "golf_swing", "jump_rope",

@@ -1,6 +1,6 @@
 """One-Euro settings on people who act on the spot: jitter at rest against lag in fast motion.
 
-    python -m scripts.smoothing_bench LABELS --out docs/tracking
+    python -m benchmarks.smoothing LABELS --out docs/tracking
 
 LABELS is the folder of Penn Action's ``*.mat`` files (see docs/tracking.md).
 """
@@ -13,8 +13,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.crossings import FPS, Clip, load_clips, make_scene
 from hrtrack.cli import run
-from hrtrack.evaluation.crossings import FPS, Clip, load_clips, make_scene
 from hrtrack.poses import Poses
 from hrtrack.skeleton import ACTION13
 from hrtrack.tracker.tracking.smooth import STRENGTHS, OneEuroOptions, Smoother
@@ -140,4 +140,4 @@ def _plot_smooth(
 
 
 if __name__ == "__main__":
-    run(main, "smoothing_bench")
+    run(main, "smoothing")

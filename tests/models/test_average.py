@@ -1,4 +1,4 @@
-"""scripts/average_weights.py: the mean of checkpoints."""
+"""`hrtrack average`: the mean of checkpoints."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def average(*arguments: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "scripts.average_weights", *arguments]
+    command = [sys.executable, "-m", "hrtrack", "average", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
@@ -56,3 +56,22 @@ def test_other_networks_are_refused_in_one_line(
     assert "not of one network" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not out.exists()
+
+
+def test_files_that_are_no_checkpoints_are_named_in_one_line(tmp_path: Path) -> None:
+    for name, content in (("a.pt", b"x"), ("b.pt", b"x"), ("a.safetensors", b"x")):
+        (tmp_path / name).write_bytes(content)
+    torch.save({"step": 1}, tmp_path / "bare.pt")
+    for out, files, said in (
+        ("o.pt", ("a.pt", "b.pt"), "not a PyTorch checkpoint"),
+        ("o.pt", ("bare.pt", "bare.pt"), "holds no averages"),
+        ("o.pt", ("missing.pt", "b.pt"), "cannot read"),
+        ("o.safetensors", ("a.safetensors", "a.safetensors"), "not a safetensors file"),
+        ("o.pt", ("a.pt", "a.safetensors"), "all .safetensors or all .pt"),
+        ("o.pt", ("a.pt",), "at least two"),
+    ):
+        done = average(tmp_path / out, *(tmp_path / name for name in files))
+        assert done.returncode != 0
+        assert said in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert not (tmp_path / out).exists()

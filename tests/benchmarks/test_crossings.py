@@ -3,8 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hrtrack.errors import DataError
-from hrtrack.evaluation.crossings import (
+from benchmarks.crossings import (
     NOBODY,
     Clip,
     Noise,
@@ -13,6 +12,7 @@ from hrtrack.evaluation.crossings import (
     make_scenes,
     observe,
 )
+from hrtrack.errors import DataError
 from hrtrack.poses import Poses
 from hrtrack.skeleton import ACTION13
 from hrtrack.tracker.tracking.associate import Tracks

@@ -1,6 +1,6 @@
 """Picks the upright people of LSPE for the small ablation study (docs/research/ablations.md).
 
-    python scripts/select_upright_people.py LSPET OUTPUT
+    python -m benchmarks.upright_people LSPET OUTPUT
 
 LSPET holds train.json, val.json and images/. Upright: shoulders above hips above knees above
 ankles, and legs and trunk not folded. Writes train.json with the first 1,900 of the training
@@ -8,10 +8,13 @@ part, and val.json with its others and those of the validation part; no photo is
 """
 
 import json
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import click
+
+from hrtrack.cli import run
 
 TRAINED = 1900
 LEVELS = ("shoulder", "hip", "knee", "ankle")
@@ -19,8 +22,10 @@ TRUNK, LEGS = 0.15, 0.25
 """Least heights of trunk and legs, as shares of the box."""
 
 
-def main() -> None:
-    source, output = (Path(argument) for argument in sys.argv[1:])
+@click.command(help=__doc__)
+@click.argument("source", metavar="LSPET", type=click.Path(True, path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path))
+def main(source: Path, output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     train, val = (json.loads((source / f"{part}.json").read_text()) for part in ("train", "val"))
     names = train["categories"][0]["keypoints"]
@@ -64,4 +69,4 @@ def is_upright(one: dict[str, Any], names: list[str]) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, "upright_people")

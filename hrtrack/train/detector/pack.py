@@ -1,75 +1,80 @@
-"""Packs a detector training's photos for a borrowed GPU; needs photos, but no GPU.
+"""A detector training's photos, made smaller and packed for a machine that has none of them.
 
-    python scripts/gpu_pack_photos.py CONFIG OUTPUT [--side 320] [--quality 80] [--format jpg]
-        [KEY=VALUE ...]
+Unpacked into one folder there (docs/gpu_training.md):
 
-CONFIG is a name or file as for `hrtrack train`, KEY=VALUE changes it. Writes
-OUTPUT/part_NN.zip, none above --megabytes: photos of at most --side pixels as
-JPEG or WebP, their boxes, and the configuration (docs/gpu_training.md). Unpacked into one folder,
-there:
-
-    python -m hrtrack train FOLDER/config.yaml data.root=FOLDER [teacher.model=FOLDER/...]
+    hrtrack train FOLDER/config.yaml data.root=FOLDER [teacher.model=FOLDER/...]
 """
 
-import argparse
+from __future__ import annotations
+
 import json
-import sys
+import logging
 import time
 import zipfile
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from ...configs.detector_schema import DetectorTrainConfig, SetSection
+from ...datasets.coco import read_coco_file
+from ...errors import ModelError, UsageError
+from ...writable import make_folder
+from ..pose.data.shards import QUALITY, Kind
 
-from hrtrack.configs.detector_schema import SetSection, load_detector_config
-from hrtrack.datasets.coco import read_coco_file
-from hrtrack.errors import HrtrackError, ModelError, UsageError
-from hrtrack.train.pose.data.shards import QUALITY
-
+LOG = logging.getLogger(__name__)
 KEPT = ("pseudo", "score", "iscrowd")
 ENTRY_BYTES = 256
 """What a file in an archive costs besides its content, at most."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("config")
-    parser.add_argument("output", type=Path)
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
-    parser.add_argument("--side", type=int, default=320)
-    parser.add_argument("--quality", type=int, default=80)
-    parser.add_argument("--format", choices=QUALITY, default="jpg")
-    parser.add_argument("--megabytes", type=float, default=30.0)
-    options = parser.parse_intermixed_args()
+def pack_photos(
+    config: DetectorTrainConfig,
+    output: Path,
+    *,
+    side: int = 320,
+    quality: int = 80,
+    kind: Kind = "jpg",
+    megabytes: float = 30.0,
+) -> Iterator[str]:
+    """Packs the photos of the training sets; yields a line on each set and one on all.
+
+    Writes ``output/part_NN.zip``, none larger than ``megabytes`` (of 1e6 bytes): photos, their
+    boxes, the configuration and its teacher.
+
+    Args:
+        config: of the training.
+        output: a folder, in which earlier packs are replaced.
+        side: most pixels of a photo's longer side.
+        quality: of the pictures, 1 to 100.
+        kind: of the pictures.
+        megabytes: the limit.
+
+    Raises:
+        ModelError: the teacher is missing.
+        DataError: a set cannot be read.
+        SinkError: the folder cannot be written into.
+        UsageError: one file alone is larger than a pack may be.
+    """
     cv2.setNumThreads(1)
-    try:
-        pack(options)
-    except HrtrackError as error:
-        sys.exit(str(error))
-
-
-def pack(options: argparse.Namespace) -> None:
-    """Writes everything."""
-    config = load_detector_config(options.config, options.overrides)
     if config.teacher is not None and not Path(config.teacher.model).is_file():
         raise ModelError(f"there is no teacher at {config.teacher.model}")
-    options.output.mkdir(parents=True, exist_ok=True)
-    for old in options.output.glob("part_*.zip"):
+    make_folder(output)
+    for old in output.glob("part_*.zip"):
         old.unlink()  # which a set that was larger left
-    parts = Parts(options.output, options.megabytes)
+    parts = Parts(output, megabytes)
     sets = []
     for number, one in enumerate(config.data.sets):
         began = time.monotonic()
         name = f"set_{number}"
-        data, size = pack_set(one, Path(config.data.root), name, parts, options)
+        data, size = _pack_set(one, Path(config.data.root), name, parts, side, (kind, quality))
         parts.add(f"{name}/boxes.json", json.dumps(data).encode())
         sets.append({**one.model_dump(), "annotations": f"{name}/boxes.json", "images": name})
         took = time.monotonic() - began
-        print(f"{one.images}: {len(data['images'])} photos, {size / 1e6:.1f} MB, {took:.0f} s")
+        yield f"{one.images}: {len(data['images'])} photos, {size / 1e6:.1f} MB, {took:.0f} s"
     said = config.model_dump(mode="json", exclude_none=True)
 
     said["data"] = {**said["data"], "root": ".", "sets": sets, "val": None}
@@ -80,13 +85,14 @@ def pack(options: argparse.Namespace) -> None:
     parts.add("config.yaml", yaml.safe_dump(said, sort_keys=False).encode())
     parts.close()
     total = sum(path.stat().st_size for path in parts.written) / 1e6
-    print(f"{len(parts.written)} parts, {total:.1f} MB")
+    yield f"{len(parts.written)} parts, {total:.1f} MB"
 
 
-def pack_set(
-    one: SetSection, root: Path, name: str, parts: "Parts", options: argparse.Namespace
+def _pack_set(
+    one: SetSection, root: Path, name: str, parts: Parts, side: int, picture: tuple[Kind, int]
 ) -> tuple[dict[str, Any], int]:
     """Packs one set's photos; its annotations with boxes in their pixels, and their bytes."""
+    kind, quality = picture
     data = read_coco_file(root / one.annotations, ("images", "annotations"))
     by_photo = defaultdict(list)
     for entry in data["annotations"]:
@@ -98,16 +104,16 @@ def pack_set(
     for photo in data["images"]:
         image = cv2.imread(str(root / one.images / photo["file_name"]))
         if image is None:
-            print(f"left out: {photo['file_name']} cannot be read", file=sys.stderr)
+            LOG.warning("left out: %s cannot be read", photo["file_name"])
             continue
-        scale = min(1.0, min(options.side, one.long_side) / max(image.shape[:2]))
+        scale = min(1.0, min(side, one.long_side) / max(image.shape[:2]))
         if scale < 1:
             image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        words = [QUALITY[options.format], options.quality]
-        picture = cv2.imencode(f".{options.format}", image, words)[1].tobytes()
-        file_name = f"{len(images)}.{options.format}"
-        parts.add(f"{name}/{file_name}", picture)
-        size += len(picture)
+        words = [QUALITY[kind], quality]
+        coded = cv2.imencode(f".{kind}", image, words)[1].tobytes()
+        file_name = f"{len(images)}.{kind}"
+        parts.add(f"{name}/{file_name}", coded)
+        size += len(coded)
         images.append({"id": photo["id"], "file_name": file_name})
         for entry in by_photo[photo["id"]]:
             box = [round(value * scale, 2) for value in entry["bbox"]]
@@ -142,7 +148,3 @@ class Parts:
         """Ends the part at hand."""
         if self._file is not None:
             self._file.close()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """What people who watch in the browser cost the run (see docs/live.md).
 
-    python -m scripts.viewer_bench CLIP --viewers 5 --repeats 5
+    python -m benchmarks.viewers measure CLIP --viewers 5 --repeats 5
 
 Runs of the whole pipeline with nobody watching and with ``--viewers``, one of them stalled, take
 turns over the loaded networks; the viewers sit in a process of their own. Figures: frames a second,
@@ -21,6 +21,7 @@ from statistics import median
 
 import click
 
+from hrtrack.cli import run as start
 from hrtrack.cli.outputs import picture_maker
 from hrtrack.tracker.api import Tracker
 from hrtrack.tracker.loop import run
@@ -75,7 +76,7 @@ def _once(tracker: Tracker, clip: str, viewers: int) -> tuple[float, float]:
         )
         meter = stack.enter_context(Meter(clip, None, quiet=True, live=False))
         if viewers:
-            watch = [sys.executable, "-m", "scripts.viewer_bench", "watch", urls[0], str(viewers)]
+            watch = [sys.executable, "-m", "benchmarks.viewers", "watch", urls[0], str(viewers)]
             process = subprocess.Popen(watch)
             stack.callback(process.wait)
             stack.callback(process.terminate)
@@ -113,4 +114,4 @@ def watch(url: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    start(main, "viewers")

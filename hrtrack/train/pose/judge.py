@@ -1,0 +1,51 @@
+"""Any pose model's pseudo labels for the people of a training, by which their labels are checked
+(`hrtrack.train.pose.data.pseudo_labels`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ...configs.pose_schema import TrainConfig
+from ...errors import ModelError
+from ...evaluation.predict import progress
+from ...geometry import invert, transform
+from ...models.network import PoseNetwork
+from ...writable import make_folder
+from .data.pseudo_labels import clean, load_pseudo_labels, open_people, save_pseudo_labels
+from .validate import upright_crops
+
+
+def write_pseudo_labels(
+    config: TrainConfig, network: PoseNetwork, folder: Path, *, quiet: bool
+) -> Iterator[str]:
+    """Looks at every labelled person of the training sets once, with any pose model.
+
+    Writes ``folder/teacher_N.npz`` for the Nth set, for ``data.train.N.teacher``, and yields a
+    line on each. Whoever's photo cannot be read has score 0, that is no pseudo labels.
+
+    Raises:
+        DataError: a set cannot be read.
+        ModelError: the model predicts other joints than a set has.
+        SinkError: the folder cannot be written into.
+    """
+    make_folder(folder)
+    for number, spec in enumerate(config.data.train):
+        people = open_people(config.data, [spec.model_copy(update={"teacher": None})])
+        if network.info.skeleton.joints != people.skeleton.joints:
+            raise ModelError(f"the model predicts other joints than {spec.annotations} has")
+        found = np.zeros((len(people), len(people.skeleton), 3))
+        with progress(quiet=quiet) as bar:
+            task = bar.add_task(spec.annotations, total=len(people))
+            for rows, crops, affines in upright_crops(
+                people, network.input_hw, config.input.padding
+            ):
+                seen = np.asarray(network(crops)["keypoints"], np.float64)
+                seen[..., :2] = transform(seen[..., :2], invert(affines))
+                found[rows] = np.nan_to_num(seen, posinf=0)
+                bar.advance(task, len(rows))
+        path = folder / f"teacher_{number}.npz"
+        save_pseudo_labels(people, found, path)
+        yield f"{path}: {clean(people, load_pseudo_labels(people, path))[1]}"
