@@ -1,4 +1,4 @@
-"""Picks the upright people of LSPE for the small ablation study (docs/ablations.md).
+"""Picks the upright people of LSPE for the small ablation study (docs/research/ablations.md).
 
     python -m benchmarks.upright_people LSPET OUTPUT
 

@@ -11,7 +11,7 @@ def one_line(error: BaseException) -> str:
 
 
 class HrtrackError(Exception):
-    """A fault that the user can do something about.
+    """A fault that the user can correct.
 
     The message is one line: what was found, what was expected, what to do.
     """
@@ -26,7 +26,7 @@ class UsageError(HrtrackError):
 
 
 class ImageError(UsageError, ValueError):
-    """Something was given for a picture that is none, or is of a kind that cannot be taken."""
+    """What was given as a picture is no picture, or is of a kind that is not supported."""
 
 
 class SourceError(HrtrackError):
@@ -34,7 +34,7 @@ class SourceError(HrtrackError):
 
 
 class TruncatedSourceError(SourceError):
-    """A source ended before its declared end; the frames there were are kept."""
+    """A source ended before its declared end; the frames that were there are kept."""
 
     exit_code = 3
 

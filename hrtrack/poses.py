@@ -27,7 +27,7 @@ class Action:
 
 
 class Joint(NamedTuple):
-    """Where one joint of a person is, in image pixels, and how sure that is, in [0, 1]."""
+    """One joint of a person: its place in image pixels and its score in [0, 1]."""
 
     x: float
     y: float

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..skeleton import Skeleton
 
 CALIBRATION_CROPS = 100
-"""With so many the bundled model loses nothing (BENCHMARKS.md); the time grows with them."""
+"""With so many the bundled model loses nothing (docs/benchmarks.md); the time grows with them."""
 
 
 @click.command(short_help="Convert a model to ONNX, OpenVINO or TensorRT.")

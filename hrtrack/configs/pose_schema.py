@@ -50,7 +50,7 @@ class TargetSection(Section):
     """What the maps are trained towards; ``sigma`` is in heatmap cells.
 
     ``gaussian``: the official one, centred on the nearest cell and cut at 3 sigma.
-    ``unbiased``: centred on the joint itself, not cut, as UDP and DARK train (docs/mpii.md says
+    ``unbiased``: centred on the joint itself, not cut, as UDP and DARK train (docs/decoding.md says
     what of UDP is here).
     ``distribution``: the same, summing to 1, for networks with softmax maps.
     """

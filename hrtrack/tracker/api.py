@@ -62,34 +62,33 @@ def _takes_fields_of(
 class Tracker:
     """Finds, follows and smooths people's poses.
 
-    - `track` opens a file, camera or URL, or takes pictures of yours, and yields every frame with
-      its people.
-    - `update` takes the next frame of a loop of your own; `reset` begins another clip. For more
-      cameras than one, `new_stream` gives each an ``update`` and a ``reset`` of its own.
-    - `image` finds the people of a single picture; `draw` draws them.
+    - `track` opens a file, a camera or a URL, or takes your own pictures, and yields every frame
+      with its people.
+    - `update` takes the next frame of your own loop; `reset` begins another clip. For several
+      cameras, `new_stream` gives each camera its own ``update`` and ``reset``.
+    - `image` finds the people in a single picture; `draw` draws them.
 
-    The networks are loaded once; every clip and every stream has its own tracks, so identities
-    start at 1 in each and are never reused within it. `hrtrack.Poses` says what a frame's people
-    are.
+    The arguments are the fields of `hrtrack.TrackerOptions`, which describes each of them.
+    ``model`` and ``detector`` may be given by position, the others by name only.
+
+    A tracker loads its networks once. Every clip and every stream has its own tracks: identities
+    start at 1 in each of them and are never reused within it. `hrtrack.Poses` describes the people
+    of a frame.
 
     Pictures are uint8 arrays (H, W, 3) in RGB, or in OpenCV's BGR with ``color="bgr"``. Grey
     arrays (H, W), arrays with a fourth channel for transparency, PIL pictures, and paths or bytes
-    of picture files do, too. All coordinates are pixels of the picture as it is given.
+    of picture files work as well. All coordinates are pixels of the picture that was given.
 
-    Any number of threads may use one tracker at a time, with the results of one thread: each
-    `track`, each `image` and each stream follows its own people, over the same networks. One
-    iterator that `track` gave belongs to one thread at a time. On an NVIDIA GPU the threads must
-    share a CUDA stream, as they do unless they choose another, and take turns. In asyncio,
-    ``poses = await asyncio.to_thread(tracker.image, picture)`` leaves the event loop free.
+    Any number of threads may use one tracker at the same time, and get the results that one thread
+    would get: each `track`, each `image` and each stream follows its own people with the same
+    networks. An iterator that `track` returned belongs to one thread at a time. On an NVIDIA GPU
+    the threads must share a CUDA stream, which they do by default, and take turns. In asyncio,
+    ``poses = await asyncio.to_thread(tracker.image, picture)`` keeps the event loop free.
 
-    `close` waits for the frames under way in other threads; every later use, the next frame of a
-    `track` included, is a UsageError. So is every use in a process that was forked from the one
-    that opened the tracker, for the networks' threads stayed behind. Open a tracker in each
-    process, best with multiprocessing's start method ``spawn``: CUDA does not survive a fork.
-
-    Args:
-        model, detector and the rest: the fields of `hrtrack.TrackerOptions`, which says what each
-            of them does. All but the first two are given by name.
+    `close` waits for the frames that other threads are processing. Every later use raises a
+    UsageError, and so does every use in a process that was forked from the one that opened the
+    tracker, because the threads of the networks do not survive a fork. Open a tracker in each
+    process, preferably with multiprocessing's start method ``spawn``.
 
     Raises:
         UsageError: an option has a value that it cannot have.
@@ -206,7 +205,7 @@ class Tracker:
         )
 
     def update(self, image: Picture, time: float | None = None) -> Poses:
-        """The people of the next frame of a loop of your own, followed from the frames before.
+        """The people of the next frame of your own loop, followed from the frames before.
 
         The person detector runs on the calling thread. Frames of one camera or clip belong
         together: see `reset` and `new_stream`. Calls from several threads take turns.
@@ -214,8 +213,8 @@ class Tracker:
         Args:
             image: what `image` takes.
             time: when the frame was taken, in seconds from any moment on, never less than before;
-                the monotonic clock's time when None. For the frames of a recording give the
-                recording's times, for how far people move between frames depends on it.
+                the monotonic clock's time when None. Give the times of a recording for its frames,
+                because the distance that people move between frames depends on the time.
 
         Returns:
             The people with their identities. ``poses.frame`` counts the calls from 0.
@@ -238,7 +237,7 @@ class Tracker:
     def new_stream(self) -> Stream:
         """A stream of frames with its own people, ``update`` and ``reset``, over the same networks.
 
-        Make one for each camera; each may run in a thread of its own. The results are those of a
+        Make one for each camera; each may run in its own thread. The results are those of a
         tracker that sees this stream alone.
 
         UsageError where the tracker is closed, or another process opened it.
@@ -280,21 +279,21 @@ class Tracker:
         decode: Decode = "cpu",
         sequence: float | None = None,
     ) -> Iterator[tuple[Frame, Poses]]:
-        """Follows the people of a video, camera or stream, or of pictures of your own.
+        """Follows the people in a video, a camera, a stream, or your own pictures.
 
         Args:
             source: what ``hrtrack --source`` takes: ``webcam``, a file, a URL, ...; or an open
-                ``cv2.VideoCapture``, always taken for BGR and never closed here; or an iterable
-                of what `image` takes, or of ``(time, image)`` with the time in seconds. The other
-                arguments but ``sequence`` are for sources that are opened here.
-            start: seconds from which on frames are used.
-            end: seconds up to which frames are used.
-            stride: use every so many frames.
+                ``cv2.VideoCapture``, which counts as BGR and is never closed here; or an iterable
+                of what `image` takes, or of ``(time, image)`` with the time in seconds. Except for
+                ``sequence``, the other arguments are for sources that are opened here.
+            start: first second to use.
+            end: last second to use.
+            stride: use every ``stride``-th frame.
             live: camera and stream settings.
             decode: ``cuda`` decodes files on an NVIDIA GPU.
-            sequence: takes a folder of numbered pictures, or pictures without times, as one clip
-                of so many a second. Without it pictures of your own have the time of the monotonic
-                clock when they come.
+            sequence: frame rate of a folder of numbered pictures, or of pictures without times,
+                which are then one clip. Without it your own pictures get the time of the monotonic
+                clock at their arrival.
 
         Yields:
             Each frame with its people. ``poses.boxes`` (N, 4), ``poses.keypoints``

@@ -152,18 +152,6 @@ def test_impossible_options_are_refused_before_anything_is_loaded(option: dict[s
     assert "\n" not in str(failure.value)
 
 
-def test_the_readme_snippet_runs(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    snippets = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert snippets
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "clip.mp4").write_bytes(clip.read_bytes())
-    for snippet in snippets:
-        exec(compile(snippet, "README.md", "exec"), {})
-
-
 def test_jobs_go_on_where_they_were_broken_off(
     clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,7 +74,7 @@ def averaged_bins(
 class FlipTest:
     """A pose network that averages its heatmaps or bins with those of the mirrored crops.
 
-    Twice the work for a little accuracy (BENCHMARKS.md). The mean is read by the DARK or SimCC
+    Twice the work for a little accuracy (docs/benchmarks.md). The mean is read by the DARK or SimCC
     decoder outside the graph, so crops and maps pass through memory whatever computes them.
     """
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 HALVES = 2
 """Several crops run side by side, each on this share of the threads: a small network cannot keep
-all of them busy with one crop, nor with a batch (BENCHMARKS.md)."""
+all of them busy with one crop, nor with a batch (docs/benchmarks.md)."""
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
