@@ -19,8 +19,8 @@ from ...models.detector.network import PersonDetector
 from ...models.finite import require_numbers
 from ...models.precision import Precision, in_bf16, quicker, to_be_tried
 from ...progress import shown
+from ...trainer.processes import choose_device, keep_freed_memory, loaders, worker_context
 from ...writable import make_folder
-from ..processes import choose_device, keep_freed_memory, loaders, worker_context
 from .batches import batches
 from .distillation import DeviceTeacher, teaches_beside
 from .photos import PhotoStore, build_store

@@ -25,9 +25,9 @@ from ...models.detector.network import (
 )
 from ...models.finite import require_sound_state
 from ...models.precision import in_bf16
+from ...trainer.cuda_graphs import CudaGraphCache
+from ...trainer.optim import move_average, optimizer_of
 from ...writable import atomic_write
-from ..cuda_graphs import CudaGraphCache
-from ..optim import move_average, optimizer_of
 from .distillation import DeviceTeacher, DistillationHeads, answer_loss
 from .loss import AssignConfig, cells_on, detector_loss
 

@@ -114,7 +114,7 @@ class DeviceTeacher:
         self.network = OnnxNetwork(path, (given.name, features)).to(device)
         self._dtype = torch.float32 if device.type == "cpu" else torch.float16
         self.network.to(self._dtype)
-        # Kept on the device: a recorded step (`hrtrack.train.cuda_graphs`) may not fetch anything.
+        # Kept on the device: a recorded step (`CudaGraphCache`) may not fetch anything.
         self._scale, self._offset = (v[:, None, None].to(device) for v in pixel_scale())
         self._sampling: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self.channels = int(self(torch.zeros(1, *self._hw, 3).to(device))[0].shape[1])

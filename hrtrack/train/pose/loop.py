@@ -22,9 +22,10 @@ from ...models.info import PoseInfo, provenance
 from ...models.pose.graph import pixel_scale
 from ...models.pose.hrnet import HRNet
 from ...models.runtimes.eight_bit import FEWEST
+from ...trainer.optim import Ema, make_optimizer
+from ...trainer.processes import Team, team
+from ...trainer.schedule import settings_at
 from ...writable import make_folder
-from ..optim import Ema, learning_rate, make_optimizer
-from ..processes import Team, team
 from .data.crop_cache import CropCache
 from .data.loader import Batch, batches, sample_crops
 from .data.plan import Plan
@@ -194,7 +195,7 @@ class _Run:
         source = self._source(plan)
         meter, epoch = Meter(self.seen), 0.0
         while (done := plan.share_done(self.step, self.seen)) < 1:
-            rate = learning_rate(fit, self.step, done)
+            rate = settings_at(fit, self.step, done)["lr"]
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             try:

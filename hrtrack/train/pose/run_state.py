@@ -18,8 +18,8 @@ from ...models.checkpoints import HEAD, load_hrnet, save_weights
 from ...models.info import PoseInfo
 from ...models.pose.hrnet import HRNet
 from ...models.runtimes.eight_bit import pose_ranges
+from ...trainer.optim import State
 from ...writable import atomic_write
-from ..optim import State
 
 LOG = logging.getLogger(__name__)
 STATE = "state.pt"
