@@ -6,6 +6,7 @@ What is trained is a `Task`: a pose network, a person detector, an action networ
 from __future__ import annotations
 
 import logging
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -51,6 +52,8 @@ class Task(ABC, Generic[Batch]):
     epoch_size: int | None = None
     """Examples of an epoch, where a training has epochs: it is validated and saved after them."""
     val_every = 1
+    examples = math.inf
+    """Of the whole training, where neither steps nor minutes end it."""
 
     def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.network, self.optimizer = network, optimizer
@@ -131,13 +134,17 @@ class Trainer(Generic[Batch]):
 
     def go(self, *, quiet: bool = False) -> None:
         """Trains to the end."""
-        fit, epoch = self.fit, self.task.epoch_size or 0
+        fit, task = self.fit, self.task
         clock = Clock(
-            minutes=fit.minutes, steps=fit.steps, examples=fit.epochs * epoch, elapsed=self.elapsed
+            minutes=fit.minutes, steps=fit.steps, examples=task.examples, elapsed=self.elapsed
         )
+        if clock.share(self.step, self.seen) >= 1:
+            return
         if self.team.leads:
-            names = {"parts": self.task.parts, "measures": self.task.measures}
-            with Logs(self.folder, self.step, title=self.task.title, quiet=quiet, **names) as logs:
+            with Logs(
+                self.folder, self.step, title=task.title, parts=task.parts,
+                measures=task.measures, quiet=quiet,
+            ) as logs:  # fmt: skip
                 self.logs = logs
                 self._guarded(clock)
         else:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ..configs.base import FitSection
 
 ONE_CYCLE_RISE, ONE_CYCLE_START, ONE_CYCLE_END = 0.15, 1 / 25, 1e-4
-"""The share of a cycle that rises; the first rate's share of the highest, the last's of the first."""
+"""The share of a cycle that rises; the first rate as a share of the top; the last of the first."""
 MOMENTUM = 0.95, 0.85
 """Of a cycle: where the rate is lowest, and where it is highest."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -136,21 +137,21 @@ def test_a_detector_s_statistics_are_looked_at_before_they_are_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_set(tmp_path / "set", 4)
-    step = detector_fit.Step.__call__
+    step, calls = detector_fit.Step.__call__, itertools.count()
 
     def spoiled(self: Any, *rest: Any) -> Any:
         found = step(self, *rest)
-        if self.state.step == 1:
+        if next(calls) == 1:
             norms = (m for m in self.state.net.modules() if isinstance(m, nn.BatchNorm2d))
             next(norms).running_mean[0] = float("nan")
         return found
 
     monkeypatch.setattr(detector_fit.Step, "__call__", spoiled)
     settings = detector_config(tmp_path / "set", steps=4, precision="fp32", save_minutes=0)
-    with pytest.raises(Diverged, match=r"the statistics of a norm .*last.pt holds the last good"):
+    with pytest.raises(Diverged, match=r"the statistics of a norm .*state.pt holds the last good"):
         detector_fit.train_detector(settings, tmp_path / "out", device="cpu", quiet=True)
-    assert torch.load(tmp_path / "out/last.pt", weights_only=True)["step"] == 1
-    assert not (tmp_path / "out/final.pt").exists()
+    assert torch.load(tmp_path / "out/state.pt", weights_only=True)["step"] == 1
+    assert not (tmp_path / "out/weights.pt").exists()
 
 
 def test_an_action_training_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
