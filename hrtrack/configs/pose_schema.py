@@ -73,7 +73,7 @@ class SetSection(base.SetSection):
     """
 
     format: Literal["coco", "mpii"] = "coco"
-    repeat: int = Field(1, ge=1)  # type: ignore[assignment]
+    repeat: int = Field(1, ge=1)
     weight: float = Field(1.0, ge=0)
     pseudo_weight: float = Field(0.0, ge=0)
     min_score: float = 0.5

@@ -132,7 +132,7 @@ def _board(folder: Path, last_step: int) -> Any:
     except ImportError:
         LOG.info("no package tensorboard: the training is recorded in its CSV files only")
         return None
-    return SummaryWriter(str(folder), purge_step=last_step)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), purge_step=last_step)
 
 
 class Meter:

@@ -197,7 +197,7 @@ class Trainer(Generic[Batch]):
             if ended or (passed and self._epochs(self.seen) % task.val_every == 0):
                 self._validate(share)
             late = time.monotonic() - saved >= 60 * self.fit.save_minutes
-            if self.logs is not None and (passed or ended or late):
+            if passed or ended or late:
                 self._save(clock)
                 saved, kept = time.monotonic(), self.step
         if kept != self.step:  # the clock ran out between two looks at it

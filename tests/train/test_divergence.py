@@ -17,7 +17,8 @@ from hrtrack.actions.training import fit as action_fit
 from hrtrack.configs.pose_schema import load_config
 from hrtrack.models.finite import Diverged, require_numbers, require_sound_state
 from hrtrack.train.detector import fit as detector_fit
-from hrtrack.train.pose.loop import _Run, train_pose
+from hrtrack.train.pose.loop import PoseTask, train_pose
+from hrtrack.trainer.loop import Trainer
 
 from .detector.test_fit import config as detector_config
 from .detector.test_fit import make_set
@@ -64,11 +65,11 @@ def test_a_state_s_numbers(name: str, said: str, value: float) -> None:
 
 def spoil_weights(run: Any) -> None:
     with torch.no_grad():
-        run.raw.layer1[0].conv1.weight.view(-1)[0] = float("nan")
+        run.task.raw.layer1[0].conv1.weight.view(-1)[0] = float("nan")
 
 
 def spoil_statistics(run: Any) -> None:
-    run.raw.bn1.running_var[0] = float("inf")
+    run.task.raw.bn1.running_var[0] = float("inf")
 
 
 def spoil_average(run: Any) -> None:
@@ -76,7 +77,7 @@ def spoil_average(run: Any) -> None:
 
 
 def spoil_gradient(run: Any) -> None:
-    run.raw.final_layer.bias.register_hook(lambda gradient: gradient * float("inf"))
+    run.task.raw.final_layer.bias.register_hook(lambda gradient: gradient * float("inf"))
 
 
 @pytest.mark.parametrize(
@@ -98,14 +99,21 @@ def test_a_pose_training_keeps_its_last_good_state(
     spoil: Callable[[Any], None],
     said: str,
 ) -> None:
-    step = _Run._step
+    steps = Trainer._steps
+    gradients, calls = PoseTask.gradients, itertools.count()
+    runs: list[Any] = []
 
-    def spoiled(run: Any, *rest: Any) -> Any:
-        if run.step == 2:
-            spoil(run)
-        return step(run, *rest)
+    def begun(run: Any, *rest: Any) -> None:
+        runs.append(run)
+        steps(run, *rest)
 
-    monkeypatch.setattr(_Run, "_step", spoiled)
+    def spoiled(task: Any, *rest: Any) -> Any:
+        if next(calls) == 2:
+            spoil(runs[0])
+        return gradients(task, *rest)
+
+    monkeypatch.setattr(Trainer, "_steps", begun)
+    monkeypatch.setattr(PoseTask, "gradients", spoiled)
     settings = ["fit.steps=6", "fit.batch=2", "fit.save_minutes=0", "fit.val_every=1000"]
     config = load_config("tiny", [f"data.root={sticks}", "input.size=[32, 32]", *settings])
     with pytest.raises(Diverged, match=said) as caught:

@@ -106,6 +106,7 @@ def fit(
     trainer = Trainer(ActionTask(config, clips, labels, seed), settings, Team(0, 1, CPU))
     trainer.go(quiet=quiet)
     mean_net, window = trainer.ema.network, window_of(config)
+    assert isinstance(mean_net, ActionNet)
     network = as_function(mean_net)
     held_out = [clip for clip in held_out if clip.label in labels]
     temperature, threshold = calibrate(network, held_out, labels, window, settings.keep, seed)

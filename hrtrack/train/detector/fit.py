@@ -18,8 +18,9 @@ from ...trainer.processes import Team, choose_device, keep_freed_memory, loaders
 from ...trainer.schedule import Clock
 from ...trainer.state import STATE, kept_choice, load_state, warn_of_changes
 from ...writable import make_folder
+from ..distillation import FeatureHeads
 from .batches import batches
-from .distillation import DeviceTeacher, DistillationHeads, teaches_beside
+from .distillation import DeviceTeacher, teaches_beside
 from .photos import PhotoStore, build_store
 from .render import DeviceRenderer, fits, render_batch
 from .step import Step, fresh, save_weights
@@ -97,7 +98,7 @@ class DetectorTask(Task[list[Tensor]]):
         self._config, self._store, self._place, self._learner = config, store, place, learner
 
     @property
-    def head(self) -> DistillationHeads:
+    def head(self) -> FeatureHeads:
         """Guesses the teacher's features."""
         return self._learner.heads
 

@@ -25,7 +25,8 @@ from ...models.precision import in_bf16
 from ...trainer.cuda_graphs import CudaGraphCache
 from ...trainer.optim import optimizer_of
 from ...writable import atomic_write
-from .distillation import DeviceTeacher, DistillationHeads, answer_loss
+from ..distillation import FeatureHeads
+from .distillation import CHANNELS, DeviceTeacher, answer_loss
 from .loss import AssignConfig, cells_on, detector_loss
 
 
@@ -34,7 +35,7 @@ class Learner:
     """What learns: the detector, and what is thrown away at the end."""
 
     net: PersonDetector
-    heads: DistillationHeads
+    heads: FeatureHeads
     optimizer: torch.optim.Optimizer
 
 
@@ -56,7 +57,7 @@ def fresh(config: DetectorTrainConfig, init: Path | None, device: torch.device) 
     if init is not None:
         load_detector(init, net)
     net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    heads = DistillationHeads(config.model.pyramid).to(device)
+    heads = FeatureHeads(config.model.pyramid, CHANNELS, len(STRIDES)).to(device)
     learning = {f"net.{name}": p for name, p in net.named_parameters()}
     if config.teacher:
         learning |= {f"heads.{name}": p for name, p in heads.named_parameters()}
@@ -127,7 +128,8 @@ class Step:
             pyramid = state.net.features(images)
             logits, sides = state.net.predict(pyramid)
             if answer:
-                mimicry = state.heads.loss(pyramid, answer[0])
+                cells = [level.shape[2] * level.shape[3] for level in pyramid]
+                mimicry = state.heads.loss(state.heads(pyramid), answer[0].split(cells, 1))
         weight = config.loss.box_weight
         loss, parts = detector_loss(
             logits, sides, boxes, kinds, centres, self.assign, weight, dense=self._still
