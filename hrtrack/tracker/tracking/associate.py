@@ -30,6 +30,8 @@ FLOW_NOISE = 0.01
 """Spread in sizes of a body's step from one frame to the next as optical flow finds it."""
 DRIFT_TIME = 0.3
 """Time constant in seconds of the mean of how far joints go astray."""
+SHORTEST_MEMORY = 0.1
+"""Seconds for which everybody is remembered, however shortly they were in view."""
 REWOUND = 0.5
 """Seconds that a clock has to go back to mean another showing rather than a late frame."""
 
@@ -100,7 +102,7 @@ class Tracks:
         certain = state.scores >= self.options.joint_score
         return Sighting(state.keys, state.bodies, state.keypoints, certain, self.lost(self._time))
 
-    def redraw(
+    def renew_boxes(
         self, then: Sighting, rows: NDArray[np.intp], boxes: Float64Array, time: float
     ) -> Float64Array:
         """Enters what the detector drew in an earlier frame around people who are in view still.
@@ -172,6 +174,7 @@ class Tracks:
         missing[resting] = False
         self.alarms += int(missing.sum())
         self._correct(rows, _picked(poses, columns), sure, proposals.detected)
+        before = len(state.ids)
         new = poses.person_scores >= options.min_score
         new[columns] = False
         if new.any() and len(columns):
@@ -185,7 +188,8 @@ class Tracks:
         worth = worth >= min(options.shown_joints, self._joints)
         seen = np.zeros(len(state.ids), bool)
         seen[owners[owners >= 0]] = worth[owners >= 0]
-        self._confirm(state, seen)
+        fresh = np.arange(len(state.ids)) >= before
+        self._confirm(state, seen, fresh)
         self._first = self._first and len(poses) == 0
 
         shown = np.flatnonzero(owners >= 0)
@@ -308,8 +312,10 @@ class Tracks:
         """Drops people not seen for long, and at once those who were never confirmed."""
         state = self._state
         unseen = self._time - state.seen
-        known = (unseen <= state.seen - state.since + 0.1) | (state.seen >= newest)
-        kept = known & np.where(state.ids > 0, unseen <= self.options.memory, state.seen >= newest)
+        long_enough = unseen <= state.seen - state.since + SHORTEST_MEMORY
+        kept = (long_enough | (state.seen >= newest)) & np.where(
+            state.ids > 0, unseen <= self.options.memory, state.seen >= newest
+        )
         if not kept.all():
             self._state = state[kept]
 
@@ -331,9 +337,10 @@ class Tracks:
     def _similarity(self, poses: Poses, kept: int, stand: NDArray[np.intp]) -> Float64Array:
         """How alike the people followed and the ``kept`` poses are.
 
-        A pose that ``stand``s for others is as like anyone as the likest of them: where the box
-        of someone who moved ran ahead and the detector found the same person where they are, it
-        is the pose in the former that tells who it is.
+        ``stand`` says which of the kept poses replaced each duplicate. A kept pose takes the
+        highest similarity of all the poses it replaced: where the predicted box of someone ran
+        ahead and the detector found the same person elsewhere, the pose in the predicted box is
+        dropped as a duplicate, but it is the one that tells who it is.
         """
         options = self.options
         similarity = similarities(
@@ -452,9 +459,10 @@ class Tracks:
             np.zeros(count),
         )
 
-    def _confirm(self, state: State, seen: BoolArray) -> None:
+    def _confirm(self, state: State, seen: BoolArray, fresh: BoolArray) -> None:
         """Gives IDs to the new people who have been seen often enough, joints and all.
 
+        ``seen`` (T,) marks whose joints this frame shows, ``fresh`` (T,) who begins in it.
         In the first frame with people there is nothing to wait for: a photo has only one.
         """
         options = self.options
@@ -464,7 +472,6 @@ class Tracks:
         if self._first:
             enough = waiting
         else:
-            fresh = np.arange(len(state.ids)) >= len(self._state.ids)
             boxes = kalman.to_corners(state.motion.position)
             beside = iou(boxes, boxes[state.ids > 0]).max(axis=1, initial=0.0) > options.beside_iou
             needed = np.where(beside, options.beside_hits, options.confirm_hits)
@@ -516,14 +523,15 @@ class AssociationOptions:
     confirm_hits: int = 2
     """Detector frames that must see a new person before it gets an ID."""
     memory: float = 2.0
-    """How long a person who is not seen may come back and get the ID again; nobody for longer
-    than they were seen before."""
+    """Seconds for which a person who is not seen keeps the ID. Someone who was in view for a
+    shorter time is forgotten sooner, after as long as that and `SHORTEST_MEMORY`."""
     new_iou: float = 0.7
     """Nobody new is seen where a box overlaps more with someone already followed."""
     beside_iou: float = 0.3
-    """A new person whose box overlaps more with someone followed may be that one seen twice,"""
+    """A new person whose box overlaps more with someone followed may be that one seen twice, and
+    gets an ID only after `beside_hits`."""
     beside_hits: int = 6
-    """and needs so many detector frames."""
+    """Detector frames that must see a new person beside someone who is followed."""
     pose_weight: float = 9.0
     """What the mean OKS exponent of the joints counts against the box's half squared distance."""
     pose_spread: float = 2.5

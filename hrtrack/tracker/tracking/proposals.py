@@ -52,7 +52,10 @@ class Executor(Protocol):
 
 @dataclass(slots=True)
 class _Pending:
-    """A detection under way: its picture, and who was where in it once that is known."""
+    """A detection under way, and the frame that it looks at.
+
+    ``then`` says who was where in that frame; it is None until the frame has been tracked.
+    """
 
     future: Future[tuple[Found, float]]
     image: NDArray[np.uint8]
@@ -192,9 +195,10 @@ class BoxProposer:
     def _late(self, frame: Frame, live: Live, pending: _Pending) -> Proposals:
         """Proposals by a detection of an earlier frame.
 
-        It is matched with the poses that were found in that frame. Of whom it shows there it
-        renews the box that the joints carry; only who was not followed then is carried forward.
-        All boxes are guesses, for nobody has looked at this frame yet.
+        The detections are matched with the people as they were in that frame. Someone who is
+        still followed gets the new box, moved as the joints have moved since. A detection of
+        somebody new has no joints yet and is carried forward by the pictures alone. All these
+        boxes count as guesses, because the detector has not looked at this frame.
         """
         options, then = self.options, pending.then
         assert then is not None
@@ -207,7 +211,7 @@ class BoxProposer:
         new[columns[~in_view]] = marks[columns[~in_view]] >= options.new_score
         rows, columns = rows[in_view], columns[in_view]
         keys = then.keys[rows]
-        carried = self._tracks.redraw(then, rows, boxes[columns], frame.time)
+        carried = self._tracks.renew_boxes(then, rows, boxes[columns], frame.time)
         live = self._tracks.live(frame.time)
         scores, bodies = live.scores.copy(), live.bodies.copy()
         scores[np.isin(live.keys, then.keys)] *= options.missed

@@ -26,7 +26,8 @@ class Proposals:
     person. ``track_keys`` (N,) name the track that a box belongs to, `NOBODY` for a newcomer.
     ``from_detector`` (N,) marks the boxes that the detector drew in this very frame; all others are
     guesses from the motion before, and only the pose that is found in one tells where the person
-    is. ``detected`` says whether the detector had a say at all.
+    is. ``detected`` says whether any detection, of this frame or an earlier one,
+    was used: only then does a frame count towards an ID (`AssociationOptions.confirm_hits`).
     """
 
     boxes: Float64Array
