@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .errors import BackendError, ModelError
 from .skeleton import Skeleton
-from .types import Float32Array
+from .types import BoolArray, Float32Array
 
 if TYPE_CHECKING:
     from supervision import Detections, KeyPoints
@@ -40,6 +40,8 @@ class Person:
 
     ``person["left_wrist"]`` is a `Joint`, and so is ``person[9]``. ``id`` is stable over time, -1
     before tracking; ``box`` (4,) is x0, y0, x1, y1; ``keypoints`` are (K, 2) and ``scores`` (K,).
+    Where ``estimated`` is False the pose network did not look at the person in this frame: the
+    joints are the last ones, carried on by their motion.
     """
 
     id: int
@@ -49,6 +51,7 @@ class Person:
     scores: Float32Array
     action: Action | None = None
     skeleton: Skeleton | None = field(default=None, repr=False)
+    estimated: bool = True
 
     def __getitem__(self, joint: str | int) -> Joint:
         """The joint of a name or number; ModelError for a name that the skeleton does not have."""
@@ -72,7 +75,9 @@ class Poses:
     ``person_scores`` (N,) and ``scores`` (N, K) lie in [0, 1]; ``keypoints`` are (N, K, 2);
     ``ids`` (N,) are stable over time and never reused, -1 before tracking. ``actions`` is
     None unless actions were asked for, else one entry a person, None while too little of
-    the person has been seen. ``skeleton`` names the K joints, where that is known.
+    the person has been seen. ``skeleton`` names the K joints, where that is known. ``estimated``
+    (N,) is False for people whose joints were carried on by their motion, because the pose
+    network had no time for them in this frame (``target_fps``); given as None it is True for all.
     """
 
     frame: int
@@ -84,14 +89,18 @@ class Poses:
     ids: NDArray[np.int64]
     actions: tuple[Action | None, ...] | None = None
     skeleton: Skeleton | None = field(default=None, repr=False)
+    estimated: BoolArray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         people, joints = self.scores.shape
+        if self.estimated is None:
+            object.__setattr__(self, "estimated", np.ones(people, bool))
         for name, found, expected in (
             ("boxes", self.boxes.shape, (people, 4)),
             ("person_scores", self.person_scores.shape, (people,)),
             ("keypoints", self.keypoints.shape, (people, joints, 2)),
             ("ids", self.ids.shape, (people,)),
+            ("estimated", self.estimated.shape, (people,)),
         ):
             if found != expected:
                 raise ValueError(f"{name} has shape {found}; {expected} was expected")
@@ -128,6 +137,7 @@ class Poses:
                 self.scores[i],
                 actions[i],
                 self.skeleton,
+                bool(self.estimated[i]),
             )
 
     def __getitem__(self, index: int | NDArray[np.bool_] | NDArray[np.integer] | slice) -> Poses:
@@ -149,13 +159,15 @@ class Poses:
             self.ids[index],
             actions,
             self.skeleton,
+            self.estimated[index],
         )
 
     def to_dict(self) -> dict[str, Any]:
         """The frame as values for JSON, laid out like a line of a JSONL results file.
 
         Pixels are rounded to 0.01 and scores to 0.0001. ``skeleton`` is the skeleton's name, or
-        None where it is not known; so is ``time``.
+        None where it is not known; so is ``time``. Only people who were not estimated have an
+        entry ``estimated``, which is False.
         """
         boxes = np.round(self.boxes.astype(float), 2).tolist()
         people_scores = np.round(self.person_scores.astype(float), 4).tolist()
@@ -170,6 +182,7 @@ class Poses:
                 "box": boxes[i],
                 "keypoints": joints[i],
                 "action": action_to_dict(actions[i]),
+                **carried_entry(self, i),
             }
             for i in range(len(self))
         ]
@@ -211,6 +224,27 @@ class Poses:
             tracker_id=self.ids if tracked else None,
         )
         return key_points, detections
+
+
+def joined(first: Poses, second: Poses) -> Poses:
+    """The people of ``first`` followed by those of ``second``, without actions."""
+    return Poses(
+        first.frame,
+        first.time,
+        np.concatenate([first.boxes, second.boxes]),
+        np.concatenate([first.person_scores, second.person_scores]),
+        np.concatenate([first.keypoints, second.keypoints]),
+        np.concatenate([first.scores, second.scores]),
+        np.concatenate([first.ids, second.ids]),
+        None,
+        first.skeleton,
+        np.concatenate([first.estimated, second.estimated]),
+    )
+
+
+def carried_entry(poses: Poses, i: int) -> dict[str, bool]:
+    """What a results file says of a person who was not estimated; nothing of all others."""
+    return {} if poses.estimated[i] else {"estimated": False}
 
 
 def action_to_dict(action: Action | None) -> dict[str, Any] | None:

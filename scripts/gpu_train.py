@@ -33,14 +33,15 @@ from hrtrack.models.checkpoints import load_weights, save_weights
 from hrtrack.models.info import from_metadata
 from hrtrack.models.pose.graph import pixel_scale
 from hrtrack.models.pose.hrnet import HRNet, HRNetConfig, initialise
-from hrtrack.train.cuda_graphs import CudaGraphCache
-from hrtrack.train.optim import Ema, learning_rate, make_optimizer
 from hrtrack.train.pose.data.crop_cache import CropCache
 from hrtrack.train.pose.data.loader import Batch
 from hrtrack.train.pose.data.plan import Plan
 from hrtrack.train.pose.data.shards import ShardedPeople, read_shards
 from hrtrack.train.pose.distillation import DeviceTeacher, DistilledNetwork
 from hrtrack.train.pose.step import batch_loss
+from hrtrack.trainer.cuda_graphs import CudaGraphCache
+from hrtrack.trainer.optim import Ema, make_optimizer
+from hrtrack.trainer.schedule import settings_at
 from hrtrack.writable import atomic_write
 
 STARTED = time.monotonic()
@@ -147,7 +148,7 @@ class Training:
                 place = options.part[0] + share * (options.part[1] - options.part[0])
                 losses = []
                 for _ in range(LOOK_EVERY if self.device.type == "cuda" else 1):
-                    rate = learning_rate(fit, self.step, place)
+                    rate = settings_at(fit, self.step, place)["lr"]
                     losses.append(self.learn(next(source), rate))
                 # Reading the losses waits for the device, which may not run far behind the clock.
                 if log.add(torch.stack(losses).tolist(), self.step, self.seen, place):

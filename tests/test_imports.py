@@ -22,11 +22,12 @@ MAY_IMPORT = {
     "configs": LEAVES | {"configs"},
     "models": LEAVES | {"models"},
     "datasets": LEAVES | {"configs", "datasets"},
-    "actions": LEAVES | {"configs", "models", "actions"},
+    "trainer": LEAVES | {"configs", "models", "trainer"},
+    "actions": LEAVES | {"configs", "models", "trainer", "actions"},
     "evaluation": LEAVES | {"configs", "models", "datasets", "evaluation"},
     "export": LEAVES | {"configs", "models", "actions", "export"},
     "tracker": LEAVES | {"models", "actions", "tracker"},
-    "train": LEAVES | {"configs", "models", "datasets", "evaluation", "train"},
+    "train": LEAVES | {"configs", "models", "datasets", "evaluation", "trainer", "train"},
 }
 
 

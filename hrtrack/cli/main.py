@@ -96,8 +96,10 @@ former_options = together(
     SOURCE,
     "--source",
     "-s",
+    multiple=True,
     metavar="SOURCE",
-    help="Camera (webcam, webcam:1, 0), video, image, folder, glob, URL, or - for stdin.",
+    help="Camera (webcam, webcam:1, 0), video, image, folder, glob, URL, or - for stdin. "
+    "Repeat it to run several side by side.",
 )
 @clip_options
 @output_options
@@ -122,17 +124,24 @@ def hrtrack(ctx: click.Context, **settings: Any) -> int | None:
     if settings.pop("list_cameras"):
         print_cameras(as_json=False)
         return 0
-    if settings["source"] is None:
+    sources = settings.pop("source")
+    if not sources:
         if any(settings[name] for name in ("output", "save", "redraw")):
             raise click.UsageError("the source is missing: name a video, a camera or a URL")
         click.echo(ctx.get_help())
         return 0
     from .outputs import TrackSettings
-    from .track import track
 
     options = TrackerOptions(**taken(settings, shown_options()))
     camera = _with_former(settings["camera"], taken(settings, ("size", "fps", "pixel_format")))
-    return track(TrackSettings(**settings | {"camera": camera}, tracker=options))
+    asked = TrackSettings(source=sources[0], **settings | {"camera": camera}, tracker=options)
+    if len(sources) > 1:
+        from .side_by_side import track_streams
+
+        return track_streams(asked, sources)
+    from .track import track
+
+    return track(asked)
 
 
 def _with_former(camera: CameraMode | None, former: dict[str, Any]) -> CameraMode:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from ..tracker.options import Choice, Count, Share, shown_options
+from ..tracker.options import Choice, Count, Rate, Share, shown_options
 
 SOURCE, OUTPUT, DISPLAY, LIVE = "Source", "Output", "Display", "Cameras and streams"
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -39,6 +39,27 @@ class CountOr(click.ParamType):
         raise click.BadParameter(
             f"'{value}' is neither {self.word} nor a whole number of at least {self.least}"
         )
+
+
+class RateOr(click.ParamType):
+    """Frames a second above 0, or one of a few words in their place."""
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        self.words, self.name = words, "|".join(("N", *words))
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | str:
+        if value in self.words:
+            return str(value)
+        try:
+            rate = float(value)
+        except ValueError:
+            rate = math.nan
+        if not (math.isfinite(rate) and rate > 0):
+            words = ", ".join(self.words)
+            raise click.BadParameter(f"'{value}' is neither {words} nor a number above 0")
+        return rate
 
 
 class Finite(click.FloatRange):
@@ -172,6 +193,8 @@ def _tracker_option(name: str, every: bool) -> Decorator[Any]:
             settings["type"] = click.IntRange(1)
         case Count(word=str(word)):
             settings["type"] = CountOr(word, 1)
+        case Rate(words):
+            settings["type"] = RateOr(words)
         case Share():
             settings["type"] = Finite(0, 1)
     if isinstance(field.default, bool):
@@ -389,14 +412,10 @@ class SourceGroup(GroupedCommand, click.Group):
         if options and options[-1] == "--":
             options, after = options[:-1], ["--", *after]
         args = [f"--source={word}", *options, *after]
-        given, rest, _ = self.make_parser(ctx).parse_args(list(args))
-        if given["source"] != word:
-            raise click.UsageError(
-                f"two sources: {word} and --source {given['source']}; name one of them"
-            )
+        _, rest, _ = self.make_parser(ctx).parse_args(list(args))
         if rest:
             raise click.UsageError(
                 f"one source at a time: {word}, then {rest[0]}; for several clips name their "
-                "folder or a glob in quotes"
+                f"folder or a glob in quotes, or write -s {rest[0]} to run it at the same time"
             )
         return args

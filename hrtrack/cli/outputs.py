@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..poses import Poses
 from ..skeleton import Skeleton
 from ..tracker.loop import Pipeline
 from ..tracker.options import TrackerOptions
-from ..tracker.outputs.base import STDOUT, SUFFIXES, Run, Sink, Target, parse_save
+from ..tracker.outputs.base import STDOUT, SUFFIXES, Run, Target, parse_save
 from ..tracker.outputs.pictures.draw import DrawOptions, Trail, Trails, draw, draw_heatmaps
 from ..tracker.outputs.pictures.segments import pieces
 from ..tracker.outputs.results.jsonl import Replay
@@ -28,6 +29,11 @@ from .options import NO_WISH, CameraMode
 
 if TYPE_CHECKING:
     from ..tracker.outputs.base import Picture
+    from ..tracker.outputs.viewers.browser import Viewer
+    from ..tracker.outputs.viewers.window import Window
+
+NAME = "{name}"
+"""Stands for a source's name in the paths of outputs."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +92,11 @@ def wants_window(settings: TrackSettings, sources: list[str]) -> bool:
 
 
 def others_of(
-    settings: TrackSettings, layers: DrawOptions, made_by: str, *, show: bool
-) -> list[Callable[[Run], Sink]]:
-    """The outputs that are no files: the window and the viewer in the browser."""
-    makers: list[Callable[[Run], Sink]] = []
+    settings: TrackSettings, layers: DrawOptions, made_by: str, *, show: bool, wall: bool = False
+) -> list[Callable[[Run], Window | Viewer]]:
+    """The outputs that are no files: the window and the viewer in the browser; ``wall`` where
+    they show several streams."""
+    makers: list[Callable[[Run], Window | Viewer]] = []
     if show:
         from ..tracker.outputs.viewers.window import window
 
@@ -97,7 +104,7 @@ def others_of(
     if settings.serve is not None:
         from ..tracker.outputs.viewers.browser import viewer
 
-        makers.append(viewer(settings.serve, made_by, _announce, settings.token))
+        makers.append(viewer(settings.serve, made_by, _announce, settings.token, wall=wall))
     return makers
 
 
@@ -168,20 +175,40 @@ def all_targets(settings: TrackSettings, names: Sequence[str]) -> dict[str, list
     return targets
 
 
-def targets_of(settings: TrackSettings, name: str, *, folders: bool, many: bool) -> list[Target]:
+def stem_of(name: str) -> str:
+    """What the outputs of a source are called."""
+    if name == "-":
+        return "stdin"
+    stem = Path(name).stem
+    scheme, colon, address = name.partition("://")
+    if colon:
+        host, _, path = address.partition("?")[0].strip("/").partition("/")
+        # What stands before an @ may hold a password, and no dot in a host begins a suffix.
+        stem = Path(path).stem or host.rpartition("@")[2] or scheme
+    if colon or name.startswith("lavfi:") or camera_number(name) is not None:
+        stem = re.sub(r"[^\w.-]+", "_", stem).strip("_")
+    return stem or "source"
+
+
+def targets_of(
+    settings: TrackSettings, name: str, *, folders: bool, many: bool, stem: str | None = None
+) -> list[Target]:
     """The files that one source is written to: in ``folders`` unless a file is named, which
-    ``many`` sources may not."""
-    stem = "stdin" if name == "-" else Path(name).stem or "source"
+    ``many`` sources may not but with ``{name}`` in it. ``stem`` stands for that, the source's
+    name by default."""
+    stem = stem_of(name) if stem is None else stem
     targets = []
     if settings.output is not None:
-        targets.append(_annotated(settings.output, name, stem, folders=folders, many=many))
-    for text in settings.save:
+        output, one_file = settings.output.replace(NAME, stem), NAME not in settings.output
+        targets.append(_annotated(output, name, stem, folders=folders, many=many and one_file))
+    for pattern in settings.save:
+        text, one_file = pattern.replace(NAME, stem), NAME not in pattern
         target = parse_save(text)
         named = target.to_stdout or Path(target.path).suffix.lower() in KNOWN
-        if many and named:
+        if many and named and one_file:
             raise UsageError(
                 f"--save {text}: with several sources name a format and a folder, "
-                f"for example {target.format}:results"
+                f"for example {target.format}:results, or put {NAME} in the file's name"
             )
         if folders and not named:
             suffix = next(iter(SUFFIXES[target.format]), "")
@@ -196,7 +223,10 @@ def _annotated(output: str, name: str, stem: str, *, folders: bool, many: bool) 
     formatted = output.partition(":")[0] in SUFFIXES and not asked
     named = formatted or (path.suffix.lower() in KNOWN | VIDEO_SUFFIXES and not asked)
     if named and many:
-        raise UsageError(f"--output {output} is one file; with several sources name a folder")
+        raise UsageError(
+            f"--output {output} is one file; with several sources name a folder, or put {NAME} in "
+            "the file's name"
+        )
     # A name without a suffix is a folder's, whether it is there already or not.
     if asked or (not named and (folders or not path.suffix)):
         kind, suffix = ("image", ".png") if is_still(name) else ("video", ".mp4")

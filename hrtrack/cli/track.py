@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -32,16 +33,22 @@ from ..tracker.api import Tracker
 from ..tracker.inference.backends.base import CHECKPOINTS
 from ..tracker.loop import Pipeline, run
 from ..tracker.many import Done, Work, run_many, run_on_ray
-from ..tracker.outputs.base import Target, prepare
+from ..tracker.outputs.base import Run, Sink, Target, prepare
 from ..tracker.outputs.open import open_sinks
 from ..tracker.outputs.pictures.draw import DrawOptions
 from ..tracker.outputs.pictures.segments import parse_limit, piece
 from ..tracker.outputs.results.jsonl import Replay
 from ..tracker.progress import Meter
+from ..tracker.side_by_side import Halt
 from ..tracker.stopwatch import Stopwatch
 from ..tracker.video.open import expand_sources, open_source
 from .export import build_engine, convert
 from .outputs import TrackSettings, all_targets, others_of, picture_maker, targets_of, wants_window
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from ..tracker.outputs.viewers.wall import Tile
 
 log = logging.getLogger("hrtrack")
 
@@ -96,7 +103,7 @@ def track(settings: TrackSettings) -> int:
             if outcome.stopped is not None:
                 break
     if not settings.quiet:
-        _summary(outcomes, len(sources))
+        summary(outcomes, len(sources))
     if outcomes[-1].stopped is not None:
         return outcomes[-1].stopped.exit_code
     codes = [outcome.error.exit_code for outcome in outcomes if outcome.error is not None]
@@ -164,6 +171,16 @@ def make_tracker(settings: TrackSettings, stopwatch: Stopwatch) -> Tracker:
     return tracker
 
 
+@dataclass(frozen=True)
+class Lane:
+    """What a source of several at a time shares with the others: how all end, the bars on the
+    terminal, and its tile where they are shown."""
+
+    halt: Halt
+    bars: Progress
+    tile: Tile | None = None
+
+
 def run_source(
     settings: TrackSettings,
     name: str,
@@ -172,8 +189,11 @@ def run_source(
     layers: DrawOptions,
     show: bool,
     stopwatch: Stopwatch,
+    lane: Lane | None = None,
 ) -> Outcome:
     """Runs one source from its first frame to its last, or until somebody stops the run.
+
+    ``lane`` where others run beside it.
 
     Raises:
         SourceError: it cannot be read, or gave no frame.
@@ -200,7 +220,18 @@ def run_source(
         if settings.redraw is None:
             tracker = loaded()
             wants_heat = "heatmaps" in layers.layers
-            poser = tracker.pipeline(live=frames.is_live, keep_heatmaps=wants_heat)
+            poser = tracker.pipeline(
+                live=frames.is_live,
+                rate=float(frames.fps) / settings.stride if frames.fps else None,
+                waits=frames.is_live,
+                keep_heatmaps=wants_heat,
+            )
+            if poser.budget is not None and not frames.is_live and not settings.quiet:
+                click.echo(
+                    f"hrtrack: --target-fps {asked.target_fps:g} for a file: who is estimated "
+                    "in which frame depends on the speed of this machine",
+                    err=True,
+                )
             skeleton = tracker.skeleton
             made_by = {"model": str(asked.model), "detector": str(asked.detector)}
         else:
@@ -212,7 +243,13 @@ def run_source(
             frames.declared_frames,
             quiet=settings.quiet,
             live=frames.is_live,
+            bars=lane.bars if lane else None,
         )
+        others: Sequence[Callable[[Run], Sink]]
+        if lane is None:
+            others = others_of(settings, layers, made_by["model"], show=show)
+        else:
+            others = [lane.tile.sink] if lane.tile is not None else []
         sinks = open_sinks(
             targets,
             source=frames,
@@ -222,12 +259,14 @@ def run_source(
             stride=settings.stride,
             stopwatch=stopwatch,
             segment=parse_limit(settings.segment) if settings.segment else None,
-            others=others_of(settings, layers, made_by["model"], show=show),
+            others=others,
+            budget=isinstance(poser, Pipeline) and poser.budget is not None,
         )
         try:
             with sinks, progress:
+                feed = frames if lane is None else lane.halt.frames(frames)
                 try:
-                    if not run(frames, poser, sinks, progress, picture):
+                    if not run(feed, poser, sinks, progress, picture):
                         raise SourceError(_without_frames(settings, name))
                 except TruncatedSourceError as cut:
                     # What there was has been written; the sinks close as after a whole clip.
@@ -254,7 +293,8 @@ def _without_frames(settings: TrackSettings, name: str) -> str:
     return f"{name} gave no frame{within}"
 
 
-def _summary(outcomes: list[Outcome], sources: int) -> None:
+def summary(outcomes: list[Outcome], sources: int) -> None:
+    """Says how each source went, and all of them."""
     for outcome in outcomes:
         state = "ok" if outcome.error is None else "cut short" if outcome.frames else "failed"
         state = "stopped" if outcome.stopped is not None else state

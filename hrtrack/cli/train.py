@@ -220,8 +220,7 @@ def _detector(
     from ..train.detector.fit import train_detector
 
     name = "person_fast" if settings["init"] == "bundled" else settings["init"]
-    begun = [name for name in ("last.pt", "final.pt") if (output / name).exists()]
-    if begun and not settings["resume"]:
+    if (output / "state.pt").exists() and not settings["resume"]:
         raise UsageError(
             f"{output} already holds a training: add --resume, or --output another folder"
         )

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from . import base
 from .base import HERE, Section, read_config, validated
 
 DEFAULT = HERE / "action.yaml"
@@ -38,19 +39,22 @@ class ModelSection(Section):
         return self
 
 
-class FitSection(Section):
-    """How it is trained; ``unknown`` is the share of each batch that shows no known action."""
+class FitSection(base.FitSection):
+    """How it is trained: for ``epochs``, or for ``steps`` or ``minutes`` where given.
+
+    ``batch``: windows of known actions; ``unknown`` is the share of each step's windows that
+    show no known action. ``smoothing`` of the labels. ``held_out``: share of every action's clips
+    to choose and calibrate by, of which ``keep`` are not to be called unknown.
+    """
 
     epochs: float = Field(gt=0)
     batch: int = Field(ge=2)
     unknown: float = Field(ge=0, lt=1)
-    lr: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
     smoothing: float = Field(ge=0, lt=1)
-    ema: float = Field(ge=0, lt=1)
+    clip: float | None = Field(5.0, gt=0)
+    schedule: Literal["step", "cosine", "one_cycle"] = "one_cycle"
     held_out: float = Field(gt=0, lt=1)
     keep: float = Field(gt=0, lt=1)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
 class ActionConfig(Section):

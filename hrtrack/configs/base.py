@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import ConfigError
 
@@ -20,6 +20,69 @@ class Section(BaseModel):
     """Keys and values that cannot be changed; a key that is not known is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FitSection(Section):
+    """How anything is trained, whatever it is (`hrtrack.trainer`).
+
+    The training ends after ``steps`` where given, or after ``minutes`` of clock time where given:
+    then the schedule follows the clock. ``batch``: examples of one step. ``optimizer``: ``muon``
+    (`hrtrack.trainer.optim`) takes AdamW's learning rates, rather lower than higher.
+    ``schedule`` and what belongs to it: `hrtrack.trainer.schedule.settings_at`; ``milestones`` are
+    shares of the training. ``clip``: the largest norm of a step's gradient. ``ema``: the decay of
+    the running average of weights. ``precision``: ``auto`` is ``bf16`` where the device is quicker
+    at it, on CPUs by a trial. ``graph``: on one GPU a step is one CUDA graph where it can be.
+    """
+
+    steps: int | None = Field(None, ge=1)
+    minutes: float | None = Field(None, gt=0)
+    batch: int = Field(24, ge=1)
+    optimizer: Literal["adam", "adamw", "muon"] = "adamw"
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float | None = Field(None, gt=0)
+    warmup_steps: int = Field(0, ge=0)
+    schedule: Literal["step", "cosine", "one_cycle"] = "cosine"
+    milestones: tuple[float, ...] = (170 / 210, 200 / 210)
+    gamma: float = Field(0.1, gt=0, le=1)
+    floor: float = Field(0.0, ge=0, lt=1)
+    ema: float = Field(0.0, ge=0, lt=1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    graph: bool = True
+    seed: int = 0
+    save_minutes: float = Field(5.0, ge=0)
+    log_steps: int = Field(20, ge=1)
+
+    @model_validator(mode="after")
+    def _counted(self) -> FitSection:
+        if self.schedule == "one_cycle" and self.minutes is not None:
+            raise ValueError("schedule one_cycle counts steps: leave out minutes")
+        return self
+
+
+class SetSection(Section):
+    """One annotated set of photos: a file of labels, and a folder or a zip of ``images``.
+
+    ``repeat``: how often its photos or people are seen against those of a set with 1.
+    """
+
+    annotations: str
+    images: str
+    repeat: float = Field(1.0, gt=0)
+
+
+class Stage(Protocol):
+    """Whatever is in force from the share ``begin`` of a training on."""
+
+    @property
+    def begin(self) -> float: ...
+
+
+def require_rising(stages: Sequence[Stage]) -> None:
+    """ValueError unless the stages cover the whole training, one after the other."""
+    begins = [stage.begin for stage in stages]
+    if begins and (begins[0] != 0 or sorted(set(begins)) != begins):
+        raise ValueError("stages must begin at 0 and rise")
 
 
 Config = TypeVar("Config", bound=Section)

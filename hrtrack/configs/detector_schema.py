@@ -8,7 +8,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from .base import HERE, Section, overridden, read_config, validated
+from . import base
+from .base import HERE, Section, overridden, read_config, require_rising, validated
 
 Sides = tuple[int, int]
 
@@ -29,16 +30,9 @@ class ModelSection(Section):
         return self
 
 
-class SetSection(Section):
-    """One COCO-format set of photos with boxes.
+class SetSection(base.SetSection):
+    """One COCO-format set of photos with boxes, kept at ``long_side`` pixels or less."""
 
-    ``repeat``: how often its photos are drawn against those of a set with 1. ``long_side``: photos
-    are kept at no more than this many pixels.
-    """
-
-    annotations: str
-    images: str
-    repeat: float = Field(1.0, gt=0)
     long_side: int = Field(416, ge=32)
 
 
@@ -98,7 +92,7 @@ class TeacherSection(Section):
     sure: float = Field(0.2, gt=0, lt=1)
 
 
-class FitSection(Section):
+class FitSection(base.FitSection):
     """The training ends after ``minutes`` of clock time or after ``steps``, whichever is given.
 
     With ``steps`` a resumed run equals an uninterrupted one; with ``minutes`` the schedule
@@ -107,20 +101,14 @@ class FitSection(Section):
     size of canvas.
     """
 
-    minutes: float | None = Field(None, gt=0)
-    steps: int | None = Field(None, ge=1)
-    batch: int = Field(24, ge=1)
-    optimizer: Literal["adamw", "muon"] = "adamw"
     lr: float = Field(1.5e-3, gt=0)
     weight_decay: float = Field(0.03, ge=0)
     warmup_steps: int = Field(200, ge=1)
-    clip: float = Field(10.0, gt=0)
+    floor: float = Field(0.02, ge=0, lt=1)
+    clip: float | None = Field(10.0, gt=0)
     ema: float = Field(0.999, ge=0, lt=1)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
     workers: int = Field(1, ge=0)
     canvases: Literal["auto", "workers", "device"] = "auto"
-    graph: bool = True
-    seed: int = 0
     save_minutes: float = Field(3.0, ge=0)
     log_steps: int = Field(50, ge=1)
 
@@ -144,9 +132,7 @@ class DetectorTrainConfig(Section):
 
     @model_validator(mode="after")
     def _rising(self) -> DetectorTrainConfig:
-        begins = [stage.begin for stage in self.stages]
-        if begins[0] != 0 or sorted(set(begins)) != begins:
-            raise ValueError("stages must begin at 0 and rise")
+        require_rising(self.stages)
         return self
 
 

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from .base import Section, overridden, read_config, validated
+from . import base
+from .base import Section, overridden, read_config, require_rising, validated
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -59,22 +60,19 @@ class TargetSection(Section):
     sigma: float = Field(2.0, gt=0)
 
 
-class SetSection(Section):
+class SetSection(base.SetSection):
     """One annotated set of photos.
 
     ``format``: ``coco`` person keypoints; ``mpii`` the official code's converted JSON or the
-    original ``.mat``. ``images``: a folder or a zip. ``repeat``: times each person is seen in
-    an epoch. ``weight``: of the loss of its joints. ``pseudo_weight``: of the joints of
-    annotations marked ``pseudo``, and of the joints listed in ``pseudo_keypoints``; 0 leaves
-    them out. ``min_score``: pseudo annotations below it are left out. ``min_joints``: people
-    with fewer labelled joints are left out. ``share``: which photos, by a fixed hash of their
-    name, as an interval of [0, 1). ``teacher``: an ``.npz`` from
+    original ``.mat``. ``repeat``: times each person is seen in an epoch. ``weight``: of the loss of
+    its joints. ``pseudo_weight``: of the joints of annotations marked ``pseudo``, and of the joints
+    listed in ``pseudo_keypoints``; 0 leaves them out. ``min_score``: pseudo annotations below it
+    are left out. ``min_joints``: people with fewer labelled joints are left out. ``share``: which
+    photos, by a fixed hash of their name, as an interval of [0, 1). ``teacher``: an ``.npz`` from
     `hrtrack data pseudo-label`.
     """
 
     format: Literal["coco", "mpii"] = "coco"
-    annotations: str
-    images: str
     repeat: int = Field(1, ge=1)
     weight: float = Field(1.0, ge=0)
     pseudo_weight: float = Field(0.0, ge=0)
@@ -134,47 +132,30 @@ class StageSection(Section):
     sigma: float = Field(gt=0)
 
 
-class FitSection(Section):
+class FitSection(base.FitSection):
     """How it is trained.
 
     ``batch`` is the number of people of one optimiser step over all processes and
     ``accumulate`` the number of parts each process computes it in. The training ends after
     ``epochs``, after ``steps`` where given, or after ``minutes`` where given: then the
-    schedule follows the clock. ``milestones`` are shares of the training. ``optimizer``: ``muon``
-    (`hrtrack.train.optim`) takes AdamW's learning rates, rather lower than higher.
-    ``precision``: ``auto`` is ``bf16`` where the device is quicker at it, on CPUs by a trial
-    (`hrtrack.train.pose.settle`, which also raises ``accumulate`` where a batch would not fit into
-    the memory). ``graph``: on one GPU, with ``data.resident`` and no
-    ``accumulate``, a step is one CUDA graph.
+    schedule follows the clock. It is validated after every ``val_every`` epochs. ``precision``:
+    on CPUs by a trial (`hrtrack.train.pose.settle`, which also raises ``accumulate`` where a batch
+    would not fit into the memory). ``graph``: with ``data.resident`` and no ``accumulate``.
     """
 
     epochs: int = Field(210, ge=1)
-    steps: int | None = Field(None, ge=1)
-    minutes: float | None = Field(None, gt=0)
     batch: int = Field(128, ge=1)
     accumulate: int = Field(1, ge=1)
     optimizer: Literal["adam", "adamw", "muon"] = "adam"
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    clip: float | None = Field(None, gt=0)
-    warmup_steps: int = Field(0, ge=0)
-    schedule: Literal["step", "cosine"] = "step"
-    milestones: tuple[float, ...] = (170 / 210, 200 / 210)
-    gamma: float = Field(0.1, gt=0, le=1)
-    ema: float = Field(0.0, ge=0, lt=1)
+    schedule: Literal["step", "cosine", "one_cycle"] = "step"
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     sync_norm: bool = True
-    graph: bool = True
-    seed: int = 0
-    save_minutes: float = Field(5.0, ge=0)
     val_every: int = Field(1, ge=1)
     stages: tuple[StageSection, ...] = ()
 
     @model_validator(mode="after")
     def _rising(self) -> FitSection:
-        begins = [stage.begin for stage in self.stages]
-        if begins and (begins[0] != 0 or sorted(set(begins)) != begins):
-            raise ValueError("stages must begin at 0 and rise")
+        require_rising(self.stages)
         return self
 
 

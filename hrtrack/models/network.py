@@ -61,6 +61,19 @@ class DeviceNetwork(Network, Protocol):
     ) -> dict[str, torch.Tensor]: ...
 
 
+@runtime_checkable
+class SharedNetwork(Protocol):
+    """A network or detector that can divide the cores among the streams that call it."""
+
+    def share(self, streams: int) -> None:
+        """Is told that so many streams will call it from threads of their own.
+
+        From then on calls at the same time run side by side, each on a share of the cores. What
+        comes out of a call stays the same to the bit.
+        """
+        ...
+
+
 def on_gpu(network: object) -> DeviceNetwork | None:
     """The network if its tensors stay on a GPU; None if crops reach it through memory."""
     if isinstance(network, DeviceNetwork) and network.device.type != "cpu":

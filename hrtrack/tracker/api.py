@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from ..models.network import PoseNetwork, on_gpu
+from ..models.network import PoseNetwork, SharedNetwork, on_gpu
 from ..models.pose.flip import FlipTest
 from ..poses import Poses
 from ..skeleton import Skeleton, open_skeleton
@@ -28,7 +28,9 @@ from .outputs.pictures.draw import DrawOptions, draw
 from .stopwatch import Stopwatch
 from .streams import Stream
 from .tracking.associate import AssociationOptions, Tracks
+from .tracking.budget import Budget
 from .tracking.cuts import CutDetector
+from .tracking.flow import Flow
 from .tracking.proposals import BoxProposer
 from .tracking.smooth import Smoother
 from .video.base import Decode
@@ -36,6 +38,8 @@ from .video.frame import Frame
 from .video.open import LiveOptions, open_source
 from .video.own import Clip, Picture, in_color, own_frames, to_rgb
 
+FASTEST = 60.0
+"""Frames a second beyond which no live source is kept up with unless that is asked for."""
 P = ParamSpec("P")
 S = TypeVar("S")
 
@@ -126,6 +130,7 @@ class Tracker:
             self._new_tagger = open_actions(str(options.action), self.skeleton, options.threads)
         # Not a method of this object, which a circle of references would keep in memory.
         self._gate = Gate(functools.partial(_free, self.network, self.detector, self._new_tagger))
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._stream = Stream(_weakly(self.pipeline), self._gate, options.color)
 
     @classmethod
@@ -149,9 +154,28 @@ class Tracker:
         self._doubt.report(self.options.min_score)
         self._gate.close()
 
-    def pipeline(self, *, live: bool = False, keep_heatmaps: bool = False) -> Pipeline:
-        """A fresh pipeline, without tracks, over the loaded networks; UsageError once closed."""
+    def pipeline(
+        self,
+        *,
+        live: bool = False,
+        rate: float | None = None,
+        waits: bool = True,
+        keep_heatmaps: bool = False,
+    ) -> Pipeline:
+        """A fresh pipeline, without tracks, over the loaded networks; UsageError once closed.
+
+        Args:
+            live: for a camera or stream.
+            rate: frames a second that come of it, where they are known.
+            waits: the loop may have to wait for its next frame, as it has not for a file.
+            keep_heatmaps: keep what is needed to draw them.
+        """
         self._gate.check()
+        target: float | str = self.options.target_fps
+        if target == "auto":
+            # Of a source that does not tell, the budget measures the rate.
+            target = (rate or FASTEST) if live else "off"
+        budget = None if isinstance(target, str) else Budget(target_fps=target, waits=waits)
         tracks = Tracks(self.skeleton, AssociationOptions(min_score=self.options.min_score))
         return Pipeline(
             proposer=BoxProposer(
@@ -176,6 +200,8 @@ class Tracker:
             in_use=self._gate,
             doubt=self._doubt,
             skeleton=self.skeleton,
+            budget=budget,
+            flow=None if budget is None else Flow(),
         )
 
     def update(self, image: Picture, time: float | None = None) -> Poses:
@@ -217,7 +243,30 @@ class Tracker:
         UsageError where the tracker is closed, or another process opened it.
         """
         self._gate.check()
-        return Stream(self.pipeline, self._gate, self.options.color)
+        stream = Stream(self.pipeline, self._gate, self.options.color)
+        self._streams.add(stream)
+        if len(self._streams) > 1:
+            self.share(len(self._streams))
+        return stream
+
+    def share(self, streams: int) -> None:
+        """Prepares the networks for so many streams at a time, each in a thread of its own.
+
+        `new_stream` does so by itself. On a CPU calls at the same time then run side by side, each
+        on a share of the cores, and what comes out of them stays the same to the bit. On a GPU the
+        crops of all streams that wait go through the pose network as one batch.
+
+        UsageError where the tracker is closed, or another process opened it.
+        """
+        self._gate.check()
+        if on_gpu(self.network) is not None:
+            from .inference.gathered import GatheredNetwork
+
+            if not isinstance(self.network, GatheredNetwork):
+                self.network = GatheredNetwork(self.network)
+        for one in (self.network, self.detector):
+            if isinstance(one, SharedNetwork):
+                one.share(streams)
 
     def track(
         self,
@@ -278,7 +327,8 @@ class Tracker:
             sequence=sequence,
         )
         with frames:
-            pipeline = self.pipeline(live=frames.is_live)
+            rate = float(frames.fps) / stride if frames.fps else None
+            pipeline = self.pipeline(live=frames.is_live, rate=rate, waits=frames.is_live)
             try:
                 for frame in frames:
                     yield self._given(frame), pipeline.step(frame)
@@ -299,7 +349,7 @@ class Tracker:
         """
         self._gate.check()
         image_HW3 = to_rgb(image, self.options.color)
-        return self.pipeline().step(Frame(index=0, time=0.0, image=image_HW3))
+        return replace(self.pipeline(), budget=None).step(Frame(index=0, time=0.0, image=image_HW3))
 
     def draw(
         self, image: Picture, poses: Poses, layers: str = "skeleton,boxes,ids"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,9 @@ from ..skeleton import Skeleton
 from .inference.estimate import Estimator
 from .stopwatch import Stopwatch
 from .tracking.associate import Tracks
+from .tracking.budget import Budget
 from .tracking.cuts import CutDetector
+from .tracking.flow import Flow
 from .tracking.proposals import BoxProposer
 from .tracking.smooth import Smoother
 from .video.frame import Frame
@@ -87,7 +90,8 @@ class Pipeline:
 
     It belongs to one stream and one thread at a time. ``cuts`` sees where the film is cut; None
     follows people across. ``in_use`` is entered for the time that a frame takes. ``skeleton`` is
-    what the poses say of the names of their joints.
+    what the poses say of the names of their joints. With a ``budget`` not everybody is estimated
+    in every frame.
     """
 
     proposer: BoxProposer
@@ -100,6 +104,8 @@ class Pipeline:
     in_use: AbstractContextManager[object] = field(default_factory=nullcontext)
     doubt: Doubt = field(default_factory=Doubt)
     skeleton: Skeleton | None = None
+    budget: Budget | None = None
+    flow: Flow | None = None
 
     def step(self, frame: Frame) -> Poses:
         """The tracked, smoothed people of one frame."""
@@ -111,18 +117,33 @@ class Pipeline:
             return self._step(frame)
 
     def _step(self, frame: Frame) -> Poses:
+        if self.budget is not None:
+            self.budget.begin(frame)
         with self.stopwatch.stage("detect"):
             proposals = self.proposer.propose(frame)
+        waiting = None
+        if self.budget is not None:
+            if self.flow is not None:
+                self.flow.update(frame.image)
+            live = self.tracks.live(frame.time)
+            chosen = self.budget.choose(proposals, live, frame.time)
+            waiting = self.tracks.waiting(proposals[~chosen], self.flow)
+            proposals = proposals[chosen]
+        before = time.perf_counter()
         poses = self.estimate(frame, proposals.boxes, proposals.scores)
+        if self.budget is not None:
+            self.budget.estimated(time.perf_counter() - before)
         if proposals.detected:
             self.doubt.observe(poses, self.tracks.options.min_score)
         with self.stopwatch.stage("associate"):
-            poses = self.tracks.update(poses, proposals)
+            poses = self.tracks.update(poses, proposals, waiting)
             poses = self.smoother.update(poses)
         if self.tagger is not None:
             with self.stopwatch.stage("act"):
                 poses = self.tagger.update(poses)
         self.proposer.finish()
+        if self.budget is not None:
+            self.budget.finish()
         return replace(poses, skeleton=self.skeleton)
 
     def close(self) -> None:

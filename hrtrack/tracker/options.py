@@ -56,6 +56,21 @@ class Count:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """Frames a second above 0, or one of a few words in its place."""
+
+    words: tuple[str, ...]
+
+    def check(self, name: str, value: object) -> None:
+        if isinstance(value, str) and value in self.words:
+            return
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if not number or not 0 < float(value) < float("inf"):  # type: ignore[arg-type]
+            words = ", ".join(repr(word) for word in self.words)
+            raise UsageError(f"{name} is {value!r}; it must be {words} or a number above 0")
+
+
+@dataclass(frozen=True)
 class Share:
     """A number from 0 to 1."""
 
@@ -81,7 +96,7 @@ class Anything:
         pass
 
 
-Values = Choice | Count | Share | Model | Anything
+Values = Choice | Count | Rate | Share | Model | Anything
 
 
 @dataclass(frozen=True)
@@ -126,6 +141,13 @@ class TrackerOptions:
         detect_every: run the person detector every so many frames, and follow people in between;
             ``auto`` weighs the detector's cost against the motion seen.
         max_people: track at most so many people, those with the highest scores.
+        target_fps: frames a second to keep up with. Where that is too many for the machine, not
+            everybody is estimated in every frame; the others' joints are carried on
+            (``poses.estimated``), for 3 frames or 0.15 seconds at most, whichever is longer.
+            ``auto`` is the rate of a camera or stream, and none for files. With a number the
+            results of a file depend on the machine's speed. ``off``, the default, estimates
+            everybody: the carried joints of a crowd are less exact and people who cross swap
+            their identities more often.
         min_score: minimum score to start a track; existing tracks may fall below it.
         smooth: strength of the One-Euro filter.
         cuts: ``auto`` ends all tracks at a hard cut, so that whoever is seen after it is a new
@@ -243,6 +265,17 @@ class TrackerOptions:
             TRACKING,
             "Track at most N people, those with the highest scores.  [default: no limit]",
             metavar="N",
+        ),
+    )
+    target_fps: float | Literal["auto", "off"] = field(
+        default="off",
+        metadata=_about(
+            Rate(("auto", "off")),
+            TRACKING,
+            "Keep up with N frames a second: where the machine cannot, estimate only some of the "
+            "people in each frame and carry the joints of the others. auto is the rate of a "
+            "camera or stream, and off for files.",
+            metavar="N|auto|off",
         ),
     )
     min_score: float = field(

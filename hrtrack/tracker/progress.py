@@ -60,36 +60,52 @@ class Speed:
         return self.frames / max(self.seconds, 1e-6)
 
 
+def new_bars(*, quiet: bool) -> Progress:
+    """Bars on stderr, one below the other; nothing is shown where stderr is no terminal."""
+    console = Console(stderr=True)
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        refresh_per_second=5,
+        transient=True,
+        disable=quiet or not console.is_terminal,
+    )
+
+
 class Meter:
     """Counts frames, people and identities, and shows them on stderr while the loop runs.
 
-    ``people`` is the sum over all frames of the people in each.
+    ``people`` is the sum over all frames of the people in each. ``bars``, where given, take one
+    line for it and are shown by whoever made them.
     """
 
-    def __init__(self, name: str, total: int | None, *, quiet: bool, live: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        total: int | None,
+        *,
+        quiet: bool,
+        live: bool,
+        bars: Progress | None = None,
+    ) -> None:
         self.speed = Speed()
         self.people = 0
         self.ids: set[int] = set()
         self._live = live
-        console = Console(stderr=True)
-        self._shown = not quiet and console.is_terminal
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            refresh_per_second=5,
-            transient=True,
-            disable=not self._shown,
-        )
+        self._own = bars is None
+        self._bar = bars or new_bars(quiet=quiet)
+        self._shown = not self._bar.disable
         self._task = self._bar.add_task(name, total=total, figures="")
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if self._own:
+            self._bar.start()
         return self
 
     def __exit__(
@@ -98,7 +114,10 @@ class Meter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        if self._own:
+            self._bar.stop()
+        else:
+            self._bar.stop_task(self._task)
 
     def step(self, frame: Frame, poses: Poses) -> None:
         """Counts one frame."""

@@ -87,6 +87,7 @@ def test_every_tracker_option_reaches_the_tracker(monkeypatch: pytest.MonkeyPatc
         "model": "m.onnx", "detector": "d.onnx", "skeleton": "mpii16", "action": "a.onnx",
         "backend": "torch", "device": "cpu", "precision": "fp32", "threads": 2, "flip": True,
         "detect_every": 7, "max_people": 3, "min_score": 0.5, "smooth": "off", "cuts": "off",
+        "target_fps": 12.5,
     }  # fmt: skip
     assert words.keys() == shown_options().keys()
     asked = [
@@ -180,8 +181,8 @@ def test_a_missing_source_is_named_before_a_missing_output(
         (["clip.mp4"], 2, "no such command or file: clip.mp4"),
         (["trian"], 2, "no such command or file: trian; did you mean train?"),
         (["nothing/*.mp4"], 2, "no such command or file: nothing/*.mp4"),
-        (["webcam:1", "--source", "a.mp4"], 2, "two sources: webcam:1 and --source a.mp4"),
-        (["--source", "a.mp4", "-q", "webcam:1"], 2, "two sources: webcam:1 and --source a.mp4"),
+        (["webcam:1", "--source", "a.mp4", "--jobs", "2"], 2, "several --source run side by side"),
+        (["--source", "a.mp4", "webcam:1", "--jobs", "2"], 2, "several --source run side by side"),
         (["webcam", "0", "-q"], 2, "one source at a time: webcam, then 0"),
         (["--output", "a.mp4", "train", "body_fast"], 2, "--output before train"),
         (["webcam", "--start", "1:60", "--no-show"], 2, "more than 59"),
@@ -260,7 +261,7 @@ def test_a_first_word_that_exists_is_the_source(
     monkeypatch.chdir(tmp_path)
     Path("a clip.mp4").touch()
     found = group.make_context("hrtrack", arguments).params
-    assert found["source"] == "a clip.mp4"
+    assert found["source"] == ("a clip.mp4",)
     assert found["save"] == ("x.jsonl",)
     assert found["quiet"]
     assert found["action"] == ("action_penn" if "--action" in arguments else None)
@@ -277,7 +278,7 @@ def test_what_else_may_be_the_source(
     for name in ("folder/a.mp4", "-odd.mp4"):
         Path(name).touch()
     words = ["--", word] if word == "-odd.mp4" else [word]
-    assert group.make_context("hrtrack", ["-q", *words]).params["source"] == word
+    assert group.make_context("hrtrack", ["-q", *words]).params["source"] == (word,)
 
 
 def test_a_first_word_that_is_a_command_is_that_command(

@@ -141,6 +141,7 @@ def test_one_image() -> None:
         {"precision": "x"}, {"smooth": "x"}, {"threads": 0}, {"threads": 1.5}, {"max_people": 0},
         {"max_people": -1}, {"min_score": 5}, {"min_score": float("nan")}, {"min_score": "0.3"},
         {"detect_every": "x"}, {"detect_every": 0}, {"detect_every": None},
+        {"target_fps": 0}, {"target_fps": "x"}, {"target_fps": float("nan")}, {"target_fps": True},
         {"max_people": True}, {"detector": None}, {"detector": len}, {"action": 5},
     ],
 )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hrtrack.train.cuda_graphs import CapturedStep
+from hrtrack.trainer.cuda_graphs import CapturedStep
 
 WAITS = ("lift_fresh", "_local_scalar_dense", "nonzero", "masked_select", "unique")
 """Operations that wait for a GPU: numbers brought there, a value or a size brought back."""

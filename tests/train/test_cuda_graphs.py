@@ -9,9 +9,9 @@ import torch
 
 from hrtrack.errors import ModelError
 from hrtrack.models.pose.hrnet import HRNet, HRNetConfig, initialise
-from hrtrack.train.cuda_graphs import CapturedStep, CudaGraphCache
 from hrtrack.train.pose.data.loader import Batch
 from hrtrack.train.pose.step import batch_loss
+from hrtrack.trainer.cuda_graphs import CapturedStep, CudaGraphCache
 
 from .asked import Asked
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,8 @@ from hrtrack.actions.training import fit as action_fit
 from hrtrack.configs.pose_schema import load_config
 from hrtrack.models.finite import Diverged, require_numbers, require_sound_state
 from hrtrack.train.detector import fit as detector_fit
-from hrtrack.train.pose.loop import _Run, train_pose
+from hrtrack.train.pose.loop import PoseTask, train_pose
+from hrtrack.trainer.loop import Trainer
 
 from .detector.test_fit import config as detector_config
 from .detector.test_fit import make_set
@@ -63,11 +65,11 @@ def test_a_state_s_numbers(name: str, said: str, value: float) -> None:
 
 def spoil_weights(run: Any) -> None:
     with torch.no_grad():
-        run.raw.layer1[0].conv1.weight.view(-1)[0] = float("nan")
+        run.task.raw.layer1[0].conv1.weight.view(-1)[0] = float("nan")
 
 
 def spoil_statistics(run: Any) -> None:
-    run.raw.bn1.running_var[0] = float("inf")
+    run.task.raw.bn1.running_var[0] = float("inf")
 
 
 def spoil_average(run: Any) -> None:
@@ -75,7 +77,7 @@ def spoil_average(run: Any) -> None:
 
 
 def spoil_gradient(run: Any) -> None:
-    run.raw.final_layer.bias.register_hook(lambda gradient: gradient * float("inf"))
+    run.task.raw.final_layer.bias.register_hook(lambda gradient: gradient * float("inf"))
 
 
 @pytest.mark.parametrize(
@@ -97,14 +99,21 @@ def test_a_pose_training_keeps_its_last_good_state(
     spoil: Callable[[Any], None],
     said: str,
 ) -> None:
-    step = _Run._step
+    steps = Trainer._steps
+    gradients, calls = PoseTask.gradients, itertools.count()
+    runs: list[Any] = []
 
-    def spoiled(run: Any, *rest: Any) -> Any:
-        if run.step == 2:
-            spoil(run)
-        return step(run, *rest)
+    def begun(run: Any, *rest: Any) -> None:
+        runs.append(run)
+        steps(run, *rest)
 
-    monkeypatch.setattr(_Run, "_step", spoiled)
+    def spoiled(task: Any, *rest: Any) -> Any:
+        if next(calls) == 2:
+            spoil(runs[0])
+        return gradients(task, *rest)
+
+    monkeypatch.setattr(Trainer, "_steps", begun)
+    monkeypatch.setattr(PoseTask, "gradients", spoiled)
     settings = ["fit.steps=6", "fit.batch=2", "fit.save_minutes=0", "fit.val_every=1000"]
     config = load_config("tiny", [f"data.root={sticks}", "input.size=[32, 32]", *settings])
     with pytest.raises(Diverged, match=said) as caught:
@@ -136,21 +145,21 @@ def test_a_detector_s_statistics_are_looked_at_before_they_are_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_set(tmp_path / "set", 4)
-    step = detector_fit.Step.__call__
+    step, calls = detector_fit.Step.__call__, itertools.count()
 
     def spoiled(self: Any, *rest: Any) -> Any:
         found = step(self, *rest)
-        if self.state.step == 1:
+        if next(calls) == 1:
             norms = (m for m in self.state.net.modules() if isinstance(m, nn.BatchNorm2d))
             next(norms).running_mean[0] = float("nan")
         return found
 
     monkeypatch.setattr(detector_fit.Step, "__call__", spoiled)
     settings = detector_config(tmp_path / "set", steps=4, precision="fp32", save_minutes=0)
-    with pytest.raises(Diverged, match=r"the statistics of a norm .*last.pt holds the last good"):
+    with pytest.raises(Diverged, match=r"the statistics of a norm .*state.pt holds the last good"):
         detector_fit.train_detector(settings, tmp_path / "out", device="cpu", quiet=True)
-    assert torch.load(tmp_path / "out/last.pt", weights_only=True)["step"] == 1
-    assert not (tmp_path / "out/final.pt").exists()
+    assert torch.load(tmp_path / "out/state.pt", weights_only=True)["step"] == 1
+    assert not (tmp_path / "out/weights.pt").exists()
 
 
 def test_an_action_training_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 STEPS = """
 import os, resource, sys
 import torch
-from hrtrack.train.processes import keep_freed_memory
+from hrtrack.trainer.processes import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 torch.set_num_threads(1)

@@ -9,7 +9,7 @@ from torch import nn
 
 from hrtrack.configs.pose_schema import FitSection
 from hrtrack.models.pose.hrnet import HRNet, HRNetConfig, initialise
-from hrtrack.train.optim import Muon, make_optimizer, orthogonal
+from hrtrack.trainer.optim import Muon, make_optimizer, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(2, 16, 48), (2, 48, 16), (1, 32, 32)])

@@ -17,7 +17,7 @@ from hrtrack.train import processes  # noqa: E402
 from hrtrack.train.pose import settle  # noqa: E402
 from hrtrack.train.pose.data.pseudo_labels import open_people  # noqa: E402
 from hrtrack.train.pose.network import new_network  # noqa: E402
-from hrtrack.train.processes import Team  # noqa: E402
+from hrtrack.trainer.processes import Team  # noqa: E402
 
 ALONE = Team(0, 1, torch.device("cpu"))
 

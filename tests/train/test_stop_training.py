@@ -67,8 +67,8 @@ def test_a_detector_training_saves_its_last_step(tmp_path: Path) -> None:
     settings = config(tmp_path / "set", steps=100000, batch=2, workers=2, log_steps=1)
     (tmp_path / "tiny.yaml").write_text(settings.model_dump_json(exclude_none=True))
     run = begin(str(tmp_path / "tiny.yaml"), "-o", str(tmp_path / "out"), "--quiet")
-    told = stop(run, tmp_path / "out" / "log.csv", signal.SIGTERM)
+    told = stop(run, tmp_path / "out" / "train.csv", signal.SIGTERM)
     assert run.returncode == 143, told
     assert "Traceback" not in told
-    state = torch.load(tmp_path / "out" / "last.pt", weights_only=True)
+    state = torch.load(tmp_path / "out" / "state.pt", weights_only=True)
     assert f"stopped at step {state['step']}, which is saved" in told

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ...configs.action_schema import ActionConfig
-from ...models.finite import require_numbers, require_sound_state
 from ...models.precision import in_bf16
-from ...types import Float32Array
+from ...trainer.loop import Found, Task, Trainer
+from ...trainer.optim import optimizer_of
+from ...trainer.processes import Team
+from ...trainer.schedule import Clock
+from ...types import Float32Array, IntArray
 from ..clips import ActionClip
 from ..info import ActionInfo, Window, normalise
 from ..network import ActionNet
@@ -26,6 +27,8 @@ from .evaluate import predict, run, softmax, windows_of
 
 # An action that is not likelier than everything else together is not named.
 MAJORITY = 0.5
+CPU = torch.device("cpu")
+"""A network this small is not worth a GPU's launches."""
 
 
 @dataclass(frozen=True)
@@ -37,57 +40,73 @@ class Fitted:
     held_out_accuracy: float
 
 
+class ActionTask(Task[tuple[Float32Array, IntArray]]):
+    """The action network, shown windows of clips."""
+
+    def __init__(
+        self, config: ActionConfig, clips: Sequence[ActionClip], labels: tuple[str, ...], seed: int
+    ) -> None:
+        model, fit = config.model, config.fit
+        torch.manual_seed(seed)
+        net = ActionNet(
+            len(labels) + 1, model.widths, model.strides, model.drop, model.head_drop
+        ).train()
+        named = dict(net.named_parameters())
+        optimizer = optimizer_of(
+            named, fit.optimizer, fit.lr, fit.weight_decay,
+            edges=("stem.", "head."), quick=in_bf16(fit.precision, CPU),
+        )  # fmt: skip
+        super().__init__(net, optimizer)
+        self.title = f"action, seed {seed}"
+        self._fit, self._clips, self._labels, self._seed = fit, clips, labels, seed
+        self._window = window_of(config)
+        self._loss = nn.CrossEntropyLoss(label_smoothing=fit.smoothing)
+        self._bf16 = in_bf16(fit.precision, CPU)
+
+    def source(self, clock: Clock, step: int, seen: int) -> Iterator[tuple[Float32Array, IntArray]]:
+        """Batches from the first on; no action training is gone on with."""
+        rng = np.random.default_rng(self._seed)
+        fit = self._fit
+        return batches(rng, self._clips, self._labels, self._window, fit.batch, fit.unknown)
+
+    def gradients(
+        self, parts: Sequence[tuple[Float32Array, IntArray]], share: float
+    ) -> tuple[Found, int]:
+        """Of one batch."""
+        ((inputs, targets),) = parts
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+            logits = self.network(torch.from_numpy(inputs))
+        loss = self._loss(logits.float(), torch.from_numpy(targets))
+        self.optimizer.zero_grad()
+        loss.backward()
+        limit = self._fit.clip or math.inf
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+        return {"loss": loss.detach(), "gradient": norm.detach()}, len(inputs)
+
+
+def window_of(config: ActionConfig) -> Window:
+    """What the network is to see."""
+    return Window(config.window.seconds, config.window.samples, config.window.max_gap)
+
+
 def fit(
     config: ActionConfig,
     clips: Sequence[ActionClip],
     held_out: Sequence[ActionClip],
     labels: tuple[str, ...],
     seed: int,
-    step_done: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+    *,
+    quiet: bool = True,
 ) -> Fitted:
-    """Trains on ``clips``, calibrates on ``held_out``; ``step_done`` gets (step, steps, loss)."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    window = Window(config.window.seconds, config.window.samples, config.window.max_gap)
-    net = ActionNet(
-        len(labels) + 1,
-        config.model.widths,
-        config.model.strides,
-        config.model.drop,
-        config.model.head_drop,
-    )
+    """Trains on ``clips``, calibrates on ``held_out``; a bar unless ``quiet``."""
     settings = config.fit
-    steps = max(1, math.ceil(settings.epochs * len(clips) / settings.batch))
-    decayed = [p for p in net.parameters() if p.ndim > 1]
-    plain = [p for p in net.parameters() if p.ndim <= 1]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(
-        groups,
-        lr=settings.lr,
-        weight_decay=settings.weight_decay,
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.lr, total_steps=steps, pct_start=min(0.15, 1 - 1 / steps)
-    )
-    loss_of = nn.CrossEntropyLoss(label_smoothing=settings.smoothing)
-    mean_net = copy.deepcopy(net).eval()
-    stream = batches(rng, clips, labels, window, settings.batch, settings.unknown)
-    bf16 = in_bf16(settings.precision, torch.device("cpu"))
-    net.train()
-    for step in range(steps):
-        inputs, targets = next(stream)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits = net(torch.from_numpy(inputs))
-        loss = loss_of(logits.float(), torch.from_numpy(targets))
-        optimizer.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-        require_numbers(step + 1, float(loss.detach()), float(norm))
-        optimizer.step()
-        schedule.step()
-        _follow(mean_net, net, min(settings.ema, (1 + step) / (10 + step)))
-        step_done(step + 1, steps, float(loss.detach()))
-    require_sound_state(steps, net.state_dict(), mean_net.state_dict())
+    if settings.steps is None and settings.minutes is None:
+        steps = max(1, math.ceil(settings.epochs * len(clips) / settings.batch))
+        settings = settings.model_copy(update={"steps": steps})
+    trainer = Trainer(ActionTask(config, clips, labels, seed), settings, Team(0, 1, CPU))
+    trainer.go(quiet=quiet)
+    mean_net, window = trainer.ema.network, window_of(config)
+    assert isinstance(mean_net, ActionNet)
     network = as_function(mean_net)
     held_out = [clip for clip in held_out if clip.label in labels]
     temperature, threshold = calibrate(network, held_out, labels, window, settings.keep, seed)
@@ -149,13 +168,3 @@ def calibrate(
     right = known.argmax(1) == targets
     confidence = known.max(1)[right] if right.any() else known.max(1)
     return temperature, max(MAJORITY, float(np.quantile(confidence, 1.0 - keep)))
-
-
-def _follow(mean: nn.Module, net: nn.Module, decay: float) -> None:
-    with torch.no_grad():
-        now = net.state_dict()
-        for name, value in mean.state_dict().items():
-            if value.dtype.is_floating_point:
-                value.lerp_(now[name], 1.0 - decay)
-            else:
-                value.copy_(now[name])

@@ -64,12 +64,7 @@ def train_action(
             f"'{root}' shows {len(labels)} action ({', '.join(labels)}); at least 2 are needed"
         )
     rest, held_out = split(clips, config.fit.held_out, seed=0)
-    with _bar(f"action, seed {seed}", show_progress) as advance:
-
-        def step_done(step: int, total: int, loss: float) -> None:
-            advance(total, f"loss {loss:.3f}")
-
-        fitted = fit(config, rest, held_out, labels, seed, step_done)
+    fitted = fit(config, rest, held_out, labels, seed, quiet=not show_progress)
     notes = {
         "data": f"{len(rest)} clips of {len(labels)} actions, {len(held_out)} held out",
         "held_out_top1": f"{fitted.held_out_accuracy:.4f}",
@@ -148,7 +143,7 @@ def leave_out(
     folds: int = 3,
     size: int = 3,
     seed: int = 0,
-    step_done: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+    quiet: bool = True,
 ) -> list[LeftOut]:
     """Trains ``folds`` networks, each without ``size`` other actions, drawn by ``seed``.
 
@@ -162,7 +157,7 @@ def leave_out(
         absent = tuple(sorted(labels[i] for i in order[fold * size : (fold + 1) * size]))
         known = tuple(label for label in labels if label not in absent)
         rest, held = split([c for c in train if c.label in known], config.fit.held_out, seed)
-        fitted = fit(config, rest, held, known, seed, step_done)
+        fitted = fit(config, rest, held, known, seed, quiet=quiet)
         network = as_function(fitted.net)
         answers = predict(network, test, fitted.info.window, fitted.info.temperature)
         answers = answers[:, : len(known)]

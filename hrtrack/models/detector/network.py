@@ -270,6 +270,8 @@ def _config(text: str | None) -> DetectorConfig | None:
 def _checkpoint_weights(path: Path) -> tuple[dict[str, Tensor], DetectorConfig | None]:
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
+        if "average" in saved:  # the state of a training
+            return saved["average"], _config(saved["facts"]["model"])
         return saved["ema"], _config(saved.get("config"))
     except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..info import PoseInfo
-from ..network import Network
+from ..network import Network, SharedNetwork
 from .decode import STRIDE, decode, flip_average
 from .simcc import decode_simcc, joint_maps, mirror_mean
 
@@ -106,6 +106,11 @@ class FlipTest:
     def describe(self) -> str:
         """One line for the log."""
         return f"{self._network.describe()}, averaged with mirror images"
+
+    def share(self, streams: int) -> None:
+        """Passes it on to the network, if that can divide the cores."""
+        if isinstance(self._network, SharedNetwork):
+            self._network.share(streams)
 
     def close(self) -> None:
         """Frees the network."""

@@ -47,6 +47,29 @@ def port_shape(port: Any) -> tuple[int, ...]:
     return tuple(side.get_length() if side.is_static else -1 for side in port.partial_shape)
 
 
+class Callers:
+    """Counts who computes in this process, for networks that share its cores among streams."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._changing = threading.Lock()
+
+    @contextmanager
+    def enter(self) -> Iterator[bool]:
+        """Counts one for the time of the ``with``; gives whether others are at work already."""
+        with self._changing:
+            others, self._count = self._count > 0, self._count + 1
+        try:
+            yield others
+        finally:
+            with self._changing:
+                self._count -= 1
+
+
+CALLERS = Callers()
+"""One for all networks, as the cores are: a pose network also makes room for a detector."""
+
+
 class Pool(Generic[T]):
     """Lends things out, and makes another when all are lent: as many as ever worked at once.
 

@@ -195,6 +195,8 @@ class Run:
     model: Mapping[str, str] = field(default_factory=dict)
     overwrite: bool = False
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    budget: bool = False
+    """Whether some people may be carried instead of estimated, which tables have a column for."""
 
 
 class Sink(Protocol):

@@ -101,14 +101,16 @@ def open_sinks(
     segment: Limit | None = None,
     stopwatch: Stopwatch | None = None,
     others: Iterable[Callable[[Run], Sink]] = (),
+    budget: bool = False,
 ) -> Sinks:
     """Opens every output of a run; SinkError, before any work, when one cannot be written.
 
     ``segment`` cuts videos into pieces (`segments.parse_limit` reads it). ``others`` make the
-    sinks that are no files: a window, a viewer in the browser.
+    sinks that are no files: a window, a viewer in the browser. With a ``budget`` not everybody is
+    estimated in every frame.
     """
     targets = list(targets)
-    run = Run(source, skeleton, model or {}, overwrite, stopwatch or Stopwatch())
+    run = Run(source, skeleton, model or {}, overwrite, stopwatch or Stopwatch(), budget)
     if sum(target.to_stdout for target in targets) > 1:
         raise SinkError("only one output can go to standard output")
     for target in targets:

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...geometry import aligned_oks, area, iou
-from ...poses import Poses
+from ...poses import Poses, joined
 from ...skeleton import Skeleton
 from ...types import BoolArray, Float64Array
 from . import motion as kalman
 from .assign import match
 from .body_boxes import Drawn, body_boxes, reaches
 from .similarity import Deciding, association_probability, similarities
-from .state import Live, Proposals, Sighting, State
+from .state import Live, Proposals, Sighting, State, Waiting
+
+if TYPE_CHECKING:
+    from .flow import Flow
 
 STEADY = 0.5
 """Time constant in seconds with which the velocity of people in view fades between two frames that
 lie farther apart than `kalman.HOLD`: who swings to and fro has turned round by then."""
 STEADIEST = 30.0
 """The longest time constant in seconds: practically constant velocity."""
+FLOW_NOISE = 0.01
+"""Spread in sizes of a body's step from one frame to the next as optical flow finds it."""
+DRIFT_TIME = 0.3
+"""Time constant in seconds of the mean of how far joints go astray."""
 REWOUND = 0.5
 """Seconds that a clock has to go back to mean another showing rather than a late frame."""
 
@@ -67,6 +75,10 @@ class Tracks:
             moved.velocity[:, :2],
             state.bodies + np.tile(shift, 2),
             state.box_scores,
+            state.measured,
+            state.carried,
+            state.drift,
+            np.minimum(self._joint_score(state.scores) / np.maximum(state.quality, 1e-6), 1.0),
         )
 
     def lost(self, time: float) -> Float64Array:
@@ -116,17 +128,21 @@ class Tracks:
         shift = self._ahead(state, time).position - state.motion.position
         return carried + np.tile(shift[mine, :2], 2)
 
-    def update(self, poses: Poses, proposals: Proposals | None = None) -> Poses:
+    def update(
+        self, poses: Poses, proposals: Proposals | None = None, waiting: Waiting | None = None
+    ) -> Poses:
         """Gives the people of the next frame their IDs.
 
         Args:
             poses: the frame's people as estimated, one for each proposal, whatever their ``ids``.
             proposals: the boxes in which the poses were found. None where the detector drew all of
                 them in this very frame.
+            waiting: people in view who were not estimated in this frame. They are carried on and
+                count as seen, unless somebody else's box turned out to show them.
 
         Returns:
             The confirmed people: duplicates merged, weak and unconfirmed ones left out, and those
-            of whom no joints are worth showing.
+            of whom no joints are worth showing. Those who were carried come last.
         """
         options = self.options
         if proposals is None:
@@ -152,6 +168,8 @@ class Tracks:
 
         missing = in_view & (state.ids > 0)
         missing[rows] = False
+        resting, carried = self._resting(waiting, rows)
+        missing[resting] = False
         self.alarms += int(missing.sum())
         self._correct(rows, _picked(poses, columns), sure, proposals.detected)
         new = poses.person_scores >= options.min_score
@@ -178,11 +196,86 @@ class Tracks:
         state.drawn_keypoints[owners] = drawn.keypoints[source]
         state.drawn_certain[owners] = drawn.certain[source]
         ids = state.ids[owners]
+        others = None if carried is None else self._carry(state, resting, carried, poses)
         self._state = state
         self._forget(now)
         result = replace(_picked(poses, shown), ids=ids)
         people = (ids > 0) & worth[shown]
-        return result if people.all() else result[people]
+        result = result if people.all() else result[people]
+        return result if others is None else joined(result, others)
+
+    def waiting(self, proposals: Proposals, flow: Flow | None = None) -> Waiting:
+        """The people in view of these proposals, to be carried on instead of estimated.
+
+        With ``flow``, which has seen the new picture, their joints are found again in it.
+        """
+        state = self._state
+        rows = state.rows_of(proposals.track_keys)
+        proposals, rows = proposals[rows >= 0], rows[rows >= 0]
+        keypoints, centres = state.keypoints[rows], state.motion.position[rows, :2]
+        if flow is None:
+            return Waiting(proposals, keypoints, centres, np.zeros(len(rows), bool))
+        certain = state.scores[rows] >= self.options.joint_score
+        moved, shifts, found = flow(keypoints, certain, state.motion.sizes[rows, 0])
+        return Waiting(proposals, moved, centres + shifts, found)
+
+    def _resting(
+        self, waiting: Waiting | None, found: NDArray[np.intp]
+    ) -> tuple[NDArray[np.intp], Waiting | None]:
+        """The rows of those who are carried indeed, all but those ``found`` in others' boxes."""
+        if waiting is None:
+            return np.zeros(0, np.intp), None
+        rows = self._state.rows_of(waiting.proposals.track_keys)
+        kept = (rows >= 0) & ~np.isin(rows, found)
+        return rows[kept], waiting[kept]
+
+    def _carry(
+        self, state: State, rows: NDArray[np.intp], waiting: Waiting, poses: Poses
+    ) -> Poses | None:
+        """Lets people who were not estimated count as seen; those of them who are shown."""
+        if not len(rows):
+            return None
+        least = self.options.joint_score
+        boxes = self._flowed(state, rows, waiting)
+        state.seen[rows] = self._time
+        state.carried[rows] += 1
+        state.box_scores[rows], state.bodies[rows] = boxes.scores, boxes.boxes
+        keypoints, scores = state.keypoints[rows], state.scores[rows]
+        drawn = boxes.from_detector
+        state.drawn_boxes[rows[drawn]] = boxes.boxes[drawn]
+        state.drawn_keypoints[rows[drawn]] = keypoints[drawn]
+        state.drawn_certain[rows[drawn]] = scores[drawn] >= least
+        worth = (scores >= least).sum(axis=1) >= min(self.options.shown_joints, self._joints)
+        return Poses(
+            poses.frame,
+            poses.time,
+            boxes.boxes.astype(np.float32),
+            state.person_scores[rows].astype(np.float32),
+            keypoints.astype(np.float32),
+            scores.astype(np.float32),
+            state.ids[rows],
+            estimated=np.zeros(len(rows), bool),
+        )[worth & (state.ids[rows] > 0)]
+
+    def _flowed(self, state: State, rows: NDArray[np.intp], waiting: Waiting) -> Proposals:
+        """Enters where people were found again; their boxes, which the motion filter guessed."""
+        found, boxes = waiting.found, waiting.proposals
+        if not found.any():
+            return boxes
+        mine = rows[found]
+        motion = state.motion[mine]
+        beside = waiting.centres[found] - motion.position[:, :2]
+        there = kalman.to_corners(motion.position) + np.tile(beside, 2)
+        moved = kalman.correct(motion, there, FLOW_NOISE, np.ones(len(mine)))
+        state.motion.position[mine] = moved.position
+        state.motion.velocity[mine] = moved.velocity
+        state.motion.covariance[mine] = moved.covariance
+        state.shape[mine] += beside[:, None]
+        state.keypoints[mine] = waiting.keypoints[found]
+        guessed = ~boxes.from_detector[found]
+        shifted = boxes.boxes.copy()
+        shifted[np.flatnonzero(found)[guessed]] += np.tile(beside[guessed], 2)
+        return replace(boxes, boxes=shifted)
 
     def _refined(self, poses: Poses, proposals: Proposals) -> tuple[Poses, Float64Array, Drawn]:
         """The poses with boxes that fit them, these boxes (N, 4), and what the detector drew.
@@ -293,19 +386,44 @@ class Tracks:
         state.motion.position[rows] = moved.position
         state.motion.velocity[rows] = moved.velocity
         state.motion.covariance[rows] = moved.covariance
+        seconds = np.maximum(self._time - state.measured[rows], 1e-3)
+        trust = np.minimum(state.scores[rows], poses.scores)
+        self._observe_drift(rows, poses.keypoints - state.keypoints[rows], trust, seconds)
         state.keypoints[rows] = poses.keypoints
-        age = (self._time - state.seen[rows])[:, None, None]
+        age = (self._time - state.measured[rows])[:, None, None]
         share = (1.0 - np.exp(-np.maximum(age, 1e-3) / options.pose_time)) * poses.scores[..., None]
         share = share * sure[:, None, None]
         state.shape[rows] += share * (poses.keypoints - state.shape[rows])
         state.scores[rows] = poses.scores
         state.person_scores[rows] = poses.person_scores
-        quality = poses.scores[:, self._deciding.joints].mean(axis=1)
+        quality = self._joint_score(poses.scores)
         usual = state.quality[rows]
         self.alarms += int(((quality < options.weak_share * usual) & (state.ids[rows] > 0)).sum())
         state.quality[rows] = usual + 0.1 * (quality - usual)
-        state.seen[rows] = self._time
+        state.seen[rows] = state.measured[rows] = self._time
+        state.carried[rows] = 0
         state.hits[rows] += int(detected)
+
+    def _joint_score(self, scores: NDArray[np.floating]) -> NDArray[np.floating]:
+        """The mean score (N,) of the joints by which people are told apart."""
+        return scores[:, self._deciding.joints].mean(axis=1)
+
+    def _observe_drift(
+        self,
+        rows: NDArray[np.intp],
+        astray: Float64Array,
+        trust: Float64Array,
+        seconds: Float64Array,
+    ) -> None:
+        """Enters how far joints (N, K, 2) lay from where their motion would have carried them."""
+        state = self._state
+        weight = np.clip(trust / self.options.joint_score, 0.0, 1.0)
+        off = np.hypot(astray[:, :, 0], astray[:, :, 1]) / (
+            state.motion.sizes[rows] * seconds[:, None]
+        )
+        mean = (off * weight).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-9)
+        share = 1.0 - np.exp(-seconds / DRIFT_TIME)
+        state.drift[rows] += share * (mean - state.drift[rows])
 
     def _started(self, poses: Poses) -> State:
         """Tracks of people never seen before, without IDs."""
@@ -329,6 +447,9 @@ class Tracks:
             np.zeros((count, 4)),
             np.zeros((count, self._joints, 2)),
             np.zeros((count, self._joints), bool),
+            np.full(count, self._time),
+            np.zeros(count, np.int64),
+            np.zeros(count),
         )
 
     def _confirm(self, state: State, seen: BoolArray) -> None:

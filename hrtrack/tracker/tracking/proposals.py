@@ -91,7 +91,8 @@ class BoxProposer:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.options = options or BoxOptions()
-        self.schedule = DetectionSchedule(every, measured=background, clock=clock)
+        alone = max_people == 1
+        self.schedule = DetectionSchedule(every, measured=background, alone=alone, clock=clock)
         self._detector = detector
         self._tracks = tracks
         self._max_people = max_people

@@ -20,6 +20,10 @@ MOVED = 0.5
 """It looks again before the fastest person has moved so many sizes."""
 LONGEST = 0.5
 """Seconds after which it looks again whatever it costs: newcomers wait no longer."""
+ALONE = 2.0
+"""The same where one person is all that is wanted and followed: alarms tell when they are lost."""
+SURE = 0.5
+"""With a box score below it that one person may be a mistake, which the detector is to tell."""
 GAP = 2
 """Frames between two looks when people get lost one after another."""
 ROOM = 0.9
@@ -39,6 +43,8 @@ class DetectionSchedule:
         every: frames from one look to the next, or ``auto``: as often as the detector costs
             no more than `SHARE` of the rest, oftener when people move fast.
         measured: weigh with measured costs instead of `NOMINAL_COST`.
+        alone: one person is all that is wanted. While they are followed, ``auto`` looks every
+            `ALONE` seconds and on alarms, for whoever else comes is not followed anyway.
         clock: seconds that pass.
     """
 
@@ -47,12 +53,14 @@ class DetectionSchedule:
         every: int | Literal["auto"],
         *,
         measured: bool,
+        alone: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         if every != "auto" and every < 1:
             raise ValueError(f"the detector cannot look every {every} frames; 1 is the least")
         self._every = every
         self._measured = measured
+        self._alone = alone
         self._now = clock
         self._since: int | None = None  # frames since the last look; None before the first
         self._alarms = 0
@@ -70,16 +78,16 @@ class DetectionSchedule:
         """Whether the detector had better run beside the loop than hold it up.
 
         A prompt detection costs nothing where frame and detection are done before the next
-        frame comes. Otherwise frames are lost to it, which is worth it only where the loop is
-        slower than the source anyway, the detector cheap beside it, and people move far from one
-        frame to the next. docs/tracking.md has what either way showed of a crowd.
+        frame comes. Otherwise a frame may be lost to it. That is worth it where the loop is slow,
+        for people move far from one frame to the next, and the detector cheap beside the poses:
+        then they share the same cores either way. docs/tracking.md has what either way showed of
+        a crowd.
         """
         if self._detector_cost is None or self._work_cost is None or self._source_seconds is None:
             return False
-        room = ROOM * self._source_seconds
         both = self._work_cost + self._detector_cost
-        seldom = self._work_cost > room and both > 1 / OFTEN
-        return both > room and not (seldom and self._detector_cost <= CHEAP * self._work_cost)
+        worth_it = both > 1 / OFTEN and self._detector_cost <= CHEAP * self._work_cost
+        return both > ROOM * self._source_seconds and not worth_it
 
     def observe(self, frame: Frame) -> None:
         """Enters a frame before anything else is asked about it."""
@@ -114,6 +122,8 @@ class DetectionSchedule:
         """Frames from one look to the next, as things stand."""
         if self._every != "auto":
             return self._every if len(live) else max(1, self._every // 2)
+        if self._alone and ((live.ids > 0) & (live.scores >= SURE)).any():
+            return max(1, int(ALONE / self._frame_seconds))
         longest = LONGEST
         if len(live):
             sizes = np.maximum((live.boxes[:, 2:] - live.boxes[:, :2]).mean(axis=1), 1.0)

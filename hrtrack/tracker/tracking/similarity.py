@@ -111,7 +111,7 @@ def _joints(
     joints: slice | NDArray[np.intp],
 ) -> Float64Array:
     """The mean OKS exponent (P,) of pairs of a person and a pose, over joints both have seen."""
-    unseen = (now - state.seen)[:, None]
+    unseen = (now - state.measured)[:, None]
     spread = 2.0 * ((2.0 * sigmas) ** 2 + (LIMB_SPEED * unseen) ** 2) * state.motion.sizes**2
     gap = poses.keypoints[:, joints][what].astype(np.float64) - state.shape[:, joints][who]
     gap *= gap  # and not a sum along the last axis, of two, which takes numpy four times as long

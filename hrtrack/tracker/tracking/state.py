@@ -68,6 +68,10 @@ class Live:
     are not confirmed yet. ``boxes`` (T, 4) are the motion filter's predictions in pixels,
     ``velocity`` (T, 2) is in pixels a second. ``bodies`` (T, 4) are the boxes around the poses
     found last, moved as the filter predicts, ``scores`` (T,) those of the boxes given last.
+    ``measured`` (T,) is the time in seconds at which the pose network looked at each last and
+    ``carried`` (T,) the frames since; ``drift`` (T,) says in sizes a second how far the joints went
+    astray from where they were carried, and ``certainty`` (T,) is the share of their usual score
+    that the joints had last.
     """
 
     keys: NDArray[np.int64]
@@ -76,6 +80,10 @@ class Live:
     velocity: Float64Array
     bodies: Float64Array
     scores: Float64Array
+    measured: Float64Array
+    carried: NDArray[np.int64]
+    drift: Float64Array
+    certainty: Float64Array
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -97,6 +105,25 @@ class Sighting:
     lost: Float64Array
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """N people in view who are not estimated in a frame, by their ``proposals``.
+
+    Of those who were ``found`` (N,) again in its picture ``keypoints`` (N, K, 2) and ``centres``
+    (N, 2), the middles of the motion filter's boxes, are where they are there.
+    """
+
+    proposals: Proposals
+    keypoints: Float64Array
+    centres: Float64Array
+    found: BoolArray
+
+    def __getitem__(self, index: BoolArray | NDArray[np.integer]) -> Waiting:
+        return Waiting(
+            self.proposals[index], self.keypoints[index], self.centres[index], self.found[index]
+        )
+
+
 @dataclass(slots=True)
 class State:
     """T people, seen in the newest frame or remembered.
@@ -110,6 +137,10 @@ class State:
     ``drawn_boxes`` (T, 4) are the boxes as the detector drew them last, with the joints
     ``drawn_keypoints`` (T, K, 2) that lay in them then and which of these were ``drawn_certain``
     (T, K).
+
+    ``measured`` (T,) is the time of the last pose, which is earlier than ``seen`` for people in
+    view who are carried, and ``carried`` (T,) counts the frames since; ``drift`` (T,) is the
+    running mean of how far the joints went astray from where they were carried, in sizes a second.
     """
 
     keys: NDArray[np.int64]
@@ -128,6 +159,9 @@ class State:
     drawn_boxes: Float64Array
     drawn_keypoints: Float64Array
     drawn_certain: BoolArray
+    measured: Float64Array
+    carried: NDArray[np.int64]
+    drift: Float64Array
 
     def __getitem__(self, index: BoolArray | NDArray[np.integer]) -> State:
         columns: list[Any] = [getattr(self, name)[index] for name in _COLUMNS]

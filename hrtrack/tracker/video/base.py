@@ -8,6 +8,7 @@ import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from types import TracebackType
@@ -82,6 +83,10 @@ class Source(ABC):
     def close(self) -> None:
         """Lets go of the file, the camera or the connection."""
 
+    def halt(self) -> None:
+        """Ends the iteration soon, for whichever thread is in it or waits for a frame."""
+        self.close()
+
     def __enter__(self) -> Self:
         return self
 
@@ -140,10 +145,19 @@ class ReadAhead(Source):
         self._thread = threading.Thread(target=self._work, name="decode", daemon=True)
         self._thread.start()
         yield first
-        while (item := self._queue.get()) is not None:
+        while (item := self._next()) is not None:
             if isinstance(item, BaseException):
                 raise item
             yield item
+
+    def _next(self) -> Frame | BaseException | None:
+        while not self._stop.is_set():
+            with suppress(queue.Empty):
+                return self._queue.get(timeout=0.2)
+        return None
+
+    def halt(self) -> None:
+        self._stop.set()
 
     def close(self) -> None:
         self._stop.set()

@@ -136,6 +136,9 @@ class LiveSource(Source):
         if self._error:
             raise self._error
 
+    def halt(self) -> None:
+        self._stop.set()
+
     def close(self) -> None:
         self._stop.set()
         # A blocked read ends by its own timeout; the daemon thread is not waited for that long.
@@ -145,8 +148,8 @@ class LiveSource(Source):
         with self._news:
             while True:
                 arrival, self._slot = self._slot, None
-                if arrival is None:
-                    if self._over:
+                if arrival is None or self._stop.is_set():
+                    if self._over or self._stop.is_set():
                         return None
                     # A bare wait cannot be interrupted by Ctrl-C on Windows.
                     self._news.wait(0.2)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...configs.detector_schema import DetectorTrainConfig, MosaicSection
-from ..processes import begin_worker, prefetched, worker_context
+from ...trainer.processes import begin_worker, prefetched, worker_context
 from .distillation import Teacher
 from .mosaic import BOXES_MOST, pad_boxes, random_mosaics
 from .photos import PhotoStore

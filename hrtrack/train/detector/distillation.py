@@ -1,8 +1,6 @@
 """Learning from a finished detector: its features and its answers on our own canvases.
 
-A small detector that starts from nothing learns far faster when every cell of its pyramid is told
-what a trained one sees there (Romero et al., "FitNets", ICLR 2015) than from a few boxes a
-photo. The teacher is a YOLOX ONNX file; nothing of its weights enters the student.
+The teacher is a YOLOX ONNX file (`hrtrack.train.distillation`).
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ...configs.detector_schema import TeacherSection
@@ -109,40 +107,6 @@ class Teacher:
                 options["INFERENCE_PRECISION_HINT"] = "f32"
             self._requests[shape] = core.compile_model(model, "CPU", options).create_infer_request()
         return self._requests[shape]
-
-
-class DistillationHeads(nn.Module):
-    """Maps the student's pyramid to the teacher's features; thrown away after the training."""
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self._scaled = False
-        self.levels = nn.ModuleList(nn.Linear(width, CHANNELS) for _ in STRIDES)
-        self.register_buffer("mean", torch.zeros(len(STRIDES), CHANNELS))
-        self.register_buffer("deviation", torch.zeros(len(STRIDES), CHANNELS))
-
-    def loss(self, pyramid: list[Tensor], features_NPC: Tensor) -> Tensor:
-        """Mean squared error in the teacher's own standard deviations, a mean over levels.
-
-        The first batch sets the scale.
-        """
-        cells = [level.shape[2] * level.shape[3] for level in pyramid]
-        wanted = features_NPC.split(cells, 1)
-        if not self._scaled:  # looking waits for the device, so it is done once
-            if not self.deviation.any():
-                for i, level in enumerate(wanted):
-                    self.mean[i] = level.float().mean((0, 1))
-                    self.deviation[i] = level.float().std((0, 1)).clamp(min=1e-3)
-            self._scaled = True
-        total = torch.zeros(())
-        for i, (own, want) in enumerate(zip(pyramid, wanted, strict=True)):
-            predicted = self.levels[i](own.flatten(2).transpose(1, 2)).float()
-            target = (want.float() - self.mean[i]) / self.deviation[i]
-            total = total + F.mse_loss(predicted, target.clamp(-6, 6))
-        return total / len(pyramid)
 
 
 def answer_loss(

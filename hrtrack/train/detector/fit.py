@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import csv
 import logging
-import math
-import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 from ...configs.detector_schema import DetectorTrainConfig, FitSection
-from ...interrupt import shield
-from ...models.detector.network import PersonDetector
-from ...models.finite import require_numbers
+from ...models.detector.network import PersonDetector, config_text
 from ...models.precision import Precision, in_bf16, quicker, to_be_tried
-from ...progress import shown
+from ...trainer.loop import Found, Task, Trainer
+from ...trainer.processes import Team, choose_device, keep_freed_memory, loaders, worker_context
+from ...trainer.schedule import Clock
+from ...trainer.state import STATE, kept_choice, load_state, warn_of_changes
 from ...writable import make_folder
-from ..processes import choose_device, keep_freed_memory, loaders, worker_context
+from ..distillation import FeatureHeads
 from .batches import batches
 from .distillation import DeviceTeacher, teaches_beside
 from .photos import PhotoStore, build_store
 from .render import DeviceRenderer, fits, render_batch
-from .step import Saved, State, Step, fresh, save_weights
+from .step import Step, fresh, save_weights
 
 LOG = logging.getLogger(__name__)
-LAST_LR_SHARE = 0.02
+SHAPING = ("model.widths", "model.blocks", "model.pyramid", "fit.optimizer", "fit.ema")
+"""What the saved network, optimiser and average are made of and for."""
 TRIAL_CANVASES = 6
 
 
@@ -40,11 +39,11 @@ def train_detector(
     device: str = "auto",
     quiet: bool = False,
 ) -> PersonDetector:
-    """Trains into ``output`` (last.pt, log.csv, then final.pt and weights.pt).
+    """Trains into ``output`` (state.pt, train.csv, and weights.pt at the end).
 
     Returns the averaged network, which weights.pt holds alone and in float16.
 
-    A run that finds its ``last.pt`` there goes on from it; a finished one is read back.
+    A run that finds its ``state.pt`` there goes on from it; a finished one is read back.
     ``init`` is a checkpoint or one of our ONNX files to start from; ``device`` is ``auto`` (CUDA
     where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
@@ -54,7 +53,7 @@ def train_detector(
         ModelError: ``init`` or the checkpoint to resume does not fit, or the training's numbers
             are none any more (`Diverged`).
     """
-    fit = config.fit
+    fit, said = config.fit, config.model_dump(mode="json")
     make_folder(output)
     torch.manual_seed(fit.seed)
     root, cache = Path(config.data.root), output / config.data.cache
@@ -64,27 +63,81 @@ def train_detector(
     place = choose_device(device)
     if place.type == "cpu":
         keep_freed_memory()
-    last, final = output / LAST, output / "final.pt"
-    found = next((path for path in (last, final) if path.is_file()), None)
-    saved = None if found is None else Saved(found, config)
-    config = settle(config, store, place, None if saved is None else saved.precision)
-    state = fresh(config, init, place)
-    if saved is not None:
-        saved.fill(state)
+    state = load_state(output, said, SHAPING) if (output / STATE).exists() else None
+    kept = None
+    if state is not None:
+        warn_of_changes(state, said, output)
+        kept = kept_choice(state, said).get("precision")
+    config = settle(config, store, place, None if kept is None else str(kept))
+    task = DetectorTask(config, store, place, init)
+    choice: dict[str, str | int] = {"precision": config.fit.precision}
+    members = Team(0, 1, place)
+    trainer = Trainer(task, config.fit, members, output, config=said, choice=choice)
+    if state is not None:
+        trainer.restore(state)
+    trainer.go(quiet=quiet)
+    mean = trainer.ema.network
+    assert isinstance(mean, PersonDetector)
+    save_weights(mean, output / "weights.pt")
+    return mean
 
-    begun = state.step
-    if _share_done(fit, state) < 1:
-        try:
-            _learn(config, state, store, place, output, quiet=quiet)
-        except KeyboardInterrupt:
-            if state.step > begun:
-                state.save(last, config)
-                LOG.warning("stopped at step %d, which is saved: --resume goes on", state.step)
-            raise
-    state.save(final, config)
-    save_weights(state.mean, output / "weights.pt")
-    last.unlink(missing_ok=True)
-    return state.mean
+
+class DetectorTask(Task[list[Tensor]]):
+    """The person detector, shown canvases of photos."""
+
+    parts = (
+        "score_loss", "box_loss", "iou", "mimicry", "teacher_scores", "teacher_boxes",
+    )  # fmt: skip
+
+    def __init__(
+        self, config: DetectorTrainConfig, store: PhotoStore, place: torch.device, init: Path | None
+    ) -> None:
+        learner = fresh(config, init, place)
+        super().__init__(learner.net, learner.optimizer)
+        self.title = config.name
+        self._config, self._store, self._place, self._learner = config, store, place, learner
+
+    @property
+    def head(self) -> FeatureHeads:
+        """Guesses the teacher's features."""
+        return self._learner.heads
+
+    def source(self, clock: Clock, step: int, seen: int) -> Iterator[list[Tensor]]:
+        """Batches on the training's device."""
+        config, place = self._config, self._place
+        done = worker_context().Value("d", clock.share(step, seen))
+        on_gpu = place.type == "cuda"
+        there = _renders_there(config.fit, self._store, place)
+        renderer = DeviceRenderer(self._store, place) if there else None
+        beside = renderer is not None or teaches_beside(place)
+        loader = batches(
+            self._store, config, step, done, teach=not beside, render=renderer is None, pin=on_gpu
+        )
+        teacher = None
+        if config.teacher is not None and beside:
+            teacher = DeviceTeacher(Path(config.teacher.model), place)
+        recorded = on_gpu and renderer is not None and config.fit.graph
+        self._step = Step(config, self._learner, place, teacher, recorded, LOG.warning)
+
+        def drawn() -> Iterator[list[Tensor]]:
+            for number, (canvases, *labels) in enumerate(loader, step):
+                # Workers pick the stage of a training by the clock by it.
+                done.value = clock.share(number, 0)
+                images = renderer(canvases) if renderer is not None else canvases
+                yield [part.to(place, non_blocking=True) for part in (images, *labels)]
+
+        return drawn()
+
+    def gradients(self, parts: Sequence[list[Tensor]], share: float) -> tuple[Found, int]:
+        """Of one batch."""
+        (batch,) = parts
+        teacher = self._config.teacher
+        distilled = teacher is not None and share < teacher.until
+        return self._step(batch, distilled), len(batch[1])
+
+    def facts(self) -> dict[str, Any]:
+        """Which network it is, for whoever reads a state as a checkpoint."""
+        return {"model": config_text(self._learner.net.config)}
 
 
 def settle(
@@ -123,126 +176,7 @@ def _tried(config: DetectorTrainConfig, store: PhotoStore, device: torch.device)
     return quicker(lambda kind: steps[kind](batch, False))
 
 
-def _learn(
-    config: DetectorTrainConfig,
-    state: State,
-    store: PhotoStore,
-    place: torch.device,
-    output: Path,
-    *,
-    quiet: bool,
-) -> None:
-    """Steps to the end of the training, saved to last.pt on the way."""
-    fit, saved = config.fit, output / LAST
-    state.require_sound(saved)  # of what it starts from
-    done = worker_context().Value("d", 0.0)
-    on_gpu = place.type == "cuda"
-    renderer = DeviceRenderer(store, place) if _renders_there(fit, store, place) else None
-    beside = renderer is not None or teaches_beside(place)
-    loader = batches(
-        store, config, state.step, done, teach=not beside, render=renderer is None, pin=on_gpu
-    )
-    teacher = None
-    if config.teacher is not None and beside:
-        teacher = DeviceTeacher(Path(config.teacher.model), place)
-    console = Console(stderr=True, quiet=quiet)
-    recorded = on_gpu and renderer is not None and fit.graph
-    step = Step(config, state, place, teacher, recorded, console.print)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    log, parts = Log(output / "log.csv", fit.log_steps), {}
-    with shown(Progress(*columns, TimeRemainingColumn(), console=console)) as progress:
-        task = progress.add_task(config.name, total=1.0)
-        started, kept, before = time.monotonic(), time.monotonic(), state.seconds
-        for drawn, boxes, kinds, *answer in loader:
-            state.seconds = before + time.monotonic() - started
-            done.value = _share_done(fit, state)
-            if done.value >= 1:
-                break
-            images = renderer(drawn) if renderer is not None else drawn
-            batch = [part.to(place, non_blocking=True) for part in (images, boxes, kinds, *answer)]
-            for group in state.optimizer.param_groups:
-                group["lr"] = learning_rate(fit, state.step, done.value)
-            distilled = config.teacher is not None and done.value < config.teacher.until
-            with shield():
-                parts = step(batch, distilled)
-                if not on_gpu:  # which need not be waited for
-                    check(parts, state.step + 1, saved)
-                state.optimizer.step()
-                state.follow(fit.ema)
-            log.add(state.step, done.value, len(boxes), parts)
-            said = f"{config.name} step {state.step} {log.loss}"
-            progress.update(task, completed=done.value, description=said)
-            if time.monotonic() - kept > fit.save_minutes * 60:
-                check(parts, state.step, saved)
-                state.require_sound(saved)
-                state.save(saved, config)
-                kept = time.monotonic()
-        progress.update(task, completed=1.0)
-    if parts:
-        check(parts, state.step, saved)
-    state.require_sound(saved)
-
-
 def _renders_there(fit: FitSection, store: PhotoStore, device: torch.device) -> bool:
     if fit.canvases == "auto":
         return device.type == "cuda" and fits(store, device)
     return fit.canvases == "device"
-
-
-def _share_done(fit: FitSection, state: State) -> float:
-    if fit.steps is not None:
-        return min(1.0, state.step / fit.steps)
-    assert fit.minutes is not None
-    return min(1.0, state.seconds / (fit.minutes * 60))
-
-
-def learning_rate(fit: FitSection, step: int, done: float) -> float:
-    """Linear warm-up over steps, cosine over the share of the training that is done."""
-    cosine = 0.5 * (1 + math.cos(math.pi * done))
-    warmup = min(1.0, (step + 1) / fit.warmup_steps)
-    return fit.lr * warmup * (LAST_LR_SHARE + (1 - LAST_LR_SHARE) * cosine)
-
-
-LAST = "last.pt"
-"""A training's state, which lies beside its log."""
-
-
-class Log:
-    """Means over ``every`` steps as rows of a CSV file that a resumed run continues."""
-
-    def __init__(self, path: Path, every: int) -> None:
-        self.path, self.every = path, every
-        self.loss = ""
-        self._sums: dict[str, Tensor] = {}
-        self._count = self._images = 0
-        self._since = time.monotonic()
-
-    def add(self, step: int, done: float, images: int, parts: dict[str, Tensor]) -> None:
-        """Takes note of a step, without waiting for the device unless a row is written."""
-        for key, value in parts.items():
-            self._sums[key] = self._sums[key] + value if key in self._sums else value
-        self._count += 1
-        self._images += images
-        if self._count < self.every:
-            return
-        check(parts, step, self.path.with_name(LAST))
-        now = time.monotonic()
-        row = {
-            "step": step,
-            "done": round(done, 5),
-            "images_per_second": round(self._images / (now - self._since), 1),
-            **{key: round(float(value) / self._count, 4) for key, value in self._sums.items()},
-        }
-        self.loss = f"loss {row['loss']:.2f}"
-        new = not self.path.is_file()
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-        self._sums, self._count, self._images, self._since = {}, 0, 0, now
-
-
-def check(parts: dict[str, Tensor], step: int, saved: Path) -> None:
-    """Waits for a step's loss and gradient; `Diverged` where one is NaN or infinite."""
-    require_numbers(step, float(parts["loss"]), float(parts["gradient"]), saved)

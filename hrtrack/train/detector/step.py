@@ -1,9 +1,8 @@
-"""A detector training's networks and optimiser, on disk and in memory, and one step of it."""
+"""A detector training's networks and optimiser, and the gradients of one step."""
 
 from __future__ import annotations
 
-import copy
-import pickle
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ import torch
 from torch import Tensor
 
 from ...configs.detector_schema import DetectorTrainConfig
-from ...errors import ModelError
 from ...models.detector.network import (
     STRIDES,
     DetectorConfig,
@@ -23,113 +21,22 @@ from ...models.detector.network import (
     config_text,
     load_detector,
 )
-from ...models.finite import require_sound_state
 from ...models.precision import in_bf16
+from ...trainer.cuda_graphs import CudaGraphCache
+from ...trainer.optim import optimizer_of
 from ...writable import atomic_write
-from ..cuda_graphs import CudaGraphCache
-from ..optim import move_average, optimizer_of
-from .distillation import DeviceTeacher, DistillationHeads, answer_loss
+from ..distillation import FeatureHeads
+from .distillation import CHANNELS, DeviceTeacher, answer_loss
 from .loss import AssignConfig, cells_on, detector_loss
-
-EMA_WARMUP = 20
-SHAPING = ("optimizer", "ema")
-"""Settings of the fit that the saved optimiser and average are made for."""
 
 
 @dataclass
-class State:
-    """Everything a resumed run needs."""
+class Learner:
+    """What learns: the detector, and what is thrown away at the end."""
 
     net: PersonDetector
-    mean: PersonDetector
-    heads: DistillationHeads
+    heads: FeatureHeads
     optimizer: torch.optim.Optimizer
-    step: int = 0
-    seconds: float = 0.0
-
-    def save(self, path: Path, config: DetectorTrainConfig) -> None:
-        """Writes everything, and with which settings it came about."""
-        state = {
-            "net": self.net.state_dict(),
-            "config": config_text(self.net.config),
-            "ema": self.mean.state_dict(),
-            "pupil": self.heads.state_dict(),
-            "opt": self.optimizer.state_dict(),
-            "step": self.step,
-            "elapsed": self.seconds,
-            "settings": _settings(config),
-            "precision": config.fit.precision,
-        }
-        with atomic_write(path) as part:
-            torch.save(state, part)
-
-    def require_sound(self, saved: Path) -> None:
-        """`Diverged` where weights, norms' statistics or their averages are NaN or infinite."""
-        network = self.net.state_dict() | self.heads.state_dict()
-        require_sound_state(self.step, network, self.mean.state_dict(), saved)
-
-    def follow(self, decay: float) -> None:
-        """Counts a step and moves the average towards the network."""
-        self.step += 1
-        decay = min(decay, (self.step + 1) / (self.step + EMA_WARMUP))
-        move_average(self.mean.state_dict(), self.net.state_dict(), decay)
-
-
-class Saved:
-    """What `State.save` wrote, to go on from with a configuration that fits it.
-
-    Raises:
-        ModelError: the file is damaged, no state of a training, or of other settings.
-    """
-
-    def __init__(self, path: Path, config: DetectorTrainConfig) -> None:
-        self.path = path
-        try:
-            self._saved = torch.load(path, map_location="cpu", weights_only=True)
-            of_model = self._saved["config"]
-        except (RuntimeError, ValueError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"cannot resume from {path}: {reason}") from None
-        except (KeyError, TypeError, EOFError, AttributeError, pickle.UnpicklingError):
-            raise self._no_state() from None
-        old = {"model": of_model, **self._saved.get("settings", {})}
-        new = {"model": config_text(_network(config)), **_settings(config)}
-        changed = [key for key in old if old[key] != new.get(key)]
-        if changed:
-            key = changed[0]
-            name = key if key == "model" else f"fit.{key}"
-            raise ModelError(
-                f"{path} was made with other settings: {name} was {old[key]}, is {new.get(key)}; "
-                "resume with the same configuration, or start in another folder"
-            )
-
-    @property
-    def precision(self) -> str | None:
-        """What the training computes in; None where older files do not say."""
-        found = self._saved.get("precision")
-        return None if found is None else str(found)
-
-    def fill(self, state: State) -> None:
-        """Puts everything into a training's state."""
-        saved = self._saved
-        try:
-            state.net.load_state_dict(saved["net"])
-            state.mean.load_state_dict(saved["ema"])
-            state.heads.load_state_dict(saved["pupil"])
-            state.optimizer.load_state_dict(saved["opt"])
-            state.step, state.seconds = saved["step"], saved["elapsed"]
-        except (RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"cannot resume from {self.path}: {reason}") from None
-        except (KeyError, TypeError, AttributeError):
-            raise self._no_state() from None
-
-    def _no_state(self) -> ModelError:
-        return ModelError(f"cannot resume from {self.path}: not the state of a training")
-
-
-def _settings(config: DetectorTrainConfig) -> dict[str, object]:
-    return {key: getattr(config.fit, key) for key in SHAPING}
 
 
 def _network(config: DetectorTrainConfig) -> DetectorConfig:
@@ -144,14 +51,13 @@ def save_weights(mean: PersonDetector, path: Path) -> None:
         torch.save({"ema": small, "config": config_text(mean.config)}, part)
 
 
-def fresh(config: DetectorTrainConfig, init: Path | None, device: torch.device) -> State:
+def fresh(config: DetectorTrainConfig, init: Path | None, device: torch.device) -> Learner:
     """A training's beginning; ``init`` is a checkpoint or one of our ONNX files."""
     net = PersonDetector(_network(config))
     if init is not None:
         load_detector(init, net)
     net = net.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    mean = copy.deepcopy(net).eval()
-    heads = DistillationHeads(config.model.pyramid).to(device)
+    heads = FeatureHeads(config.model.pyramid, CHANNELS, len(STRIDES)).to(device)
     learning = {f"net.{name}": p for name, p in net.named_parameters()}
     if config.teacher:
         learning |= {f"heads.{name}": p for name, p in heads.named_parameters()}
@@ -168,7 +74,7 @@ def fresh(config: DetectorTrainConfig, init: Path | None, device: torch.device) 
         edges=edges,
         quick=in_bf16(fit.precision, device),
     )
-    return State(net, mean, heads, optimizer)
+    return Learner(net, heads, optimizer)
 
 
 class Step:
@@ -183,7 +89,7 @@ class Step:
     def __init__(
         self,
         config: DetectorTrainConfig,
-        state: State,
+        state: Learner,
         device: torch.device,
         teacher: DeviceTeacher | None,
         recorded: bool,
@@ -222,7 +128,8 @@ class Step:
             pyramid = state.net.features(images)
             logits, sides = state.net.predict(pyramid)
             if answer:
-                mimicry = state.heads.loss(pyramid, answer[0])
+                cells = [level.shape[2] * level.shape[3] for level in pyramid]
+                mimicry = state.heads.loss(state.heads(pyramid), answer[0].split(cells, 1))
         weight = config.loss.box_weight
         loss, parts = detector_loss(
             logits, sides, boxes, kinds, centres, self.assign, weight, dense=self._still
@@ -237,6 +144,6 @@ class Step:
             loss = loss + weights.scores * score_loss + weights.boxes * box_loss
             parts.update(teacher_scores=score_loss.detach(), teacher_boxes=box_loss.detach())
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(state.net.parameters(), config.fit.clip)
+        norm = torch.nn.utils.clip_grad_norm_(state.net.parameters(), config.fit.clip or math.inf)
         parts["gradient"] = norm.detach()
         return parts

@@ -193,8 +193,8 @@ def _train(
     quiet: bool,
 ) -> Run:
     from ...models.finite import Diverged
+    from ...trainer.state import STATE
     from .loop import train_pose
-    from .run_state import STATE
 
     failed = None
     try:

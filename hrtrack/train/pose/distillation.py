@@ -1,8 +1,7 @@
 """Learning from a finished pose network: its heatmaps and its features on our own crops.
 
 A label says where a joint is; a teacher says so for every joint of every crop, with its doubts,
-and what it saw that made it say so (Hinton et al. 2015; Romero et al., "FitNets", ICLR 2015).
-Nothing of the teacher's weights enters the student.
+and what it saw that made it say so (Hinton et al. 2015; `hrtrack.train.distillation`).
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ from ...models.runtimes.onnx_torch import (
     shape_of,
 )
 from ...models.runtimes.openvino import openvino_core, port_shape
+from ..distillation import FeatureHeads, cells_of
 from .targets import STRIDE, cross_entropy
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class DeviceTeacher:
         self.network = OnnxNetwork(path, (given.name, features)).to(device)
         self._dtype = torch.float32 if device.type == "cpu" else torch.float16
         self.network.to(self._dtype)
-        # Kept on the device: a recorded step (`hrtrack.train.cuda_graphs`) may not fetch anything.
+        # Kept on the device: a recorded step (`CudaGraphCache`) may not fetch anything.
         self._scale, self._offset = (v[:, None, None].to(device) for v in pixel_scale())
         self._sampling: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self.channels = int(self(torch.zeros(1, *self._hw, 3).to(device))[0].shape[1])
@@ -170,32 +170,17 @@ def sampling(
 
 
 class DistilledNetwork(nn.Module):
-    """A pose network that also predicts its teacher's features; only the network is kept.
-
-    The first batch sets the features' scale.
-    """
-
-    mean: Tensor
-    deviation: Tensor
+    """A pose network that also predicts its teacher's features; only the network is kept."""
 
     def __init__(self, network: HRNet, channels: int) -> None:
         super().__init__()
         self.network = network
-        self.guess = nn.Conv2d(network.config.width, channels, 1)
-        self._scaled = False
-        # A student that has begun already is not to be led by random predictions.
-        nn.init.zeros_(self.guess.weight)
-        self.register_buffer("mean", torch.zeros(channels, 1, 1))
-        self.register_buffer("deviation", torch.zeros(channels, 1, 1))
+        self.guess = FeatureHeads(network.config.width, channels, silent=True)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps (N, K, h, w) and predicted features (N, C, h, w)."""
+        """Maps (N, K, h, w) and predicted features (N, P, C) of their P cells."""
         features = self.network.features(images)
-        return self.network.final_layer(features), self.guess(features)
-
-    def own(self) -> dict[str, Tensor]:
-        """The state of what is not kept."""
-        return {k: v for k, v in self.state_dict().items() if not k.startswith("network.")}
+        return self.network.final_layer(features), self.guess([features])[0]
 
     def loss(
         self,
@@ -205,23 +190,15 @@ class DistilledNetwork(nn.Module):
         teacher_heatmaps: Tensor,
         config: TeacherSection,
     ) -> Tensor:
-        """Mean squared error of the features in their own deviations, and cross-entropy of maps.
+        """The error of the features (`FeatureHeads.loss`), and cross-entropy of the maps.
 
         Args:
             maps: (N, K, h, w) logits, as `hrtrack.train.pose.targets.cross_entropy` reads them.
-            predicted_features: (N, C, h, w).
-            features, teacher_heatmaps: the teacher's features and heatmaps, of the same shapes.
+            predicted_features: (N, P, C).
+            features, teacher_heatmaps: the teacher's, (N, C, h, w) and (N, K, h, w).
             config: weighs the two.
         """
-        features = features.float()
-        if not self._scaled:  # looking waits for the device, so it is done once
-            if not self.deviation.any():
-                spread, mean = torch.std_mean(features, dim=(0, 2, 3))
-                self.mean.copy_(mean[:, None, None])
-                self.deviation.copy_(spread.clamp(min=1e-3)[:, None, None])
-            self._scaled = True
-        wanted = ((features - self.mean) / self.deviation).clamp(-6, 6)
-        mimicry = F.mse_loss(predicted_features.float(), wanted)
+        mimicry = self.guess.loss([predicted_features], [cells_of(features)])
         total, divisor = cross_entropy(maps, *distributions(teacher_heatmaps))
         return config.features * mimicry + config.maps * total / divisor.clamp(min=1.0)
 

@@ -5,45 +5,44 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import nn
 
 from ...configs.pose_schema import TrainConfig
 from ...datasets.people import People
-from ...errors import DataError, UsageError
-from ...interrupt import shield
-from ...models.finite import require_numbers, require_sound_state
+from ...errors import DataError, ModelError, UsageError
+from ...models.checkpoints import HEAD, load_hrnet, save_weights
 from ...models.info import PoseInfo, provenance
 from ...models.pose.graph import pixel_scale
 from ...models.pose.hrnet import HRNet
-from ...models.runtimes.eight_bit import FEWEST
-from ...writable import make_folder
-from ..optim import Ema, learning_rate, make_optimizer
-from ..processes import Team, team
+from ...models.runtimes.eight_bit import FEWEST, pose_ranges
+from ...trainer.loop import Found, Task, Trainer
+from ...trainer.optim import State, make_optimizer
+from ...trainer.processes import Team, team
+from ...trainer.schedule import Clock
+from ...trainer.state import (
+    ELSEWHERE,
+    STATE,
+    RunState,
+    kept_choice,
+    load_state,
+    no_state,
+    warn_of_changes,
+)
+from ...writable import atomic_write, make_folder
 from .data.crop_cache import CropCache
 from .data.loader import Batch, batches, sample_crops
 from .data.plan import Plan
 from .data.pseudo_labels import open_people
 from .distillation import with_distillation_head
-from .logs import Logs, Meter, save_batch, save_curves
 from .network import new_network
-from .run_state import (
-    BEST,
-    STATE,
-    WEIGHTS,
-    RunState,
-    add_ranges,
-    kept_choice,
-    load_state,
-    save_average,
-    save_state,
-    warn_of_changes,
-)
+from .pictures import save_batch, save_curves
 from .settle import choice_of, settle
 from .step import Gradients, require_sound
 from .validate import validate
@@ -52,8 +51,10 @@ LOG = logging.getLogger(__name__)
 CALIBRATION_CROPS = 64
 """Shown to the finished network to find the ranges for 8 bits."""
 ADVICE = "lower fit.lr, set fit.clip, or use model.init=fixup for a network without norms"
-FEW_STEPS = 20
-"""Steps between two rows of the log, so that a GPU is not asked for its loss at each."""
+WEIGHTS = "weights.safetensors"
+BEST = "best.safetensors"
+SHAPING = ("model", "target", "input", "teacher", "fit.optimizer", "fit.ema")
+"""What the saved network, optimiser and average are made of and for."""
 
 
 def train_pose(
@@ -64,7 +65,7 @@ def train_pose(
     resume: bool = False,
     device: str = "auto",
     quiet: bool = False,
-    log_every: int = FEW_STEPS,
+    log_every: int | None = None,
 ) -> Path:
     """Trains and writes everything into ``folder``; under `torchrun` with all its processes.
 
@@ -78,7 +79,7 @@ def train_pose(
         resume: go on from ``state.pt``; the outcome is that of an uninterrupted run.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         quiet: no progress bar.
-        log_every: steps between two rows of the log.
+        log_every: steps between two rows of the log, instead of ``fit.log_steps``.
 
     Returns:
         The path of the final weights.
@@ -102,84 +103,153 @@ def train_pose(
     with team(device) as members:
         said, state = config.model_dump(mode="json"), None
         if resume:
-            state = load_state(folder, said, people.skeleton.joints)
+            state = load_state(folder, said, SHAPING)
+            _require_same_joints(state, people.skeleton.joints, folder)
             if members.leads:
                 warn_of_changes(state, said, folder)
         kept = kept_choice(state, said) if state is not None else None
         settled = settle(config, people, members, kept)
         require_sound(settled, members.device)
-        run = _Run(settled, said, people, val, folder, members, init)
+        task = PoseTask(settled, people, val, folder, members, init)
+        trainer = Trainer(
+            task, settled.fit, members, folder,
+            config=said, choice=choice_of(settled), log_steps=log_every,
+        )  # fmt: skip
         if state is not None:
-            run.restore(state)
-        run.go(quiet, log_every)
+            trainer.restore(state)
+        trainer.go(quiet=quiet)
+        if members.leads:
+            task.finish(trainer)
     return folder / WEIGHTS
 
 
-class _Run:
-    """The parts of one training, put together once."""
+def _require_same_joints(state: RunState, joints: Sequence[str], folder: Path) -> None:
+    path = folder / STATE
+    head, named = state.network.get(HEAD + "weight"), state.facts.get("joints")
+    if head is None or named is None:
+        raise no_state(path)
+    if len(head) != len(joints):
+        raise ModelError(
+            f"{path} was made for {len(head)} joints, the data have {len(joints)}; {ELSEWHERE}"
+        )
+    if named != list(joints):
+        raise ModelError(
+            f"{path} was made for the joints {', '.join(named)}, the data have "
+            f"{', '.join(joints)}; {ELSEWHERE}"
+        )
+
+
+class PoseTask(Task[Batch]):
+    """A pose network, shown crops of people."""
+
+    advice = ADVICE
+    measures = "pckh", "oks"
 
     def __init__(
         self,
         config: TrainConfig,
-        asked: dict[str, Any],
         people: People,
         val: People | None,
         folder: Path,
         members: Team,
         init: str | Path | None,
     ) -> None:
-        self.config, self.asked, self.people, self.val = config, asked, people, val
+        self.config, self.people, self.val = config, people, val
         self.folder, self.team = folder, members
         torch.manual_seed(config.fit.seed)
         self.raw = new_network(config, people.skeleton, init).to(members.device)
         self.raw.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.ema = Ema(self.raw, config.fit.ema)
         self.described = PoseInfo(
             people.skeleton, config.input.size, config.target.sigma,
             dataclasses.asdict(self.raw.config), _notes(config, init),
         )  # fmt: skip
         self.distilled = with_distillation_head(self.raw, config)
         learning = self.raw if self.distilled is None else self.distilled.to(members.device)
-        self.network = members.wrap(learning, sync_norm=config.fit.sync_norm)
-        self.optimizer = make_optimizer(learning, config.fit)
+        super().__init__(self.raw, make_optimizer(learning, config.fit))
+        self.learning = members.wrap(learning, sync_norm=config.fit.sync_norm)
         scale, offset = pixel_scale()
         pixels = scale.to(members.device), offset.to(members.device)
-        self.gradients = Gradients(self.network, config, pixels, members.world)
-        self.step = self.seen = self.unreadable = 0
-        self.best, self.elapsed = -1.0, 0.0
+        self._gradients = Gradients(self.learning, config, pixels, members.world)
+        self._unreadable = 0
+        self.batches_a_step = config.fit.accumulate
+        self.epoch_size = int(people.repeats.sum())
+        self.examples = config.fit.epochs * self.epoch_size
+        self.val_every = config.fit.val_every
+        if members.leads:
+            (folder / "batches").mkdir(exist_ok=True)
 
-    def restore(self, state: RunState) -> None:
-        """Puts everything back to where ``state`` was saved."""
-        self.raw.load_state_dict(state.network)
-        self.optimizer.load_state_dict(state.optimizer)
-        if self.distilled is not None:
-            self.distilled.load_state_dict(state.pupil, strict=False)
-        for name, value in state.average.items():
-            self.ema.state[name].copy_(value)
-        self.step, self.seen, self.unreadable = state.step, state.seen, state.unreadable
-        self.best, self.elapsed = state.best, state.elapsed
+    @property
+    def head(self) -> nn.Module | None:
+        """Guesses the teacher's features, where there is one."""
+        return None if self.distilled is None else self.distilled.guess
 
-    def go(self, quiet: bool, log_every: int) -> None:
-        """Trains to the end."""
+    def source(self, clock: Clock, step: int, seen: int) -> Iterator[Batch]:
+        """This process's parts of each step's batch."""
         plan = Plan(
             self.config, self.people.repeats,
-            rank=self.team.rank, world=self.team.world, elapsed=self.elapsed,
+            rank=self.team.rank, world=self.team.world, clock=clock,
         )  # fmt: skip
-        if not self.team.leads:
-            self._steps(plan, None, log_every)
+        parts = plan.parts(step, seen)
+        if self.config.data.resident:
+            return CropCache.of(self.people, self.config, self.team.device).batches(parts)
+        return batches(self.people, self.config, parts, pin=self.team.device.type == "cuda")
+
+    def gradients(self, parts: Sequence[Batch], share: float) -> tuple[Found, int]:
+        """Of all parts of a batch, over all processes."""
+        self.optimizer.zero_grad(set_to_none=True)
+        totals, people = torch.zeros(2, device=self.team.device), 0
+        for number, batch in enumerate(parts, 1):
+            self._name_unreadable(batch)
+            last = number == len(parts)
+            totals += torch.stack(self._gradients(batch.to(self.team.device), last=last))
+            people += len(batch.crops)
+        totals = self.team.total(totals)
+        # DDP averages gradients over processes; the loss is a mean over the whole batch.
+        gradients = [p.grad for p in self.learning.parameters() if p.grad is not None]
+        divisor = totals[1].clamp(min=1e-6)
+        torch._foreach_mul_(gradients, self.team.world / divisor)
+        limit = self.config.fit.clip or math.inf
+        norm = nn.utils.clip_grad_norm_(self.raw.parameters(), limit).detach()
+        return {"loss": totals[0] / divisor, "gradient": norm}, people * self.team.world
+
+    def _name_unreadable(self, batch: Batch) -> None:
+        for row in batch.unreadable:
+            self._unreadable += 1
+            limit = self.config.data.max_unreadable
+            source = self.people.sources[self.people.source[row]]
+            if self._unreadable > limit:
+                raise DataError(
+                    f"{self._unreadable} photos could not be read, the last "
+                    f"{self.people.files[row]} in {source.where}; data.max_unreadable allows "
+                    f"{limit}"
+                )
+            LOG.warning("skipped %s in %s: unreadable", self.people.files[row], source.where)
+
+    def validate(self, run: Trainer[Any], place: dict[str, float | int]) -> None:
+        """PCKh and OKS of the average, and the best weights so far."""
+        if self.val is None or run.logs is None:
             return
-        (self.folder / "batches").mkdir(exist_ok=True)
-        with Logs(self.folder, self.step, quiet=quiet) as logs:
-            before = self.step
-            try:
-                self._steps(plan, logs, log_every)
-            except KeyboardInterrupt:
-                if self.step > before:
-                    self.elapsed = plan.elapsed
-                    self._save()
-                    LOG.warning("stopped at step %d, which is saved: --resume goes on", self.step)
-                raise
-        save_average(self.raw, self.ema.state, self.described, self.folder / WEIGHTS)
+        twin = HRNet(self.raw.config)
+        twin.load_state_dict(run.ema.state)
+        result = validate(twin, self.val, self.described, self.config, self.team.device)
+        run.logs.val({**place, "pckh": result.pckh, "oks": result.oks})
+        name = f"step_{run.step:07d}.png"
+        save_batch(result, self.people.skeleton, self.folder / "batches" / name)
+        if result.score > run.best:
+            run.best = result.score
+            save_average(self.raw, run.ema.state, self.described, self.folder / BEST)
+
+    def facts(self) -> dict[str, Any]:
+        """For whom the network is, and how many photos were skipped."""
+        return {"joints": list(self.people.skeleton.joints), "unreadable": self._unreadable}
+
+    def restore(self, facts: dict[str, Any]) -> None:
+        """Takes them back."""
+        self._unreadable = facts["unreadable"]
+
+    def finish(self, run: Trainer[Any]) -> None:
+        """Writes the average with what CPUs need for 8 bits, and the curves."""
+        save_average(self.raw, run.ema.state, self.described, self.folder / WEIGHTS)
         crops = sample_crops(self.people, self.config, CALIBRATION_CROPS)
         if len(crops) < FEWEST:
             LOG.warning("only %d photos could be read: no ranges for 8 bits", len(crops))
@@ -188,135 +258,27 @@ class _Run:
                 add_ranges(self.folder / name, crops, self.team.device)
         save_curves(self.folder, self.config.name)
 
-    def _steps(self, plan: Plan, logs: Logs | None, log_every: int) -> None:
-        self._require_sound_state()  # of what it starts from
-        fit, saved, kept = self.config.fit, time.monotonic(), self.step
-        source = self._source(plan)
-        meter, epoch = Meter(self.seen), 0.0
-        while (done := plan.share_done(self.step, self.seen)) < 1:
-            rate = learning_rate(fit, self.step, done)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            try:
-                with shield():
-                    loss, gradient, people = self._step(source, meter)
-                    self.step += 1
-                    epoch_before, self.seen = self.seen // plan.epoch_size, self.seen + people
-                    self.ema.update(self.raw, self.step)
-            except StopIteration:  # the loader, which works ahead, saw the clock run out first
-                break
-            epochs = self.seen // plan.epoch_size
-            meter.add(loss, gradient)
-            done = plan.share_done(self.step, self.seen)
-            ended = done >= 1
-            epoch = round(self.seen / plan.epoch_size, 4)
-            place = {"step": self.step, "epoch": epoch, "seen": self.seen}
-            if logs is not None and (ended or self.step % log_every == 0):
-                row = meter.row(self.seen)
-                self._require_numbers(float(row["loss"] or 0), float(row["gradient"] or 0))
-                self._require_sound_state()
-                logs.train({**place, "lr": rate, **row})
-                speed = float(row["images_per_second"] or 0)
-                logs.show(done, self.step, float(row["loss"] or 0), speed)
-            passed = epochs > epoch_before
-            if ended or (passed and epochs % fit.val_every == 0):
-                self._validate(logs, place)
-            late = time.monotonic() - saved >= 60 * fit.save_minutes
-            if logs is not None and (passed or ended or late):
-                self.elapsed, kept = plan.elapsed, self.step
-                self._save()
-                saved = time.monotonic()
-        if logs is not None and kept != self.step:  # the clock ran out between two looks at it
-            self._validate(logs, {"step": self.step, "epoch": epoch, "seen": self.seen})
-            self._save()
-
-    def _source(self, plan: Plan) -> Iterator[Batch]:
-        parts = plan.parts(self.step, self.seen)
-        if self.config.data.resident:
-            return CropCache.of(self.people, self.config, self.team.device).batches(parts)
-        return batches(self.people, self.config, parts, pin=self.team.device.type == "cuda")
-
-    def _step(self, source: Iterator[Batch], meter: Meter) -> tuple[Tensor, Tensor, int]:
-        """One optimiser step; the loss, the gradient's norm and the people of all processes."""
-        fit, device = self.config.fit, self.team.device
-        self.optimizer.zero_grad(set_to_none=True)
-        totals, people = torch.zeros(2, device=device), 0
-        for part in range(fit.accumulate):
-            begin = time.monotonic()
-            batch = next(source)
-            meter.waiting += time.monotonic() - begin
-            self._name_unreadable(batch)
-            batch = batch.to(device)
-            last = part == fit.accumulate - 1
-            totals += torch.stack(self.gradients(batch, last=last))
-            people += len(batch.crops)
-        totals = self.team.total(totals)
-        # DDP averages gradients over processes; the loss is a mean over the whole batch.
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        factor = self.team.world / totals[1].clamp(min=1e-6)
-        torch._foreach_mul_(gradients, factor)
-        norm = nn.utils.clip_grad_norm_(self.raw.parameters(), fit.clip or math.inf).detach()
-        loss = totals[0] / totals[1].clamp(min=1e-6)
-        if device.type == "cpu":  # which need not be waited for
-            self._require_numbers(float(loss), float(norm), ahead=1)
-        self.optimizer.step()
-        return loss, norm, people * self.team.world
-
-    def _require_numbers(self, loss: float, gradient: float, ahead: int = 0) -> None:
-        step = self.step + ahead
-        require_numbers(step, loss, gradient, self.folder / STATE, advice=ADVICE)
-
-    def _require_sound_state(self) -> None:
-        require_sound_state(
-            self.step, self.raw.state_dict(), self.ema.state, self.folder / STATE, advice=ADVICE
-        )
-
-    def _name_unreadable(self, batch: Batch) -> None:
-        for row in batch.unreadable:
-            self.unreadable += 1
-            limit = self.config.data.max_unreadable
-            source = self.people.sources[self.people.source[row]]
-            if self.unreadable > limit:
-                raise DataError(
-                    f"{self.unreadable} photos could not be read, the last {self.people.files[row]}"
-                    f" in {source.where}; data.max_unreadable allows {limit}"
-                )
-            LOG.warning("skipped %s in %s: unreadable", self.people.files[row], source.where)
-
-    def _validate(self, logs: Logs | None, place: dict[str, float | int]) -> None:
-        if self.val is not None and logs is not None:
-            self._require_sound_state()
-            twin = HRNet(self.raw.config)
-            twin.load_state_dict(self.ema.state)
-            result = validate(twin, self.val, self.described, self.config, self.team.device)
-            logs.val({**place, "pckh": result.pckh, "oks": result.oks})
-            name = f"step_{self.step:07d}.png"
-            save_batch(result, self.people.skeleton, self.folder / "batches" / name)
-            if result.score > self.best:
-                self.best = result.score
-                save_average(self.raw, self.ema.state, self.described, self.folder / BEST)
-        self.team.wait()
-
-    def _save(self) -> None:
-        self._require_sound_state()
-        state = RunState(
-            network=self.raw.state_dict(),
-            average=self.ema.state,
-            optimizer=self.optimizer.state_dict(),
-            config=self.asked,
-            choice=choice_of(self.config),
-            step=self.step,
-            seen=self.seen,
-            elapsed=self.elapsed,
-            best=self.best,
-            unreadable=self.unreadable,
-            joints=list(self.people.skeleton.joints),
-            pupil={} if self.distilled is None else self.distilled.own(),
-        )
-        save_state(state, self.folder)
-
 
 def _notes(config: TrainConfig, init: str | Path | None) -> dict[str, str]:
     begun = {} if init is None else {"init": Path(init).name}
     computed = {"precision": config.fit.precision}
     return {"training": config.name, **begun, **computed, **provenance(config.fit.seed)}
+
+
+def save_average(network: HRNet, average: State, described: PoseInfo, path: Path) -> None:
+    """Writes averaged weights as safetensors; ``network`` is left as it was."""
+    twin = HRNet(network.config)
+    twin.load_state_dict(average)
+    with atomic_write(path) as part:
+        save_weights(twin, described, part)
+
+
+def add_ranges(path: Path, crops: NDArray[np.uint8], device: torch.device) -> None:
+    """Writes into a file of weights what lets CPUs compute with them in 8 bits.
+
+    ``crops`` (N, H, W, 3) uint8 RGB are what the network is to see.
+    """
+    network, described = load_hrnet(path)
+    ranges = pose_ranges(network.to(device), described, crops)
+    with atomic_write(path) as part:
+        save_weights(network.cpu(), described, part, ranges=ranges)

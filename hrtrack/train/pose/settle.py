@@ -18,7 +18,7 @@ from ...datasets.people import People
 from ...errors import ConfigError
 from ...models.pose.graph import pixel_scale
 from ...models.precision import Precision, in_bf16, quicker, to_be_tried
-from ..processes import WORKER_BYTES, Team, free_memory, loaders
+from ...trainer.processes import WORKER_BYTES, Team, free_memory, loaders
 from .data.loader import Batch, batches
 from .data.plan import Plan, last_stage
 from .distillation import with_distillation_head

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...errors import ConfigError
 from ...models.precision import in_bf16
-from ..cuda_graphs import CudaGraphCache
+from ...trainer.cuda_graphs import CudaGraphCache
 from .data.loader import Batch
 from .targets import cross_entropy, heatmap_targets, squared_error
 

@@ -12,8 +12,8 @@ import torch
 
 from ...configs.pose_schema import TrainConfig
 from ...models.pose.graph import pixel_scale
-from ..optim import make_optimizer
-from ..processes import team
+from ...trainer.optim import make_optimizer
+from ...trainer.processes import team
 from .data.crop_cache import CropCache
 from .data.loader import Batch, batches
 from .data.plan import Plan, last_stage

@@ -201,7 +201,8 @@ def test_one_row_a_joint(library: str, folder: Path, given: list[Poses]) -> None
     found = table(library, named)
     people = sum(len(poses) for poses in given)
     assert list(found) == ["frame", "time", "id", "joint", "x", "y", "score", "person_score",
-                           "x0", "y0", "x1", "y1", "action", "action_score"]  # fmt: skip
+                           "x0", "y0", "x1", "y1", "action", "action_score",
+                           "estimated"]  # fmt: skip
     assert all(len(column) == people * 17 for column in found.values())
     row = 17 + COCO17.index("left_wrist")  # of the second person: the first of frame 2
     assert (found["frame"][row], found["id"][row], found["joint"][row]) == (2, 2, "left_wrist")

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from hrtrack.tracker.outputs.results.coco import read_coco
 from hrtrack.tracker.outputs.results.jsonl import read_jsonl, skeleton_of
 from hrtrack.tracker.outputs.results.mot import read_mot
 from hrtrack.tracker.outputs.results.openpose import BODY_25, read_openpose, to_body25
+from hrtrack.tracker.outputs.results.read import read_results
 from hrtrack.tracker.outputs.results.table import read_csv
 from hrtrack.tracker.video.open import open_source, read_image
 
@@ -324,3 +326,32 @@ def test_a_fifo_takes_results_as_they_come(tmp_path: Path) -> None:
     prepare(Target("jsonl", str(fifo)), overwrite=False)
     with pytest.raises(SinkError, match="no regular file, which coco results need"):
         prepare(Target("coco", str(fifo)), overwrite=False)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "coco", "openpose", "parquet"])
+def test_who_was_carried_stands_in_the_results(tmp_path: Path, form: str) -> None:
+    pytest.importorskip("pyarrow")
+    clip = make_clip(tmp_path / "walk.mp4", 3)
+    path = tmp_path / ("found" if form == "openpose" else f"found{SUFFIXES[form][0]}")
+    flags = [[True, False, True], [False, False, True], [True, True, True]]
+    with (
+        open_source(str(clip)) as source,
+        open_sinks(
+            [parse_save(f"{form}:{path}")], source=source, skeleton=COCO17, budget=True
+        ) as sinks,
+    ):
+        for frame, estimated in zip(source, flags, strict=True):
+            poses = replace(people(frame.index, frame.time, 3), estimated=np.array(estimated))
+            assert sinks.write(frame, poses, lambda image=frame.image: image)  # type: ignore[misc]
+    found = [poses.estimated.tolist() for poses in read_results(f"{form}:{path}")]
+    assert found == flags
+
+
+def test_poses_say_of_everybody_whether_they_were_estimated() -> None:
+    poses = people(0, 0.0, 3, actions=False)
+    assert poses.estimated.all()
+    assert "estimated" not in poses.to_dict()["people"][0]
+    poses = replace(poses, estimated=np.array([True, False, True]))
+    assert [person.estimated for person in poses] == [True, False, True]
+    assert poses[1:].estimated.tolist() == [False, True]
+    assert poses.to_dict()["people"][1]["estimated"] is False

@@ -1,3 +1,4 @@
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -199,6 +200,29 @@ def test_max_people_keeps_those_it_follows() -> None:
     scene = Scene(lambda i: [(100, 20), (300, 20)] + ([(500, 20)] if i > 5 else []))
     poses = scene.run(20, every=2, max_people=2)
     assert all(found.ids.tolist() == [1, 2] for found in poses)
+
+
+def test_of_one_stable_person_the_detector_is_asked_every_two_seconds() -> None:
+    scene = Scene(lambda i: [(100 + 2.0 * i, 20)])
+    poses = scene.run(130, every="auto", max_people=1)
+    settled = [look for look in scene.looks if look > 5]
+    assert len(settled) <= 3
+    assert all(b - a >= 55 for a, b in itertools.pairwise(settled))
+    assert all(found.ids.tolist() == [1] for found in poses)
+
+
+def test_one_person_who_is_lost_is_looked_for_at_once() -> None:
+    scene = Scene(lambda i: [(100 if i < 40 else 700, 20)])
+    poses = scene.run(60, every="auto", max_people=1)
+    assert {look for look in scene.looks if 40 <= look <= 43}
+    assert len(poses[-1]) == 1
+    assert np.abs(poses[-1].boxes[0, 0] - 700) < 20
+
+
+def test_one_person_whom_the_detector_misses_is_not_taken_for_granted() -> None:
+    scene = Scene(lambda i: [(100, 20)], seen=lambda i: [(100, 20)] if i < 20 else [])
+    scene.run(400, every="auto", max_people=1)
+    assert np.diff([look for look in scene.looks if look > 300]).max() <= 20
 
 
 def test_the_same_file_gives_the_same_boxes() -> None:

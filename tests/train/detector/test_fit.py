@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 from pathlib import Path
 
@@ -27,13 +28,14 @@ from hrtrack.models.detector.network import (  # noqa: E402
 from hrtrack.train.detector import batches as batches_module  # noqa: E402
 from hrtrack.train.detector import fit as fit_module  # noqa: E402
 from hrtrack.train.detector.distillation import DeviceTeacher, Teacher  # noqa: E402
-from hrtrack.train.detector.fit import Log, settle, train_detector  # noqa: E402
+from hrtrack.train.detector.fit import settle, train_detector  # noqa: E402
 from hrtrack.train.detector.loss import detector_loss  # noqa: E402
 from hrtrack.train.detector.mosaic import place  # noqa: E402
 from hrtrack.train.detector.photos import IGNORE, PERSON, Photo, PhotoStore, build_store  # noqa: E402
 from hrtrack.train.detector.predict import as_function  # noqa: E402
 from hrtrack.train.detector.render import paste_layer, render_batch  # noqa: E402
 from hrtrack.train.detector.step import Step, fresh  # noqa: E402
+from hrtrack.trainer.logs import Meter  # noqa: E402
 
 from ..asked import Asked, count_replays  # noqa: E402
 
@@ -152,14 +154,14 @@ def test_training_finds_the_ellipses(tmp_path: Path, canvases: str) -> None:
     detect = as_function(mean, (64, 96))
     result = evaluate_detectors({"tiny": detect}, data, tmp_path / "set")["tiny"]
     assert result.ap50["all"] > 0.8
-    assert load_detector(tmp_path / "out/final.pt").config == mean.config
+    assert load_detector(tmp_path / "out/state.pt").config == mean.config
     small = load_detector(tmp_path / "out/weights.pt").state_dict()
     for name, value in mean.state_dict().items():
         if value.is_floating_point():  # the counters of the norms are not loaded
             torch.testing.assert_close(small[name], value, rtol=1e-3, atol=1e-4)
     size = (tmp_path / "out/weights.pt").stat().st_size
-    assert size < (tmp_path / "out/final.pt").stat().st_size / 5
-    rows = list(csv.DictReader((tmp_path / "out/log.csv").open()))
+    assert size < (tmp_path / "out/state.pt").stat().st_size / 5
+    rows = list(csv.DictReader((tmp_path / "out/train.csv").open()))
     assert [int(row["step"]) for row in rows] == [20, 40, 60, 80]
     assert float(rows[-1]["loss"]) < 0.6 * float(rows[0]["loss"])
 
@@ -174,18 +176,20 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     class Kill(Exception):
         pass
 
-    def add(log: object, step: int, *rest: object) -> None:
-        if step == 4:
+    calls = itertools.count(1)
+
+    def add(meter: object, found: object) -> None:
+        if next(calls) == 5:
             raise Kill
 
     with monkeypatch.context() as patch:
-        patch.setattr(Log, "add", add)
+        patch.setattr(Meter, "add", add)
         with pytest.raises(Kill):
             train_detector(settings, tmp_path / "cut", device="cpu", quiet=True)
     resumed = train_detector(settings, tmp_path / "cut", device="cpu", quiet=True)
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], value, rtol=0, atol=0, msg=name)
-    assert not (tmp_path / "cut/last.pt").exists()
+    assert (tmp_path / "cut/weights.pt").is_file()
 
 
 @pytest.mark.parametrize("canvases", ["workers", "device"])
@@ -228,7 +232,9 @@ def test_a_teacher_is_followed(
     monkeypatch.setattr(fit_module, "teaches_beside", lambda device: True)
     monkeypatch.setattr(batches_module, "Teacher", None)
     train_detector(settings, tmp_path / "beside", device="cpu", quiet=True)
-    logs = [list(csv.DictReader((tmp_path / run / "log.csv").open())) for run in ("out", "beside")]
+    logs = [
+        list(csv.DictReader((tmp_path / run / "train.csv").open())) for run in ("out", "beside")
+    ]
     for rows in logs:
         assert float(rows[-1]["mimicry"]) < 0.9 * float(rows[0]["mimicry"])
     # Neither teaches at the end, and both say the same at the beginning.
@@ -280,10 +286,10 @@ def test_a_step_that_is_to_be_recorded_never_waits(
 def test_a_loss_that_is_no_number_is_told_and_never_saved(tmp_path: Path) -> None:
     make_set(tmp_path / "set", 4)
     settings = config(tmp_path / "set", steps=6, precision="fp32", lr=1e30, save_minutes=0)
-    with pytest.raises(ModelError, match=r"the (loss|gradient) became .*last.pt holds the last"):
+    with pytest.raises(ModelError, match=r"the (loss|gradient) became .*state.pt holds the last"):
         train_detector(settings, tmp_path / "out", device="cpu", quiet=True)
-    assert not (tmp_path / "out/final.pt").exists()
-    net = torch.load(tmp_path / "out/last.pt", weights_only=True)["net"]
+    assert not (tmp_path / "out/weights.pt").exists()
+    net = torch.load(tmp_path / "out/state.pt", weights_only=True)["network"]
     assert all(value.isfinite().all() for value in net.values())
 
 
@@ -326,7 +332,7 @@ def test_a_recorded_training_on_a_gpu_is_as_a_plain_one(
         assert not replays
         settings = config(tmp_path / "set", steps=24, precision="fp32", log_steps=8, graph=graph)
         train_detector(settings, tmp_path / str(graph), device="cuda", quiet=True)
-        logs.append(list(csv.DictReader((tmp_path / str(graph) / "log.csv").open())))
+        logs.append(list(csv.DictReader((tmp_path / str(graph) / "train.csv").open())))
     assert len(replays) == 24
     for plain, recorded in zip(*logs, strict=True):
         assert float(recorded["loss"]) == pytest.approx(float(plain["loss"]), rel=0.1)
@@ -343,7 +349,7 @@ def test_a_gpu_trains_as_a_cpu_does(tmp_path: Path, shared: Path) -> None:
     for device in ("cpu", "cuda"):
         mean = train_detector(settings, tmp_path / device, device=device, quiet=True)
         assert next(mean.parameters()).device.type == device
-        logs.append(list(csv.DictReader((tmp_path / device / "log.csv").open())))
+        logs.append(list(csv.DictReader((tmp_path / device / "train.csv").open())))
     for name in ("loss", "mimicry", "teacher_scores"):
         cpu, cuda = (float(rows[0][name]) for rows in logs)
         assert cuda == pytest.approx(cpu, rel=0.05), name
@@ -357,7 +363,7 @@ def test_a_missing_gpu_and_a_begun_run_are_refused(
         with pytest.raises(BackendError, match="no CUDA device"):
             train_detector(config(tmp_path / "set", steps=1), tmp_path / "gpu", device="cuda:0")
     (tmp_path / "run").mkdir()
-    (tmp_path / "run/last.pt").write_bytes(b"half a run")
+    (tmp_path / "run/state.pt").write_bytes(b"half a run")
     capsys.readouterr()  # the bar of the decoded photos
     for words, said in (
         (["--output", str(tmp_path / "run")], "already holds a training: add --resume"),

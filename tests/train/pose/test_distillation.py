@@ -16,6 +16,7 @@ from hrtrack.errors import ConfigError, ModelError
 from hrtrack.models.checkpoints import load_weights
 from hrtrack.models.network import PIXEL_MEAN, PIXEL_STD
 from hrtrack.models.pose.hrnet import HRNet, HRNetConfig, initialise
+from hrtrack.train.distillation import cells_of
 from hrtrack.train.pose.distillation import (
     DeviceTeacher,
     DistilledNetwork,
@@ -116,7 +117,7 @@ def test_a_pupil_that_knows_it_all_has_little_to_lose(network: HRNet) -> None:
     told[:, :, 3, 3] = 0.9
     right = torch.where(told > 0, 12.0, -12.0)
     spread = features.std((0, 2, 3))[:, None, None]
-    guess = (features - features.mean((0, 2, 3))[:, None, None]) / spread
+    guess = cells_of((features - features.mean((0, 2, 3))[:, None, None]) / spread)
     weights = TeacherSection(model="x")
     knows = distilled.loss(right, guess, features, told, weights)
     assert float(knows) < 0.05
@@ -154,8 +155,8 @@ def test_training_goes_on_with_its_pupil(sticks: Path, file: Path, tmp_path: Pat
     assert not all(torch.equal(a, b) for a, b in _pairs(half, alone_trained))
     # The schedule follows the steps, so a resumed run is compared with one of the same end.
     saved = torch.load(tmp_path / "whole" / "state.pt", weights_only=True)
-    assert set(saved["pupil"]) == {"guess.weight", "guess.bias", "mean", "deviation"}
-    assert saved["pupil"]["guess.weight"].any()
+    assert set(saved["head"]) == {"levels.0.weight", "levels.0.bias", "mean", "deviation"}
+    assert saved["head"]["levels.0.weight"].any()
     with pytest.raises(ModelError, match=r"teacher\.model was"):
         train_pose(alone, tmp_path / "halves", resume=True, device="cpu", quiet=True)
 

@@ -248,7 +248,7 @@ def test_training_by_the_clock_grows_its_crops(
     # A tenth of a second passes each time someone looks, however busy the machine is.
     ticks = itertools.count()
     clock = SimpleNamespace(monotonic=lambda: 0.1 * next(ticks))
-    monkeypatch.setattr("hrtrack.train.pose.data.plan.time", clock)
+    monkeypatch.setattr("hrtrack.trainer.schedule.time", clock)
     small = "{begin: 0, size: [32, 32], batch: 8, sigma: 1}"
     large = "{begin: 0.5, size: [64, 64], batch: 4, sigma: 1.5}"
     settings = ["fit.minutes=0.1", f"fit.stages=[{small}, {large}]"]

@@ -14,7 +14,7 @@ from hrtrack.configs.pose_schema import TrainConfig, load_config
 from hrtrack.errors import ModelError
 from hrtrack.train.pose import settle
 from hrtrack.train.pose.loop import train_pose
-from hrtrack.train.pose.run_state import RunState, kept_choice
+from hrtrack.trainer.state import RunState, kept_choice
 
 from ..sticks import write_set
 
@@ -86,7 +86,7 @@ def test_what_is_no_state_is_refused(begun: Path, content: bytes) -> None:
 
 @pytest.mark.slow
 def test_what_changed_is_named(begun: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, "hrtrack.train.pose.run_state"):
+    with caplog.at_level(logging.WARNING, "hrtrack.trainer.state"):
         go_on(begun)
         assert caplog.text == ""
         go_on(begun, "fit.seed=9", "fit.lr=0.001", "data.train.0.repeat=2")

@@ -113,8 +113,8 @@ def test_a_teacher_travels_with_the_packs(sticks: Path, tmp_path: Path) -> None:
     assert described.input_hw == (64, 64)
     # What the student guesses of the teacher's features is learnt on and not begun anew.
     learner = torch.load(tmp_path / "state.pt", weights_only=True)["learner"]
-    assert learner["deviation"].all()
-    assert learner["guess.weight"].abs().sum() > 0
+    assert learner["guess.deviation"].all()
+    assert learner["guess.levels.0.weight"].abs().sum() > 0
 
 
 @pytest.mark.slow

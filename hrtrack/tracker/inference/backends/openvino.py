@@ -20,7 +20,7 @@ from ....models.pose.foreign import describe_foreign, simcc_axes
 from ....models.pose.simcc import decode_simcc, joint_maps
 from ....models.runtimes import eight_bit
 from ....models.runtimes.compiled import Compiled
-from ....models.runtimes.openvino import Pool, openvino_core, port_shape
+from ....models.runtimes.openvino import CALLERS, Pool, openvino_core, port_shape
 from .base import Arrays, in_batches
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ class OpenVinoNetwork:
         self._queues: dict[int, Pool[Any]] = {}
         self._compiling = threading.Lock()
         self._side = ThreadPoolExecutor(1, "compile")
+        self._shares = HALVES
+        self._is_shared = False
         self._coming: Future[Pool[Any]] | None = None
         self._calls = 0
         # Whoever names a size, as the benchmark does, wants nothing compiled beside it.
@@ -170,16 +172,36 @@ class OpenVinoNetwork:
     def _new_queues(self, size: int) -> Pool[Any]:
         import openvino
 
-        compiled = self._compile(size, HALVES)
-        queues = Pool(lambda: openvino.AsyncInferQueue(compiled, HALVES))
+        shares = self._shares
+        compiled = self._compile(size, shares)
+        queues = Pool(lambda: openvino.AsyncInferQueue(compiled, shares))
         with queues.borrow():  # the first is made here, beside the loop, and not in it
             return queues
+
+    def share(self, streams: int) -> None:
+        """Divides the cores among so many streams, at most one for each core.
+
+        A crop on one core of two comes later than a crop on both, but both cores then do half as
+        much again; a stream that calls while nobody else computes still gets all of them.
+        """
+        if self._threads == 1 or not self._foresees or streams < 2:
+            return
+        shares = max(HALVES, min(streams, self._threads))
+        with self._compiling:
+            self._is_shared = True
+            if shares != self._shares:
+                self._shares, self._coming = shares, None
+                self._queues.clear()
+        self._begin_queues()
 
     def _foresee(self) -> None:
         """Compiles for several people while a video shows one: the second must not stop it."""
         self._calls += 1
-        later = self._foresees and self._threads > 1 and self._calls > 1
-        if not later or self._coming is not None or self._queues:
+        if self._foresees and self._threads > 1 and self._calls > 1:
+            self._begin_queues()
+
+    def _begin_queues(self) -> None:
+        if self._coming is not None or self._queues:
             return
         with self._compiling:
             if not self._closed and self._coming is None and not self._queues:
@@ -191,12 +213,20 @@ class OpenVinoNetwork:
             return self._empty(heatmaps)
 
         def infer(batches: list[NDArray[np.uint8]]) -> list[Arrays]:
-            if len(batches) > 1 and self._threads > 1 and len(self._sizes) == 1:
+            several = len(batches) > 1 and len(self._sizes) == 1
+            if self._threads > 1 and (several or (beside and self._may_share())):
                 return self._side_by_side(batches, heatmaps)
             self._foresee()
             return [self._alone(batch, heatmaps) for batch in batches]
 
-        return in_batches(np.ascontiguousarray(crops_NHW3), self._sizes, infer, pad=False)
+        with CALLERS.enter() as others:
+            beside = others and self._is_shared
+            return in_batches(np.ascontiguousarray(crops_NHW3), self._sizes, infer, pad=False)
+
+    def _may_share(self) -> bool:
+        """Whether what runs on a share of the cores is compiled; nobody waits for that."""
+        self._begin_queues()
+        return bool(self._queues) or (self._coming is not None and self._coming.done())
 
     def _alone(self, batch: NDArray[np.uint8], heatmaps: bool) -> Arrays:
         with self._requests_of(len(batch)).borrow() as request:

@@ -29,6 +29,8 @@ OUTLINE: Colour = (24, 24, 24)
 """Around every limb: at half the colour resolution of H.264 it keeps the limb's colour from
 running into the picture and into the next limb."""
 THINNEST = 2
+LARGEST_STAMP = 2
+"""The radius up to which joints are painted all at once; OpenCV is quicker with larger circles."""
 CERTAIN = 0.6
 """A joint without any limb is drawn from this score: below it it is likelier a wrong guess."""
 FINE_WORDS = ("nose", "eye", "ear", "face", "hand", "thumb", "finger")
@@ -196,7 +198,8 @@ def _skeletons(
         dots[people[:, None], limbs[which]] = True
         thick, thin = (shown & ~fine).tolist(), (shown & fine).tolist()
         groups.append((colour, fixed.take(limbs, axis=1), shown.tolist(), thick, thin))
-    whole, marked = np.rint(places).astype(int).tolist(), dots.tolist()
+    whole = np.rint(places).astype(np.intp)
+    fine_joints = np.array(lines.fine_joints)
     for i, width in enumerate(widths):
         half = max(THINNEST, width // 2)
         for colour, ends, shown, thick, thin in groups:
@@ -206,9 +209,35 @@ def _skeletons(
                 _outlined(image_HW3, [*compress(ends[i], thin[i])], colour, half)
                 _outlined(image_HW3, [*compress(ends[i], thick[i])], colour, width)
         radius = width // 2  # within the outline, which keeps the joint apart from the picture
-        sizes = [max(1, radius // 2) if fine else radius for fine in lines.fine_joints]
-        for place, size in compress(zip(whole[i], sizes, strict=True), marked[i]):
-            cv2.circle(image_HW3, place, size, WHITE, cv2.FILLED)
+        small = max(1, radius // 2)
+        if small == radius:
+            _dots(image_HW3, whole[i][dots[i]], radius)
+        else:
+            _dots(image_HW3, whole[i][dots[i] & fine_joints], small)
+            _dots(image_HW3, whole[i][dots[i] & ~fine_joints], radius)
+
+
+def _dots(image_HW3: NDArray[np.uint8], places: NDArray[np.intp], radius: int) -> None:
+    """White circles around places (M, 2)."""
+    height, width = image_HW3.shape[:2]
+    if radius > LARGEST_STAMP:
+        for place in places.tolist():
+            cv2.circle(image_HW3, place, radius, WHITE, cv2.FILLED)
+        return
+    # A call for each of the many joints of hands and faces would take longer than the painting.
+    pixels = (places[:, None] + _stamp(radius)).reshape(-1, 2)
+    inside = ((pixels >= 0) & (pixels < (width, height))).all(axis=1)
+    pixels = pixels[inside]
+    image_HW3[pixels[:, 1], pixels[:, 0]] = WHITE
+
+
+@functools.lru_cache(LARGEST_STAMP)
+def _stamp(radius: int) -> NDArray[np.intp]:
+    """The pixels (P, 2) of OpenCV's filled circle, around its middle."""
+    side = 2 * radius + 1
+    circle = np.zeros((side, side), np.uint8)
+    cv2.circle(circle, (radius, radius), radius, 1, cv2.FILLED)
+    return np.argwhere(circle)[:, ::-1] - radius
 
 
 def _outlined(

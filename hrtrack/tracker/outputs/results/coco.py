@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ....errors import DataError, one_line, write_error
-from ....poses import Poses, action_to_dict
+from ....poses import Poses, action_to_dict, carried_entry
 from ..base import LineFile, Target
-from .jsonl import action_from_json
+from .jsonl import action_from_json, estimated_of
 from .openpose import spanning_boxes
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Coco:
     """Writes a list of ``{"image_id", "category_id", "keypoints", "score", "bbox", ...}``.
 
     ``image_id`` is the number of the frame, or the number that a picture's file name is (as in
-    COCO's own sets). ``time``, ``track_id`` and ``action`` are our additions.
+    COCO's own sets). ``time``, ``track_id``, ``estimated`` and ``action`` are our additions.
     """
 
     def __init__(self, target: Target, run: Run) -> None:
@@ -105,6 +105,7 @@ def _people(image: int, people: list[dict[str, Any]]) -> Poses:
         points[..., 2].copy(),
         np.array([p.get("track_id", -1) for p in people], np.int64),
         actions if any(actions) else None,
+        estimated=estimated_of(people),
     )
 
 
@@ -120,6 +121,7 @@ def _entry(poses: Poses, i: int, image: int) -> dict[str, Any]:
         "bbox": [round(v, 2) for v in (x0, y0, x1 - x0, y1 - y0)],
         "track_id": int(poses.ids[i]),
         "time": round(poses.time, 6),
+        **carried_entry(poses, i),
     }
     if poses.actions is not None:
         entry["action"] = action_to_dict(poses.actions[i])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ....errors import DataError, ModelError, one_line
 from ....poses import Action, Poses
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 def action_from_json(value: Any) -> Action | None:
     """The inverse of `hrtrack.poses.action_to_dict`."""
     return None if value is None else Action(str(value["label"]), float(value["score"]))
+
+
+def estimated_of(people: list[dict[str, Any]]) -> NDArray[np.bool_]:
+    """Who (N,) was estimated: all who are not said to have been carried."""
+    return np.array([person.get("estimated", True) is not False for person in people], bool)
 
 
 class JsonLines:
@@ -123,6 +129,7 @@ def _from_json(value: dict[str, Any], skeleton: str, joints: int) -> Poses:
         np.array([person["id"] for person in people], np.int64),
         actions if any(action is not None for action in actions) else None,
         by_name(skeleton) if skeleton in NAMES else None,
+        estimated_of(people),
     )
 
 

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....errors import DataError, SinkError, one_line, write_error
-from ....poses import Poses, action_to_dict
+from ....poses import Poses, action_to_dict, carried_entry
 from ....skeleton import COCO17, MPII16, Skeleton
 from ....types import Float32Array
 from ..base import Target
-from .jsonl import action_from_json
+from .jsonl import action_from_json, estimated_of
 
 if TYPE_CHECKING:
     from ...video.frame import Frame
@@ -150,6 +150,7 @@ class OpenPose:
             person: dict[str, Any] = {"person_id": [int(poses.ids[i])]}
             person |= {name: joints[i].ravel().tolist() for name, joints in parts.items()}
             person |= {part: [] for part in EMPTY_PARTS}
+            person |= carried_entry(poses, i)
             if poses.actions is not None:
                 person["action"] = action_to_dict(poses.actions[i])
             people.append(person)
@@ -195,6 +196,7 @@ def _frame(path: Path, content: dict[str, Any]) -> Poses:
         np.array([person.get("person_id", [-1])[0] for person in people], np.int64),
         actions if any(actions) else None,
         BODY25,
+        estimated_of(people),
     )
 
 

@@ -13,6 +13,7 @@ from ....errors import DataError, SinkError, write_error
 from ....poses import Action, Poses
 from ....skeleton import Skeleton, with_joints
 from ..base import Target
+from .jsonl import estimated_of
 
 if TYPE_CHECKING:
     from ...video.frame import Frame
@@ -24,7 +25,8 @@ NEEDS = "Parquet needs pyarrow: pip install 'hrtrack[parquet]'"
 
 
 class Parquet:
-    """One row a person: frame, time, id, score, box, keypoints, scores, action, action_score.
+    """One row a person: frame, time, id, score, box, keypoints, scores, action, action_score,
+    and ``estimated`` where not everybody is estimated in every frame.
 
     ``box`` is x0, y0, x1, y1; ``keypoints`` are x, y in turns, ``scores`` one a joint. The file
     is ``NAME.part.parquet`` until it is finished: without its end it cannot be read.
@@ -43,6 +45,8 @@ class Parquet:
             ("score", pa.float32()), ("box", reals), ("keypoints", reals), ("scores", reals),
             ("action", pa.string()), ("action_score", pa.float32()),
         ]  # fmt: skip
+        if run.budget:
+            fields.append(("estimated", pa.bool_()))
         about = {"skeleton": run.skeleton.name, "joints": ",".join(run.skeleton.joints)}
         self._schema = pa.schema(fields, metadata=about | dict(run.model))
         self._table = pa.Table
@@ -112,6 +116,7 @@ def _people(frame: int, people: list[dict[str, Any]], skeleton: Skeleton) -> Pos
         np.array([p["id"] for p in people], np.int64),
         actions if any(actions) else None,
         skeleton,
+        estimated_of(people),
     )
 
 
@@ -127,4 +132,5 @@ def _row(poses: Poses, i: int) -> dict[str, Any]:
         "scores": poses.scores[i].tolist(),
         "action": action.label if action else None,
         "action_score": action.score if action else None,
+        "estimated": bool(poses.estimated[i]),
     }

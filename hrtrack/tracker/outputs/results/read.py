@@ -144,9 +144,9 @@ def to_dataframe(
     """Poses as a table with one row for each joint of each person of each frame.
 
     The columns are ``frame``, ``time``, ``id``, ``joint``, ``x``, ``y``, ``score`` (all three of
-    the joint), ``person_score``, the box ``x0``, ``y0``, ``x1``, ``y1``, ``action`` and
-    ``action_score``. A joint is named where the skeleton is known, else numbered. People without
-    joints, as MOT files hold them, have one row with an empty joint.
+    the joint), ``person_score``, the box ``x0``, ``y0``, ``x1``, ``y1``, ``action``,
+    ``action_score`` and ``estimated``. A joint is named where the skeleton is known, else numbered.
+    People without joints, as MOT files hold them, have one row with an empty joint.
 
     Args:
         results: poses of one frame or of many, what `Tracker.track` yields, or the path of a
@@ -205,4 +205,5 @@ def _rows(poses: Poses) -> dict[str, np.ndarray[Any, Any]]:
         },
         "action": labels.repeat(joints),
         "action_score": sure.repeat(joints),
+        "estimated": poses.estimated.repeat(joints),
     }

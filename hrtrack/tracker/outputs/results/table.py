@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PERSON = ("frame", "time", "id", "score", "x0", "y0", "x1", "y1")
 ACTION = ("action", "action_score")
+ESTIMATED = "estimated"
+"""The last column where not everybody is estimated in every frame (``--target-fps``): 1 or 0."""
 
 
 def columns(joints: tuple[str, ...]) -> list[str]:
@@ -35,11 +37,16 @@ class Csv:
 
     def __init__(self, target: Target, run: Run) -> None:
         self._file = LineFile(target)
-        self._file.write(_lines([columns(run.skeleton.joints)]))
+        self._budget = run.budget
+        header = columns(run.skeleton.joints) + [ESTIMATED] * run.budget
+        self._file.write(_lines([header]))
 
     def write(self, frame: Frame, poses: Poses, picture: Picture) -> bool:
         """Writes one frame's people; a frame with nobody in it has no row."""
-        return self._file.write(_lines([_row(poses, i) for i in range(len(poses))]))
+        rows = [_row(poses, i) for i in range(len(poses))]
+        if self._budget:
+            rows = [[*r, str(int(e))] for r, e in zip(rows, poses.estimated, strict=True)]
+        return self._file.write(_lines(rows))
 
     def close(self, *, complete: bool) -> None:
         """Closes the file."""
@@ -54,27 +61,33 @@ def read_csv(path: str | Path) -> Iterator[Poses]:
     with open(path, encoding="utf-8", newline="") as file:
         rows = csv.reader(file)
         header = next(rows, None) or []
+        budget = header[-1:] == [ESTIMATED]
+        if budget:
+            del header[-1]
         parts = header[len(PERSON) : -len(ACTION)]
         joints = tuple(part.removesuffix("_x") for part in parts[::3])
         if not joints or header != columns(joints):
             raise DataError(f"{path} does not begin with the columns {', '.join(PERSON)}, ...")
         skeleton = with_joints(joints)
-        for frame, group in groupby(_checked(path, rows, len(header)), key=lambda row: row[0]):
+        for frame, group in groupby(
+            _checked(path, rows, len(header), budget), key=lambda row: row[0]
+        ):
             yield _people(frame, list(group), skeleton)
 
 
-_Row = tuple[int, float, int, list[float], Action | None]
+_Row = tuple[int, float, int, list[float], Action | None, bool]
 
 
-def _checked(path: str | Path, rows: Any, width: int) -> Iterator[_Row]:
-    """Frame, time, identity, the other numbers and the action of each row."""
+def _checked(path: str | Path, rows: Any, width: int, budget: bool) -> Iterator[_Row]:
+    """Frame, time, identity, the other numbers, the action and ``estimated`` of each row."""
     for row in rows:
         try:
-            if len(row) != width:
-                raise ValueError(f"it has {len(row)} fields; {width} were expected")
+            if len(row) != width + budget:
+                raise ValueError(f"it has {len(row)} fields; {width + budget} were expected")
+            estimated = not budget or row.pop() != "0"
             action = Action(row[-2], float(row[-1])) if row[-2] else None
             numbers = [float(field) for field in row[3:-2]]
-            yield int(row[0]), float(row[1]), int(row[2]), numbers, action
+            yield int(row[0]), float(row[1]), int(row[2]), numbers, action, estimated
         except ValueError as error:
             where = f"line {rows.line_num} of {path}"
             raise DataError(f"{where} is not a person's row: {one_line(error)}") from None
@@ -109,4 +122,5 @@ def _people(frame: int, rows: list[_Row], skeleton: Skeleton) -> Poses:
         np.array([row[2] for row in rows], np.int64),
         actions if any(actions) else None,
         skeleton,
+        np.array([row[5] for row in rows], bool),
     )

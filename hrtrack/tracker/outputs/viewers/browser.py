@@ -53,13 +53,23 @@ class Viewer:
     """Serves the run at ``host:port`` until it ends.
 
     ``urls`` are where, with the token if any; of ``0.0.0.0`` and ``::`` the addresses that other
-    computers use, most likely first.
+    computers use, most likely first. A ``wall`` shows several streams in one picture: it has their
+    figures in it, and no results of its own.
     """
 
-    def __init__(self, run: Run, host: str, port: int, made_by: str, token: str | None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        host: str,
+        port: int,
+        made_by: str,
+        token: str | None,
+        *,
+        wall: bool = False,
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="hrtrack")
         self._path = Path(self._folder.name, "results.jsonl")
-        self._results = JsonLines(Target("jsonl", str(self._path)), run)
+        self._results = None if wall else JsonLines(Target("jsonl", str(self._path)), run)
         self._run, self._made_by = run, made_by
         self._local = _is_loopback(host)
         self._token = token or (None if self._local else secrets.token_urlsafe(16))
@@ -96,7 +106,8 @@ class Viewer:
 
     def write(self, frame: Frame, poses: Poses, picture: Picture) -> bool:
         """Leaves the newest picture and figures for the viewers; draws only if they want one."""
-        self._results.write(frame, poses, picture)
+        if self._results is not None:
+            self._results.write(frame, poses, picture)
         self._written.append(time.monotonic())
         self._ids.update(int(i) for i in poses.ids if i >= 0)
         self._figures = self._facts(frame, len(poses))
@@ -104,6 +115,10 @@ class Viewer:
             self._newest, self._wanted = picture(), False
             self._loop.call_soon_threadsafe(self._drawn.set)
         return True
+
+    def wants(self) -> bool:
+        """Whether a viewer waits for a picture."""
+        return self._wanted
 
     def close(self, *, complete: bool) -> None:
         """Ends every viewer's stream and gives the port back."""
@@ -114,7 +129,8 @@ class Viewer:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)
         self._loop.close()
-        self._results.close(complete=True)
+        if self._results is not None:
+            self._results.close(complete=True)
         self._folder.cleanup()
 
     def _wait(self, work: Awaitable[Any]) -> Any:
@@ -129,6 +145,15 @@ class Viewer:
         arrived = frame.arrived if frame else None
         source = self._run.source
         latency = None if arrived is None else round((time.monotonic() - arrived) * 1000)
+        if self._results is None:
+            return {
+                "source": source.name,
+                "made_by": self._made_by,
+                "people": people,
+                "ids": len(self._ids),
+                "viewers": self._watching,
+                "results": False,
+            }
         return {
             "source": source.name if source.is_live else Path(source.name).name,
             "made_by": self._made_by,
@@ -140,6 +165,7 @@ class Viewer:
             "latency_ms": latency,
             "dropped": frame.dropped if frame and arrived is not None else None,
             "viewers": self._watching,
+            "results": True,
         }
 
     async def _start(self, host: str, port: int) -> tuple[web.AppRunner, int]:
@@ -189,6 +215,8 @@ class Viewer:
         return web.json_response(self._figures | {"viewers": self._watching})
 
     async def _download(self, request: web.Request) -> web.StreamResponse:
+        if self._results is None:
+            raise web.HTTPNotFound(text="several streams: their results are written with --save")
         name = "attachment; filename=results.jsonl"
         headers = {"Content-Disposition": name, "Content-Type": "application/x-ndjson"}
         return web.FileResponse(self._path, headers=headers)
@@ -234,16 +262,19 @@ def viewer(
     made_by: str = "",
     announce: Callable[[str], None] | None = None,
     token: str | None = None,
+    *,
+    wall: bool = False,
 ) -> Callable[[Run], Viewer]:
     """What `open_sinks` makes the viewer with, on ``HOST:PORT`` or ``PORT`` (on the loopback).
 
     ``announce`` is told each URL. On any address but the loopback a token is asked for; one is
-    made up unless given. UsageError for an address that is none.
+    made up unless given. ``wall``: the run shows several streams. UsageError for an address that
+    is none.
     """
     host, port = parse_address(address)
 
     def make(run: Run) -> Viewer:
-        made = Viewer(run, host, port, made_by, token)
+        made = Viewer(run, host, port, made_by, token, wall=wall)
         if announce is not None:
             for url in made.urls:
                 announce(url)

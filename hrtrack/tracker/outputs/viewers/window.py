@@ -95,6 +95,10 @@ class Window:
             cv2.imshow(self._title, canvas)
             return self._keys(frame, image)
 
+    def wants(self) -> bool:
+        """Whether it would show a picture at once: always."""
+        return True
+
     def close(self, *, complete: bool) -> None:
         """Ends a recording that is under way and takes the window away."""
         try:

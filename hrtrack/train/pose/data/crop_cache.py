@@ -23,7 +23,7 @@ from ....datasets.people import People
 from ....errors import ConfigError, DataError
 from ....geometry import crop_affines, crop_boxes, transform
 from ....skeleton import Skeleton
-from ...processes import free_memory
+from ....trainer.processes import free_memory
 from .augment import CUT_REACH, HALF_BODY_PADDING, ROTATION_CUT, UPPER_SHARE
 from .loader import Batch, upper_joints
 from .plan import Draw

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 from ....datasets.people import People
 from ....errors import DataError
 from ....skeleton import Skeleton
+from ....trainer.processes import begin_worker, prefetched, worker_context
 from ....types import FloatArray
-from ...processes import begin_worker, prefetched, worker_context
 from ..distillation import Teacher
 from .augment import training_crop
 from .plan import Draw

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....errors import ConfigError
+from ....trainer.schedule import Clock
 
 if TYPE_CHECKING:
     from ....configs.pose_schema import TrainConfig
@@ -52,7 +52,7 @@ def last_stage(config: TrainConfig) -> TrainConfig:
 
 
 class Plan:
-    """The stream of people, shuffled anew each epoch, and how far the training is.
+    """The stream of people, shuffled anew each epoch.
 
     Every process counts the same global stream and takes its own part of each batch, so what
     a step trains on depends on the seed and on how many people went before, not on the number
@@ -66,7 +66,7 @@ class Plan:
         *,
         rank: int = 0,
         world: int = 1,
-        elapsed: float = 0.0,
+        clock: Clock | None = None,
     ) -> None:
         fit = config.fit
         if world > 1 and fit.minutes is not None:
@@ -83,7 +83,9 @@ class Plan:
         self._fit = fit
         self._rows = np.repeat(np.arange(len(repeats)), repeats)
         self._rank, self._world = rank, world
-        self._begin = time.monotonic() - elapsed
+        self.clock = clock or Clock(
+            minutes=fit.minutes, steps=fit.steps, examples=fit.epochs * self.epoch_size
+        )
         self._order: tuple[int, NDArray[np.int64]] = (-1, self._rows)
 
     @property
@@ -91,28 +93,13 @@ class Plan:
         """People in one epoch."""
         return len(self._rows)
 
-    @property
-    def elapsed(self) -> float:
-        """Seconds of training so far, earlier runs included."""
-        return time.monotonic() - self._begin
-
-    def share_done(self, step: int, seen: int) -> float:
-        """How far the training is, in [0, 1]."""
-        if self._fit.minutes is not None:
-            done = self.elapsed / (60 * self._fit.minutes)
-        elif self._fit.steps is not None:
-            done = step / self._fit.steps
-        else:
-            done = seen / (self._fit.epochs * self.epoch_size)
-        return min(done, 1.0)
-
-    def stage(self, share_done: float) -> Stage:
+    def stage(self, share: float) -> Stage:
         """The stage in force."""
-        return next(s for s in reversed(self.stages) if s.begin <= share_done)
+        return next(s for s in reversed(self.stages) if s.begin <= share)
 
     def parts(self, step: int, seen: int) -> Iterator[list[Draw]]:
         """This process's parts of every step's batch from ``step`` on, in order."""
-        while (done := self.share_done(step, seen)) < 1:
+        while (done := self.clock.share(step, seen)) < 1:
             stage = self.stage(done)
             size = stage.batch // (self._world * self._fit.accumulate)
             for part in range(self._fit.accumulate):

@@ -1,4 +1,4 @@
-"""The optimisers, among them Muon, the learning-rate schedule, and the running average of weights.
+"""The optimisers, among them Muon, and the running average of weights.
 
 Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024: the step of a
 weight matrix is its momentum with every singular value brought near 1. The size of a step is that
@@ -8,7 +8,7 @@ rates of AdamW serve.
 
 from __future__ import annotations
 
-import math
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..models.precision import in_bf16
 
 if TYPE_CHECKING:
-    from ..configs.pose_schema import FitSection
+    from ..configs.base import FitSection
 
 
 State = dict[str, Tensor]
@@ -74,26 +74,20 @@ def optimizer_of(
     )
 
 
-def learning_rate(fit: FitSection, step: int, share_done: float) -> float:
-    """The rate of a step: a linear warm-up times steps at milestones, or half a cosine."""
-    warm = min(1.0, (step + 1) / fit.warmup_steps) if fit.warmup_steps else 1.0
-    if fit.schedule == "cosine":
-        return fit.lr * warm * 0.5 * (1 + math.cos(math.pi * share_done))
-    # A share that stands for a whole number of epochs must not miss its milestone by rounding.
-    passed = sum(share_done >= milestone - 1e-9 for milestone in fit.milestones)
-    return fit.lr * warm * fit.gamma**passed
-
-
 class Ema:
     """An exponential moving average of a network's parameters and buffers.
 
     The decay rises from 0 to its value, so that the random start is forgotten; a decay of 0
-    follows the network exactly.
+    follows the network exactly. ``network`` is a twin that holds the average, ``state`` its
+    tensors.
     """
 
+    # torch's AveragedModel does not fit: it would give the decay's rule the number of steps as a
+    # tensor on the device, and to read that at every step is to wait for the GPU.
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.state: State = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        self.network = copy.deepcopy(network).eval()
+        self.state: State = self.network.state_dict()
 
     def update(self, network: nn.Module, step: int) -> None:
         """Moves the average towards the network after its ``step``-th step (from 1 on)."""

@@ -1,0 +1,60 @@
+"""Networks that divide the cores among streams: the same numbers to the bit."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+
+from hrtrack.models.runtimes.openvino import CALLERS
+from hrtrack.tracker.inference.open import open_detector, open_network
+from tests.clips import canvas
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+def test_a_shared_pose_network_gives_the_same_bits(precision) -> None:
+    network = open_network("body_fast", precision=precision, threads=3)
+    height, width = network.input_hw
+    crops = np.stack(
+        [cv2.resize(canvas(30 * i)[:, 20 * i : 20 * i + 300], (width, height)) for i in range(8)]
+    )
+    alone = [network(crops[i : i + 1])["keypoints"] for i in range(8)]
+    network.share(3)
+    while not network._may_share():
+        pass
+    used = []
+    aside = network._side_by_side
+    network._side_by_side = lambda *given: used.append(1) or aside(*given)
+
+    def one(place: int) -> np.ndarray:
+        with CALLERS.enter():  # somebody else is always at work
+            return network(crops[place : place + 1])["keypoints"]
+
+    with ThreadPoolExecutor(4) as pool:
+        for found, expected in zip(pool.map(one, range(8)), alone, strict=True):
+            np.testing.assert_array_equal(found, expected)
+    assert len(used) == 8
+    before = len(used)
+    np.testing.assert_array_equal(network(crops[:1])["keypoints"], alone[0])
+    assert len(used) == before  # alone it has all cores
+    network.close()
+
+
+def test_a_shared_detector_gives_the_same_bits() -> None:
+    detector = open_detector("person_fast", threads=3)
+    images = [canvas(20 * i) for i in range(6)]
+    alone = [detector(image) for image in images]
+    detector.share(3)
+
+    def one(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with CALLERS.enter():
+            return detector(image)
+
+    with ThreadPoolExecutor(4) as pool:
+        for found, expected in zip(pool.map(one, images), alone, strict=True):
+            np.testing.assert_array_equal(found[0], expected[0])
+            np.testing.assert_array_equal(found[1], expected[1])
+    assert all(len(boxes) for boxes, _ in alone)
+    detector.close()

@@ -1,0 +1,193 @@
+"""Who is estimated in a frame, and what becomes of those who are not."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from hrtrack.errors import UsageError
+from hrtrack.poses import Poses
+from hrtrack.skeleton import COCO17
+from hrtrack.tracker.tracking.associate import Tracks
+from hrtrack.tracker.tracking.budget import MOST_FRAMES, MOST_SECONDS, Budget
+from hrtrack.tracker.tracking.flow import Flow
+from hrtrack.tracker.tracking.proposals import BoxProposer
+from hrtrack.tracker.video.frame import Frame
+
+from .people import frame
+
+RATE = 30.0
+PICTURE = np.zeros((720, 1280, 3), np.uint8)
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Loop:
+    """The stations of a frame with a network that sees everybody and takes virtual time."""
+
+    def __init__(self, budget: Budget, clock: Clock | None = None) -> None:
+        self.budget, self.clock = budget, clock or Clock()
+        self.tracks = Tracks(COCO17)
+        self.truth = frame(0, 0.0, [])
+        self.looked: list[set[int]] = []
+        self.work = 0.0  # seconds of a frame but for its poses
+        self.person = 0.0
+        self.proposer = BoxProposer(
+            lambda image: (self.truth.boxes, self.truth.person_scores), self.tracks, every=1
+        )
+
+    def step(self, truth: Poses) -> Poses:
+        """One frame: ``truth`` is where everybody stands."""
+        self.truth = truth
+        picture = Frame(truth.frame, truth.time, PICTURE)
+        self.budget.begin(picture)
+        self.clock.now += self.work
+        proposals = self.proposer.propose(picture)
+        chosen = self.budget.choose(proposals, self.tracks.live(truth.time), truth.time)
+        waiting = self.tracks.waiting(proposals[~chosen])
+        proposals = proposals[chosen]
+        corners = proposals.boxes[:, None, :2] - truth.boxes[None, :, :2]
+        whom = np.abs(corners).sum(axis=2).argmin(axis=1)
+        self.clock.now += self.person * len(whom)
+        self.budget.estimated(self.person * len(whom))
+        self.looked.append(set(whom.tolist()))
+        found = self.tracks.update(truth[whom], proposals, waiting)
+        self.budget.finish()
+        return found
+
+
+def crowd(index: int, speeds: list[float], rate: float = RATE) -> Poses:
+    """People side by side who walk down at so many pixels a second."""
+    time = index / rate
+    return frame(index, time, [(90.0 * i, 50.0 + v * time) for i, v in enumerate(speeds)])
+
+
+def test_a_share_estimates_so_many_and_carries_the_others_where_they_are() -> None:
+    loop = Loop(Budget(share=1 / 3))
+    speeds = [60.0, 90.0, 0.0, 0.0, 120.0, 30.0]
+    runs = [loop.step(crowd(i, speeds)) for i in range(60)]
+    assert np.mean([len(looked) for looked in loop.looked[10:]]) == pytest.approx(2, abs=0.1)
+    for poses in runs[10:]:
+        truth = crowd(poses.frame, speeds)
+        assert sorted(poses.ids.tolist()) == [1, 2, 3, 4, 5, 6]
+        assert poses.estimated.sum() == len(loop.looked[poses.frame])
+        order = np.argsort(poses.ids)
+        gap = np.abs(poses.keypoints[order] - truth.keypoints)
+        assert gap.max() < 6.0  # a body is 150 pixels high
+
+
+def test_nobody_waits_longer_than_the_bound_however_small_the_share_is() -> None:
+    for rate in (30.0, 10.0):
+        loop = Loop(Budget(share=0.01))
+        for i in range(40):
+            loop.step(crowd(i, [0.0] * 8, rate))
+        for person in range(8):
+            seen = [i for i, looked in enumerate(loop.looked) if person in looked]
+            frames = max(b - a for a, b in itertools.pairwise(seen))
+            assert frames - 1 <= MOST_FRAMES or (frames - 1) / rate <= MOST_SECONDS + 1e-9
+            assert frames > MOST_FRAMES  # and no earlier, for there are no turns for it
+
+
+def test_newcomers_are_estimated_at_once() -> None:
+    loop = Loop(Budget(share=0.01))
+    for i in range(10):
+        loop.step(crowd(i, [0.0] * 4))
+    loop.step(crowd(10, [0.0] * 5))
+    assert 4 in loop.looked[-1]
+    poses = loop.step(crowd(11, [0.0] * 5))
+    assert 4 in loop.looked[-1]  # until there is an identity
+    assert len(poses) == 5
+
+
+def test_whoever_strays_from_the_predicted_motion_has_more_turns() -> None:
+    loop = Loop(Budget(share=0.5))
+    rng = np.random.default_rng(3)
+    for i in range(90):
+        truth = crowd(i, [0.0] * 6)
+        truth.keypoints[2] += rng.normal(0, 6, truth.keypoints[2].shape).astype(np.float32)
+        loop.step(truth)
+    turns = [sum(person in looked for looked in loop.looked) for person in range(6)]
+    assert turns[2] > 1.3 * np.mean(turns[:2] + turns[3:])
+
+
+def test_a_target_is_kept_and_everybody_estimated_where_there_is_time() -> None:
+    clock = Clock()
+    loop = Loop(Budget(target_fps=20, clock=clock), clock)
+    loop.work, loop.person = 0.02, 0.005
+    for i in range(100):  # 20 ms and 5 ms each for 12 people: 80 ms where 50 are wanted
+        loop.step(crowd(i, [0.0] * 12, 20.0))
+    begun = clock.now
+    for i in range(100, 200):
+        loop.step(crowd(i, [0.0] * 12, 20.0))
+    assert 100 / (clock.now - begun) == pytest.approx(20, rel=0.1)
+    loop.person = 0.001
+    for i in range(200, 300):
+        poses = loop.step(crowd(i, [0.0] * 12, 20.0))
+    assert poses.estimated.all()
+
+
+def test_the_bound_wins_over_a_target_out_of_reach() -> None:
+    clock = Clock()
+    loop = Loop(Budget(target_fps=1000, clock=clock), clock)
+    loop.work, loop.person = 0.02, 0.005
+    for i in range(60):
+        loop.step(crowd(i, [0.0] * 8))
+    for person in range(8):
+        seen = [i for i, looked in enumerate(loop.looked) if person in looked]
+        assert max(b - a for a, b in itertools.pairwise(seen)) <= 1 + MOST_SECONDS * RATE
+
+
+def test_poses_that_cost_as_much_for_one_as_for_all_are_not_left_out() -> None:
+    clock = Clock()
+    budget = Budget(target_fps=100, clock=clock)
+    loop = Loop(budget, clock)
+    loop.work = 0.004
+    for i in range(60):
+        poses = loop.step(crowd(i, [0.0] * 8))
+        budget.estimated(0.01)  # however many they were
+        clock.now += 0.01
+        budget.finish()
+    assert poses.estimated.all()
+
+
+def test_flow_finds_joints_again_in_a_picture_that_moved() -> None:
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 255, (90, 160), np.uint8)
+    picture = np.kron(small, np.ones((8, 8), np.uint8))[..., None].repeat(3, axis=2)
+    flow = Flow()
+    people = crowd(0, [0.0] * 3)
+    points, certain = people.keypoints.astype(float), people.scores >= 0.3
+    certain[2] = False
+    flow.update(picture)
+    flow.update(np.roll(picture, (6, -9), axis=(0, 1)))
+    moved, shifts, found = flow(points, certain, np.full(3, 100.0))
+    assert found.tolist() == [True, True, False]
+    assert shifts[:2] == pytest.approx(np.array([[-9, 6]] * 2), abs=0.5)
+    assert (moved - points)[:2] == pytest.approx(np.broadcast_to([-9, 6], (2, 17, 2)), abs=1.0)
+    assert (moved[2] == points[2]).all()
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"share": 0.5, "target_fps": 30}, {"share": 0}, {"share": 1.5}, {"target_fps": 0}]
+)
+def test_an_impossible_budget_is_refused(given: dict[str, float]) -> None:
+    with pytest.raises(UsageError):
+        Budget(**given)  # type: ignore[arg-type]
+
+
+def test_people_who_cover_one_another_are_estimated_in_every_frame() -> None:
+    loop = Loop(Budget(share=0.01))
+    places = [(100.0, 50.0), (120.0, 50.0), (400.0, 50.0), (600.0, 50.0)]
+    for i in range(20):
+        loop.step(frame(i, i / RATE, places))
+    assert all({0, 1} <= looked for looked in loop.looked)
+    assert sum(2 in looked for looked in loop.looked) < 10
