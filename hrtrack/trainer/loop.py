@@ -168,16 +168,17 @@ class Trainer(Generic[Batch]):
         clock.start()
         meter = Meter(self.seen)
         while (share := clock.share(self.step, self.seen)) < 1:
-            begin = time.monotonic()
-            try:
-                batches = [next(source) for _ in range(task.batches_a_step)]
-            except StopIteration:  # the loader, which works ahead, saw the clock run out first
-                break
-            meter.waiting += time.monotonic() - begin
             settings = settings_at(self.fit, self.step, share)
             for group in task.optimizer.param_groups:
                 group.update(settings)
+            # A signal is not to break off the fetching either: workers are halfway in it.
             with shield():
+                begin = time.monotonic()
+                try:
+                    batches = [next(source) for _ in range(task.batches_a_step)]
+                except StopIteration:  # the loader, which works ahead, saw the clock run out first
+                    break
+                meter.waiting += time.monotonic() - begin
                 found, examples = task.gradients(batches, share)
                 if device.type == "cpu":  # which need not be waited for
                     self._require_numbers(found["loss"], found["gradient"], ahead=1)
