@@ -26,8 +26,8 @@ Weights = dict[str, torch.Tensor]
 def average(checkpoints: Sequence[Path], output: Path) -> None:
     """Writes the mean of checkpoints, which are all of the output's kind.
 
-    They are ``weights.safetensors`` of pose trainings, or ``last.pt``/``final.pt`` of detectors'
-    trainings, of which the running averages are meant. What was recorded beside the weights is
+    They are ``weights.safetensors`` of pose trainings, or ``weights.pt`` and ``state.pt`` of
+    detectors' trainings, of which the running averages are meant. What was recorded beside the weights is
     the last one's. 8-bit ranges are not kept, for they belong to one set of weights.
 
     Raises:
@@ -78,6 +78,9 @@ def _training(path: Path) -> dict[str, Any]:
         raise ModelError(f"cannot read {path}: {error.strerror}") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile):
         raise ModelError(f"{path} is not a PyTorch checkpoint, or it is damaged") from None
+    if isinstance(saved, dict) and isinstance(saved.get("average"), dict):  # state.pt
+        facts = saved.get("facts")
+        return {"ema": saved["average"], "config": (facts or {}).get("model")}
     if not isinstance(saved, dict) or not isinstance(saved.get("ema"), dict):
         raise ModelError(f"{path} is no checkpoint of a detector's training: it holds no averages")
     return saved

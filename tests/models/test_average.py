@@ -44,6 +44,17 @@ def test_the_mean_of_a_detector_s_checkpoints_is_of_their_averages(tmp_path: Pat
     assert saved["step"] == 2
 
 
+def test_the_state_of_a_detector_s_training_gives_its_average(tmp_path: Path) -> None:
+    for number in (1, 2):
+        saved = {"average": {"a": torch.full((2,), number / 2)}, "facts": {"model": "told"}}
+        torch.save(saved, tmp_path / f"{number}.pt")
+    run = average(tmp_path / "out.pt", tmp_path / "1.pt", tmp_path / "2.pt")
+    assert run.returncode == 0, run.stderr
+    saved = torch.load(tmp_path / "out.pt", weights_only=True)
+    assert saved["ema"]["a"].tolist() == [0.75, 0.75]
+    assert saved["config"] == "told"
+
+
 @pytest.mark.parametrize("other", [{"b": torch.zeros(2)}, {"a": torch.zeros(3)}])
 def test_other_networks_are_refused_in_one_line(
     tmp_path: Path, other: dict[str, torch.Tensor]
