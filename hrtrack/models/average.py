@@ -27,8 +27,8 @@ def average(checkpoints: Sequence[Path], output: Path) -> None:
     """Writes the mean of checkpoints, which are all of the output's kind.
 
     They are ``weights.safetensors`` of pose trainings, or ``weights.pt`` and ``state.pt`` of
-    detectors' trainings, of which the running averages are meant. What was recorded beside the weights is
-    the last one's. 8-bit ranges are not kept, for they belong to one set of weights.
+    detectors' trainings, of which the running averages are meant. What was recorded beside the
+    weights is the last one's. 8-bit ranges are not kept, for they belong to one set of weights.
 
     Raises:
         ModelError: a file cannot be read, is of another kind, or of another network.
