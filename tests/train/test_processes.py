@@ -13,10 +13,10 @@ torch = pytest.importorskip("torch")
 from hrtrack.configs.detector_schema import load_detector_config  # noqa: E402
 from hrtrack.configs.pose_schema import load_config  # noqa: E402
 from hrtrack.errors import ConfigError  # noqa: E402
-from hrtrack.train import processes  # noqa: E402
 from hrtrack.train.pose import settle  # noqa: E402
 from hrtrack.train.pose.data.pseudo_labels import open_people  # noqa: E402
 from hrtrack.train.pose.network import new_network  # noqa: E402
+from hrtrack.trainer import processes  # noqa: E402
 from hrtrack.trainer.processes import Team  # noqa: E402
 
 ALONE = Team(0, 1, torch.device("cpu"))
