@@ -175,7 +175,7 @@ def test_targets() -> None:
     assert parse_save("openpose:dir/x") == Target("openpose", "dir/x")
     assert parse_save("jsonl:results.txt") == Target("jsonl", "results.txt")
     assert parse_save("C:results.csv").format == "csv"
-    for unknown in ("a.docx", "results", "xml:a.xml", "csv:", "video:a.avi"):
+    for unknown in ("a.docx", "results", "nosuchformat:a.x", "csv:", "video:a.avi"):
         with pytest.raises(UsageError) as failure:
             parse_save(unknown)
         assert "\n" not in str(failure.value)
