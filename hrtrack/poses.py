@@ -226,19 +226,20 @@ class Poses:
         return key_points, detections
 
 
-def joined(first: Poses, second: Poses) -> Poses:
-    """The people of ``first`` followed by those of ``second``, without actions."""
+def joined(first: Poses, *others: Poses) -> Poses:
+    """The people of all, in order, without actions; frame, time and names are of the first."""
+    every = (first, *others)
     return Poses(
         first.frame,
         first.time,
-        np.concatenate([first.boxes, second.boxes]),
-        np.concatenate([first.person_scores, second.person_scores]),
-        np.concatenate([first.keypoints, second.keypoints]),
-        np.concatenate([first.scores, second.scores]),
-        np.concatenate([first.ids, second.ids]),
+        np.concatenate([one.boxes for one in every]),
+        np.concatenate([one.person_scores for one in every]),
+        np.concatenate([one.keypoints for one in every]),
+        np.concatenate([one.scores for one in every]),
+        np.concatenate([one.ids for one in every]),
         None,
         first.skeleton,
-        np.concatenate([first.estimated, second.estimated]),
+        np.concatenate([one.estimated for one in every]),
     )
 
 

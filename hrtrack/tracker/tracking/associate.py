@@ -271,9 +271,7 @@ class Tracks:
         beside = waiting.centres[found] - motion.position[:, :2]
         there = kalman.to_corners(motion.position) + np.tile(beside, 2)
         moved = kalman.correct(motion, there, FLOW_NOISE, np.ones(len(mine)))
-        state.motion.position[mine] = moved.position
-        state.motion.velocity[mine] = moved.velocity
-        state.motion.covariance[mine] = moved.covariance
+        state.motion[mine] = moved
         state.shape[mine] += beside[:, None]
         state.keypoints[mine] = waiting.keypoints[found]
         guessed = ~boxes.from_detector[found]
@@ -313,9 +311,9 @@ class Tracks:
         state = self._state
         unseen = self._time - state.seen
         long_enough = unseen <= state.seen - state.since + SHORTEST_MEMORY
-        kept = (long_enough | (state.seen >= newest)) & np.where(
-            state.ids > 0, unseen <= self.options.memory, state.seen >= newest
-        )
+        in_view = state.seen >= newest
+        kept = np.where(state.ids > 0, unseen <= self.options.memory, in_view)
+        kept &= long_enough | in_view
         if not kept.all():
             self._state = state[kept]
 
@@ -390,15 +388,13 @@ class Tracks:
             return
         boxes = poses.boxes.astype(np.float64)
         moved = kalman.correct(state.motion[rows], boxes, options.box_noise, sure)
-        state.motion.position[rows] = moved.position
-        state.motion.velocity[rows] = moved.velocity
-        state.motion.covariance[rows] = moved.covariance
+        state.motion[rows] = moved
         seconds = np.maximum(self._time - state.measured[rows], 1e-3)
         trust = np.minimum(state.scores[rows], poses.scores)
         self._observe_drift(rows, poses.keypoints - state.keypoints[rows], trust, seconds)
         state.keypoints[rows] = poses.keypoints
-        age = (self._time - state.measured[rows])[:, None, None]
-        share = (1.0 - np.exp(-np.maximum(age, 1e-3) / options.pose_time)) * poses.scores[..., None]
+        age = seconds[:, None, None]
+        share = (1.0 - np.exp(-age / options.pose_time)) * poses.scores[..., None]
         share = share * sure[:, None, None]
         state.shape[rows] += share * (poses.keypoints - state.shape[rows])
         state.scores[rows] = poses.scores

@@ -12,7 +12,7 @@ from ...errors import UsageError
 from ...geometry import iou
 from ...types import BoolArray, Float64Array
 from ..video.frame import Frame
-from .state import Live, Proposals
+from .state import Live, Proposals, rows_of
 
 MOST_FRAMES = 3
 """So many frames in a row, or"""
@@ -105,7 +105,7 @@ class Budget:
     def choose(self, proposals: Proposals, live: Live, now: float) -> BoolArray:
         """Who (N,) of the proposed people is to be estimated in a frame at ``now`` seconds."""
         count = len(proposals)
-        rows = _rows_of(live, proposals.track_keys)
+        rows = rows_of(live.keys, proposals.track_keys)
         new = (rows < 0) | (live.ids[rows] <= 0) if len(live) else np.ones(count, bool)
         waited = np.zeros(count)
         due = new.copy()
@@ -201,11 +201,3 @@ class Costs:
         if self._frames >= WARM_UP:
             share = max(LATEST, 1.0 / (1 + self._frames - WARM_UP))
             self.rest += share * (max(seconds, 0.0) - self.rest)
-
-
-def _rows_of(live: Live, keys: NDArray[np.int64]) -> NDArray[np.intp]:
-    """The row (N,) of each of the tracks in ``live``, -1 for newcomers."""
-    if not len(live):
-        return np.full(len(keys), -1, np.intp)
-    rows = np.minimum(np.searchsorted(live.keys, keys), len(live) - 1)
-    return np.where(live.keys[rows] == keys, rows, -1)

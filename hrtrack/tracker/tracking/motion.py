@@ -40,6 +40,11 @@ class Motion:
     def __getitem__(self, index: NDArray[np.bool_] | NDArray[np.integer]) -> Motion:
         return Motion(self.position[index], self.velocity[index], self.covariance[index])
 
+    def __setitem__(self, index: NDArray[np.integer], other: Motion) -> None:
+        self.position[index] = other.position
+        self.velocity[index] = other.velocity
+        self.covariance[index] = other.covariance
+
     @property
     def sizes(self) -> Float64Array:
         """(T, 1) the mean of width and height, which a stretched arm changes least."""

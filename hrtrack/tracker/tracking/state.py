@@ -181,11 +181,16 @@ class State:
 
     def rows_of(self, keys: NDArray[np.int64]) -> NDArray[np.intp]:
         """The row (N,) of each of the tracks ``keys`` (N,), -1 for one that is gone."""
-        if len(self.keys) == 0:
-            return np.full(len(keys), -1, np.intp)
-        # Keys are given in ascending order and rows never change places.
-        rows = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        return np.where(self.keys[rows] == keys, rows, -1)
+        return rows_of(self.keys, keys)
+
+
+def rows_of(known: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.intp]:
+    """The place (N,) of each of ``keys`` (N,) among the ``known`` ones, -1 where it is not."""
+    if len(known) == 0:
+        return np.full(len(keys), -1, np.intp)
+    # Keys are given in ascending order and rows never change places.
+    rows = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+    return np.where(known[rows] == keys, rows, -1)
 
 
 _COLUMNS = tuple(field.name for field in fields(State))

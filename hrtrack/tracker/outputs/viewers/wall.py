@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....errors import HrtrackError
-from ....poses import Poses
+from ....poses import Poses, joined
 from ...video.base import Source
 from ...video.frame import Frame
 from ..base import Run
@@ -190,22 +190,15 @@ class Wall:
 
     def _poses(self, frame: Frame) -> Poses:
         """Everybody in all streams; no two of them have one identity."""
-        found = [(place, tile.poses) for place, tile in enumerate(self.tiles)]
-        there = [(place, poses) for place, poses in found if poses is not None]
+        count = len(self.tiles)
+        there = [
+            replace(poses, ids=np.where(poses.ids < 0, -1, poses.ids * count + place))
+            for place, tile in enumerate(self.tiles)
+            if (poses := tile.poses) is not None
+        ]
         if not there:
             return Poses.empty(frame.index, frame.time, self._joints)
-        count = len(self.tiles)
-        return Poses(
-            frame=frame.index,
-            time=frame.time,
-            boxes=np.concatenate([poses.boxes for _, poses in there]),
-            person_scores=np.concatenate([poses.person_scores for _, poses in there]),
-            keypoints=np.concatenate([poses.keypoints for _, poses in there]),
-            scores=np.concatenate([poses.scores for _, poses in there]),
-            ids=np.concatenate(
-                [np.where(poses.ids < 0, -1, poses.ids * count + place) for place, poses in there]
-            ),
-        )
+        return replace(joined(*there), frame=frame.index, time=frame.time)
 
 
 def fitted(image_HW3: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
