@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -107,30 +108,18 @@ def pack(
     task = task_of(config)
     if task == ACTION:
         raise UsageError("hrtrack data pack is for pose networks and detectors")
+    asked: dict[str, Any] = {"side": side, "quality": quality, "kind": kind, "megabytes": megabytes}
+    given = {name: value for name, value in asked.items() if value is not None}
     if task == DETECTOR:
         from ..configs.detector_schema import load_detector_config
         from ..train.detector.pack import pack_photos
 
-        lines = pack_photos(
-            load_detector_config(config, overrides),
-            output,
-            side=side or 320,
-            quality=quality or 80,
-            kind=kind,  # type: ignore[arg-type]
-            megabytes=megabytes,
-        )
+        lines = pack_photos(load_detector_config(config, overrides), output, **given)
     else:
         from ..configs.pose_schema import load_config
         from ..train.pose.pack import pack_people
 
-        lines = pack_people(
-            load_config(config, overrides),
-            output,
-            side=side or 256,
-            quality=quality or 85,
-            kind=kind,  # type: ignore[arg-type]
-            megabytes=megabytes,
-        )
+        lines = pack_people(load_config(config, overrides), output, **given)
     _print_all(lines)
 
 

@@ -35,10 +35,10 @@ from .track import (
     Lane,
     Once,
     Outcome,
+    attempt,
+    conclude,
     make_tracker,
     require_packages,
-    run_source,
-    summary,
     tell_fault,
 )
 
@@ -106,14 +106,9 @@ def track_streams(settings: TrackSettings, sources: Sequence[str]) -> int:
         def run_lane(names: list[str], lane: Lane) -> list[Outcome]:
             outcomes: list[Outcome] = []
             for name in names:
-                try:
-                    outcome = run_source(
-                        settings, name, targets[name], loaded, layers, False, stopwatch, lane
-                    )
-                except HrtrackError as error:
-                    outcome = Outcome(name, error=error)
-                except Stopped as stop:
-                    outcome = Outcome(name, stopped=stop)
+                outcome = attempt(
+                    settings, name, targets[name], loaded, layers, False, stopwatch, lane
+                )
                 outcomes.append(outcome)
                 if outcome.error is not None and outcome.error is not loaded.error:
                     tell_fault(name, one_line(outcome.error))
@@ -137,13 +132,7 @@ def track_streams(settings: TrackSettings, sources: Sequence[str]) -> int:
             raise end
         else:
             outcomes += end
-    if not settings.quiet:
-        summary(outcomes, clips)
-    stopped = [outcome.stopped for outcome in outcomes if outcome.stopped is not None]
-    if stopped:
-        return stopped[0].exit_code
-    codes = [outcome.error.exit_code for outcome in outcomes if outcome.error is not None]
-    return min(codes, default=0)
+    return conclude(outcomes, clips, quiet=settings.quiet)
 
 
 def _require_one_process(settings: TrackSettings) -> None:

@@ -89,23 +89,25 @@ def track(settings: TrackSettings) -> int:
         loaded = Once(lambda: stack.enter_context(make_tracker(settings, stopwatch)))
         outcomes = []
         for name in sources:
-            try:
-                outcome = run_source(settings, name, targets[name], loaded, layers, show, stopwatch)
-            except HrtrackError as error:
-                if len(sources) == 1:
-                    raise
-                outcome = Outcome(name, error=error)
-            except Stopped as stop:
-                outcome = Outcome(name, stopped=stop)
+            outcome = attempt(
+                settings, name, targets[name], loaded, layers, show, stopwatch,
+                alone=len(sources) == 1,
+            )  # fmt: skip
             outcomes.append(outcome)
             if outcome.error is not None:
                 tell_fault(name, one_line(outcome.error))
             if outcome.stopped is not None:
                 break
-    if not settings.quiet:
-        summary(outcomes, len(sources))
-    if outcomes[-1].stopped is not None:
-        return outcomes[-1].stopped.exit_code
+    return conclude(outcomes, len(sources), quiet=settings.quiet)
+
+
+def conclude(outcomes: list[Outcome], sources: int, *, quiet: bool) -> int:
+    """Prints the summary of a run; returns its exit code."""
+    if not quiet:
+        summary(outcomes, sources)
+    stopped = [outcome.stopped for outcome in outcomes if outcome.stopped is not None]
+    if stopped:
+        return stopped[0].exit_code
     codes = [outcome.error.exit_code for outcome in outcomes if outcome.error is not None]
     # A clip that failed outright outweighs one that was merely cut short.
     return min(codes, default=0)
@@ -284,6 +286,30 @@ def run_source(
         error=error,
         stopped=stopped,
     )
+
+
+def attempt(
+    settings: TrackSettings,
+    name: str,
+    targets: list[Target],
+    loaded: Once,
+    layers: DrawOptions,
+    show: bool,
+    stopwatch: Stopwatch,
+    lane: Lane | None = None,
+    *,
+    alone: bool = False,
+) -> Outcome:
+    """`run_source`, whose faults are outcomes, too, so that other sources go on; those of a
+    source that is ``alone`` end the command."""
+    try:
+        return run_source(settings, name, targets, loaded, layers, show, stopwatch, lane)
+    except HrtrackError as error:
+        if alone:
+            raise
+        return Outcome(name, error=error)
+    except Stopped as stop:
+        return Outcome(name, stopped=stop)
 
 
 def _without_frames(settings: TrackSettings, name: str) -> str:

@@ -63,7 +63,7 @@ class ExportOptions:
 class Exported:
     """The file, and how far it is from PyTorch; None where it could not run on this machine.
 
-    ``eight_bit`` is the same of a float32 ONNX file computed in 8 bits, if it allows that.
+    ``eightbit`` is the same of a float32 ONNX file computed in 8 bits, if it allows that.
     """
 
     path: Path
