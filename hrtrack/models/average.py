@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 from ..errors import ModelError
 from ..writable import atomic_write, require_file
+from .detector.network import average_of
 from .runtimes.eight_bit import KEY
 
 Weights = dict[str, torch.Tensor]
@@ -78,12 +79,13 @@ def _training(path: Path) -> dict[str, Any]:
         raise ModelError(f"cannot read {path}: {error.strerror}") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile):
         raise ModelError(f"{path} is not a PyTorch checkpoint, or it is damaged") from None
-    if isinstance(saved, dict) and isinstance(saved.get("average"), dict):  # state.pt
-        facts = saved.get("facts")
-        return {"ema": saved["average"], "config": (facts or {}).get("model")}
-    if not isinstance(saved, dict) or not isinstance(saved.get("ema"), dict):
+    try:
+        weights, config = average_of(saved)
+    except (KeyError, TypeError, AttributeError):
+        weights, config = None, None
+    if not isinstance(weights, dict):
         raise ModelError(f"{path} is no checkpoint of a detector's training: it holds no averages")
-    return saved
+    return saved if "ema" in saved else {"ema": weights, "config": config}
 
 
 def _weights(path: Path) -> tuple[Weights, dict[str, str]]:

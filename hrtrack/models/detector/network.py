@@ -13,6 +13,7 @@ import json
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -267,12 +268,20 @@ def _config(text: str | None) -> DetectorConfig | None:
     return DetectorConfig(tuple(fields["widths"]), tuple(fields["blocks"]), fields["pyramid"])
 
 
+def average_of(saved: dict[str, Any]) -> tuple[dict[str, Tensor], str | None]:
+    """The running average in what a detector's training saved, and its configuration's text.
+
+    KeyError where it holds none.
+    """
+    if "average" in saved:  # the state of a training
+        return saved["average"], saved["facts"]["model"]
+    return saved["ema"], saved.get("config")
+
+
 def _checkpoint_weights(path: Path) -> tuple[dict[str, Tensor], DetectorConfig | None]:
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        if "average" in saved:  # the state of a training
-            return saved["average"], _config(saved["facts"]["model"])
-        return saved["ema"], _config(saved.get("config"))
+        weights, config = average_of(torch.load(path, map_location="cpu", weights_only=True))
+        return weights, _config(config)
     except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelError(f"{path} is not a detector checkpoint of hrtrack: {reason}") from None
