@@ -136,9 +136,11 @@ def hrtrack(ctx: click.Context, **settings: Any) -> int | None:
     camera = _with_former(settings["camera"], taken(settings, ("size", "fps", "pixel_format")))
     asked = TrackSettings(source=sources[0], **settings | {"camera": camera}, tracker=options)
     if len(sources) > 1:
+        from .outputs import several_tables
         from .side_by_side import track_streams
 
-        return track_streams(asked, sources)
+        with several_tables(asked):
+            return track_streams(asked, sources)
     from .track import track
 
     return track(asked)

@@ -269,7 +269,8 @@ output_options = together(
         multiple=True,
         metavar="[FORMAT:]PATH",
         help="Save results as jsonl, csv, coco, openpose, mot or parquet; the suffix or FORMAT "
-        "says which. - writes JSONL to stdout. Repeatable.",
+        "says which. - writes JSONL to stdout. Several clips can share one csv or parquet file. "
+        "Repeatable.",
     ),
     option(
         OUTPUT,

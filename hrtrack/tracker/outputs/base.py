@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ...errors import SinkError, UsageError, write_error
 from ...writable import unfinished
@@ -29,6 +29,8 @@ class Format:
     readable: bool = True
     """Whether `read_results` reads it back; ``results/read.py`` has a reader for each that it
     does."""
+    several: bool = False
+    """Whether one file can be the table of several clips (``results/several.py``)."""
 
 
 FORMATS: dict[str, Format] = {
@@ -37,10 +39,10 @@ FORMATS: dict[str, Format] = {
         (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"), pipe=False, readable=False
     ),
     "jsonl": Format((".jsonl", ".ndjson"), line_by_line=True),
-    "csv": Format((".csv",), line_by_line=True),
+    "csv": Format((".csv",), line_by_line=True, several=True),
     "coco": Format((".json",)),
     "mot": Format((".txt",), line_by_line=True),
-    "parquet": Format((".parquet",), pipe=False),
+    "parquet": Format((".parquet",), pipe=False, several=True),
     "openpose": Format((), pipe=False),
 }
 """All outputs that are files, by the name that ``--save`` takes before a colon."""
@@ -55,12 +57,22 @@ UNWRITTEN = frozenset((".avi", ".wmv", ".asf", ".flv", ".mpg", ".mpeg", ".ts", "
 STDOUT = "-"
 
 
+class Part(NamedTuple):
+    """What a file that is one clip's part of a table knows of it: the clip's name, which stands
+    in the column ``source``, and the table's path."""
+
+    source: str
+    table: str
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One output: a format of `SUFFIXES` and a path, ``-`` for standard output."""
+    """One output: a format of `SUFFIXES` and a path, ``-`` for standard output; and whose part it
+    is of the table of several clips."""
 
     format: str
     path: str
+    part_of: Part | None = None
 
     @property
     def to_stdout(self) -> bool:

@@ -15,7 +15,8 @@ from ....errors import BackendError, DataError, one_line
 from ....poses import Poses
 from ....skeleton import COCO17, Skeleton
 from ...video.frame import Frame
-from ..base import FORMATS, parse_save
+from ..base import FORMATS, Target, parse_save
+from .several import sources_of
 
 if TYPE_CHECKING:
     import pandas
@@ -25,12 +26,17 @@ READABLE = [name for name, form in FORMATS.items() if form.readable]
 """The formats that `read_results` reads."""
 
 
-def read_results(path: str | Path, skeleton: Skeleton | None = None) -> Iterator[Poses]:
+def read_results(
+    path: str | Path, skeleton: Skeleton | None = None, *, source: str | None = None
+) -> Iterator[Poses]:
     """The poses of a results file, frame by frame, as far as its format holds them.
 
     JSONL holds everything. CSV, Parquet, COCO and MOT leave out the frames with nobody in them;
     COCO of other programs and MOT know no time, which is NaN then; MOT knows no joints (K is 0).
     OpenPose gives 25 joints, boxes that span them and the mean of their scores.
+
+    A table of several clips (``hrtrack clips/ --save all.parquet``) gives one clip after the
+    other; ``poses.source`` names the clip.
 
     Args:
         path: a ``.jsonl``, ``.csv``, ``.parquet``, ``.json`` (COCO) or ``.txt`` (MOT) file, a
@@ -38,10 +44,12 @@ def read_results(path: str | Path, skeleton: Skeleton | None = None) -> Iterator
         skeleton: the names of the joints where the file does not tell them: in COCO files other
             than of COCO's 17 joints, and in JSONL files of a skeleton of your own
             (``tracker.skeleton``).
+        source: the one clip to read of a table of several.
 
     Raises:
         UsageError: the format cannot be told from the name.
-        DataError: the file cannot be read, is of another format or another skeleton.
+        DataError: the file cannot be read, is of another format or another skeleton, or holds no
+            clip of that name.
     """
     name = str(path)
     if os.path.isdir(name):
@@ -53,13 +61,24 @@ def read_results(path: str | Path, skeleton: Skeleton | None = None) -> Iterator
         raise DataError(f"{place} is {form}, not results; known are {', '.join(READABLE)}")
     if not os.path.exists(place):
         raise DataError(f"no such file: {place}")
-    return _read(form, place, skeleton)
+    if source is not None and not FORMATS[form].several:
+        raise DataError(f"{place} is {form}, which holds one clip without its name")
+    return _read(form, place, skeleton, source)
 
 
-def _read(form: str, path: str, skeleton: Skeleton | None) -> Iterator[Poses]:
+def _read(form: str, path: str, skeleton: Skeleton | None, source: str | None) -> Iterator[Poses]:
     try:
-        for poses in _reader(form, path):
+        found = False
+        for poses in _reader(form, path, source):
+            found = True
             yield _named(poses, form, path, skeleton)
+        if source is not None and not found:
+            known = sources_of(Target(form, path))
+            names = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "")
+            raise DataError(
+                f"{path} holds no rows of {source}; "
+                + (f"it has those of {names}" if known else "it does not name its clips")
+            )
     except OSError as error:
         reason = error.strerror or one_line(error)
         raise DataError(f"cannot read the results {path}: {reason}") from None
@@ -68,7 +87,7 @@ def _read(form: str, path: str, skeleton: Skeleton | None) -> Iterator[Poses]:
         raise DataError(f"{path} does not hold {form} results: {reason}") from None
 
 
-def _reader(form: str, path: str) -> Iterator[Poses]:
+def _reader(form: str, path: str, source: str | None) -> Iterator[Poses]:
     """Each format's libraries are loaded only when it is asked for."""
     match form:
         case "jsonl":
@@ -78,7 +97,7 @@ def _reader(form: str, path: str) -> Iterator[Poses]:
         case "csv":
             from .table import read_csv
 
-            return read_csv(path)
+            return read_csv(path, source)
         case "coco":
             from .coco import read_coco
 
@@ -94,7 +113,7 @@ def _reader(form: str, path: str) -> Iterator[Poses]:
         case "parquet":
             from .parquet import read_parquet
 
-            return read_parquet(path)
+            return read_parquet(path, source)
     raise NotImplementedError(f"nothing reads {form}")
 
 
@@ -146,7 +165,9 @@ def to_dataframe(
     The columns are ``frame``, ``time``, ``id``, ``joint``, ``x``, ``y``, ``score`` (all three of
     the joint), ``person_score``, the box ``x0``, ``y0``, ``x1``, ``y1``, ``action``,
     ``action_score`` and ``estimated``. A joint is named where the skeleton is known, else numbered.
-    People without joints, as MOT files hold them, have one row with an empty joint.
+    People without joints, as MOT files hold them, have one row with an empty joint. A table of
+    several clips (``hrtrack clips/ --save all.parquet``) has ``source``, the clip, as its first
+    column.
 
     Args:
         results: poses of one frame or of many, what `Tracker.track` yields, or the path of a
@@ -171,6 +192,9 @@ def to_dataframe(
     parts = [_rows(item[1] if isinstance(item, tuple) else item) for item in results]
     nobody = Poses.empty(0, 0.0, 0)
     parts = [part for part in parts if len(part["frame"])] or [_rows(nobody)]
+    if all(part["source"][0] is None for part in parts if len(part["source"])):
+        for part in parts:
+            del part["source"]
     return frames.DataFrame(
         {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     )
@@ -191,6 +215,7 @@ def _rows(poses: Poses) -> dict[str, np.ndarray[Any, Any]]:
     sure = np.array([np.nan if one is None else one.score for one in actions], np.float32)
     rows = people * joints
     return {
+        "source": np.full(rows, poses.source, object),
         "frame": np.full(rows, poses.frame, np.int64),
         "time": np.full(rows, poses.time, np.float64),
         "id": poses.ids.repeat(joints),
