@@ -254,6 +254,16 @@ def carried_entry(poses: Poses, i: int) -> dict[str, bool]:
     return {} if poses.estimated[i] else {"estimated": False}
 
 
+def estimated_of(people: list[dict[str, Any]]) -> NDArray[np.bool_]:
+    """The inverse of `carried_entry`: who (N,) was estimated, which is all others."""
+    return np.array([person.get("estimated", True) is not False for person in people], bool)
+
+
 def action_to_dict(action: Action | None) -> dict[str, Any] | None:
     """A label with its score, or None."""
     return None if action is None else {"label": action.label, "score": round(action.score, 4)}
+
+
+def action_from_dict(value: Any) -> Action | None:
+    """The inverse of `action_to_dict`."""
+    return None if value is None else Action(str(value["label"]), float(value["score"]))

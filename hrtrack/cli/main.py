@@ -160,7 +160,7 @@ def _with_former(camera: CameraMode | None, former: dict[str, Any]) -> CameraMod
 
 @click.command(cls=GroupedCommand, short_help="Draw saved results over their video.")
 @click.argument("source")
-@click.argument("results", metavar="RESULTS.jsonl")
+@click.argument("results", metavar="RESULTS")
 @clip_options
 @output_options
 @tracker_options("skeleton")
@@ -168,6 +168,8 @@ def _with_former(camera: CameraMode | None, former: dict[str, Any]) -> CameraMod
 @help_all_option
 def draw(results: str, **settings: Any) -> int:
     """Draw the saved RESULTS over the SOURCE that they belong to. No model runs.
+
+    RESULTS is what --save wrote: a file of any format, a folder, or FORMAT:PATH.
 
     \b
     hrtrack clip.mp4 --save out.jsonl

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from ..tracker.options import Choice, Count, Rate, Share, shown_options
+from ..tracker.outputs.base import READABLE, TABLES
 
 SOURCE, OUTPUT, DISPLAY, LIVE = "Source", "Output", "Display", "Cameras and streams"
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -21,6 +22,12 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Function], Function]
 EVERY_OPTION = "hrtrack.every_option"
+
+
+def worded(names: Iterable[str]) -> str:
+    """``a, b or c``."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 class CountOr(click.ParamType):
@@ -268,9 +275,8 @@ output_options = together(
         "--save",
         multiple=True,
         metavar="[FORMAT:]PATH",
-        help="Save results as jsonl, csv, coco, openpose, mot or parquet; the suffix or FORMAT "
-        "says which. - writes JSONL to stdout. Several clips can share one csv or parquet file. "
-        "Repeatable.",
+        help=f"Save results as {worded(READABLE)}; the suffix or FORMAT says which. - writes JSONL "
+        f"to stdout. Several clips can share one {worded(TABLES)} file. Repeatable.",
     ),
     option(
         OUTPUT,

@@ -19,10 +19,10 @@ from ..poses import Poses
 from ..skeleton import Skeleton
 from ..tracker.loop import Pipeline
 from ..tracker.options import TrackerOptions
-from ..tracker.outputs.base import FORMATS, STDOUT, SUFFIXES, Run, Target, parse_save
+from ..tracker.outputs.base import FORMATS, STDOUT, SUFFIXES, TABLES, Run, Target, parse_save
 from ..tracker.outputs.pictures.draw import DrawOptions, Trail, Trails, draw, draw_heatmaps
 from ..tracker.outputs.pictures.segments import pieces
-from ..tracker.outputs.results.jsonl import Replay
+from ..tracker.outputs.results.replay import Replay, results_path
 from ..tracker.outputs.results.several import begin, joining, part_of
 from ..tracker.video.camera import camera_number
 from ..tracker.video.frame import Frame
@@ -211,11 +211,10 @@ def targets_of(
         if folders and _is_table(pattern, target):
             target = part_of(target, name, stem)
         elif many and named and one_file:
-            tables = " and ".join(key for key, form in FORMATS.items() if form.several)
             raise UsageError(
                 f"--save {text}: with several sources name a format and a folder, "
                 f"for example {target.format}:results, or put {NAME} in the file's name; "
-                f"only {tables} hold several clips in one file"
+                f"only {' and '.join(TABLES)} hold several clips in one file"
             )
         elif folders and not named:
             suffix = next(iter(SUFFIXES[target.format]), "")
@@ -278,9 +277,10 @@ def require_distinct_paths(
     targets: Mapping[str, Sequence[Target]], settings: TrackSettings
 ) -> None:
     """UsageError when a file would be written twice, or over one that is read."""
-    inputs = [*targets, *([settings.redraw] if settings.redraw else [])]
-    files = {name: name.removeprefix("file://") for name in inputs}
+    files = {name: name.removeprefix("file://") for name in targets}
     read = {os.path.realpath(path): name for name, path in files.items() if os.path.isfile(path)}
+    if settings.redraw is not None:
+        read[os.path.realpath(results_path(settings.redraw))] = settings.redraw
     parts = [t.part_of for places in targets.values() for t in places if t.part_of is not None]
     tables = {os.path.realpath(part.table): "the table of all clips" for part in parts}
     taken: dict[str, str] = {**tables}

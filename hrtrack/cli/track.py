@@ -34,11 +34,11 @@ from ..tracker.api import Tracker
 from ..tracker.inference.backends.base import CHECKPOINTS
 from ..tracker.loop import Pipeline, run
 from ..tracker.many import Done, Work, read_summary, run_many, run_on_ray
-from ..tracker.outputs.base import SUFFIXES, Run, Sink, Target, parse_save, prepare
+from ..tracker.outputs.base import FORMATS, SUFFIXES, Run, Sink, Target, parse_save, prepare
 from ..tracker.outputs.open import open_sinks
 from ..tracker.outputs.pictures.draw import DrawOptions
 from ..tracker.outputs.pictures.segments import parse_limit, piece
-from ..tracker.outputs.results.jsonl import Replay
+from ..tracker.outputs.results.replay import Replay
 from ..tracker.outputs.results.several import begin, joining, part_of, sources_of, take_apart
 from ..tracker.progress import Meter
 from ..tracker.side_by_side import Halt
@@ -133,8 +133,10 @@ def require_packages(settings: TrackSettings, formats: Iterable[str]) -> None:
     needed = [("ray", "Ray", "ray", "--ray")] if settings.ray is not None else []
     if settings.serve is not None:
         needed.append(("aiohttp", "aiohttp", "serve", "--serve"))
-    if "parquet" in formats:
-        needed.append(("pyarrow", "pyarrow", "parquet", "Parquet"))
+    for form in set(formats):
+        if (package := FORMATS[form].package) is not None:
+            module, extra = package
+            needed.append((module, module, extra, form.capitalize()))
     known = {entry.name: entry.url or "" for entry in zoo.entries()}
     asked = settings.tracker
     name = str(asked.model)

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ....errors import DataError, SinkError, write_error
-from ....poses import Action, Poses
+from ....poses import Action, Poses, estimated_of
 from ....skeleton import Skeleton, with_joints
 from ..base import Target
-from .jsonl import estimated_of
 
 if TYPE_CHECKING:
     from ...video.frame import Frame

@@ -13,17 +13,14 @@ import numpy as np
 
 from ....errors import BackendError, DataError, one_line
 from ....poses import Poses
-from ....skeleton import COCO17, Skeleton
+from ....skeleton import Skeleton, by_name
 from ...video.frame import Frame
-from ..base import FORMATS, Target, parse_save
+from ..base import FORMATS, READABLE, Target, parse_save
 from .several import sources_of
 
 if TYPE_CHECKING:
     import pandas
     import polars
-
-READABLE = [name for name, form in FORMATS.items() if form.readable]
-"""The formats that `read_results` reads."""
 
 
 def read_results(
@@ -51,29 +48,44 @@ def read_results(
         DataError: the file cannot be read, is of another format or another skeleton, or holds no
             clip of that name.
     """
+    saved = saved_results(path)
+    if not os.path.exists(saved.path):
+        raise DataError(f"no such file: {saved.path}")
+    if source is not None and not FORMATS[saved.format].several:
+        raise DataError(f"{saved.path} is {saved.format}, which holds one clip without its name")
+    return _read(saved, skeleton, source)
+
+
+def saved_results(path: str | Path) -> Target:
+    """The format and the path of saved results, as `read_results` takes them.
+
+    Raises:
+        UsageError: the format cannot be told from the name.
+        DataError: it is no format that is read back.
+    """
     name = str(path)
     if os.path.isdir(name):
-        form, place = "openpose", name
-    else:
-        target = parse_save(name)
-        form, place = target.format, target.path
-    if form not in READABLE:
-        raise DataError(f"{place} is {form}, not results; known are {', '.join(READABLE)}")
-    if not os.path.exists(place):
-        raise DataError(f"no such file: {place}")
-    if source is not None and not FORMATS[form].several:
-        raise DataError(f"{place} is {form}, which holds one clip without its name")
-    return _read(form, place, skeleton, source)
+        folders = {form: FORMATS[form].files for form in READABLE if FORMATS[form].files}
+        fits = (form for form, files in folders.items() if any(Path(name).glob(str(files))))
+        return Target(next(fits, next(iter(folders))), name)
+    target = parse_save(name)
+    if target.format not in READABLE:
+        known = ", ".join(READABLE)
+        raise DataError(f"{target.path} is {target.format}, not results; known are {known}")
+    return target
 
 
-def _read(form: str, path: str, skeleton: Skeleton | None, source: str | None) -> Iterator[Poses]:
+def _read(saved: Target, skeleton: Skeleton | None, source: str | None) -> Iterator[Poses]:
+    path, form = saved.path, FORMATS[saved.format]
+    assert form.reader is not None
+    read = form.load(form.reader)
     try:
         found = False
-        for poses in _reader(form, path, source):
+        for poses in read(path, source) if form.several else read(path):
             found = True
-            yield _named(poses, form, path, skeleton)
+            yield _with_skeleton(poses, path, skeleton, form.assumes)
         if source is not None and not found:
-            known = sources_of(Target(form, path))
+            known = sources_of(saved)
             names = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "")
             raise DataError(
                 f"{path} holds no rows of {source}; "
@@ -84,40 +96,12 @@ def _read(form: str, path: str, skeleton: Skeleton | None, source: str | None) -
         raise DataError(f"cannot read the results {path}: {reason}") from None
     except (ValueError, LookupError, TypeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
-        raise DataError(f"{path} does not hold {form} results: {reason}") from None
+        raise DataError(f"{path} does not hold {saved.format} results: {reason}") from None
 
 
-def _reader(form: str, path: str, source: str | None) -> Iterator[Poses]:
-    """Each format's libraries are loaded only when it is asked for."""
-    match form:
-        case "jsonl":
-            from .jsonl import read_jsonl
-
-            return read_jsonl(path)
-        case "csv":
-            from .table import read_csv
-
-            return read_csv(path, source)
-        case "coco":
-            from .coco import read_coco
-
-            return read_coco(path)
-        case "mot":
-            from .mot import read_mot_frames
-
-            return read_mot_frames(path)
-        case "openpose":
-            from .openpose import read_openpose
-
-            return read_openpose(path)
-        case "parquet":
-            from .parquet import read_parquet
-
-            return read_parquet(path, source)
-    raise NotImplementedError(f"nothing reads {form}")
-
-
-def _named(poses: Poses, form: str, path: str, skeleton: Skeleton | None) -> Poses:
+def _with_skeleton(
+    poses: Poses, path: str, skeleton: Skeleton | None, assumed: str | None
+) -> Poses:
     """The poses with the skeleton that the file, else the caller, else the format names."""
     joints = poses.scores.shape[1]
     if poses.skeleton is not None:
@@ -126,8 +110,8 @@ def _named(poses: Poses, form: str, path: str, skeleton: Skeleton | None) -> Pos
                 f"{path} is of the skeleton {poses.skeleton.name}, not of {skeleton.name}"
             )
         return poses
-    if skeleton is None and form == "coco" and joints == len(COCO17):
-        skeleton = COCO17
+    if skeleton is None and assumed is not None and joints == len(by_name(assumed)):
+        skeleton = by_name(assumed)
     if skeleton is None or (len(poses) and not joints):
         return poses
     if not len(poses):

@@ -15,12 +15,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 
 from ....errors import DataError, HrtrackError, SinkError, one_line, write_error
 from ....interrupt import shield
 from ....writable import is_unfinished, unfinished
-from ..base import Part, Target, prepare
+from ..base import FORMATS, Part, Target, prepare
 
 LOG = logging.getLogger(__name__)
 
@@ -74,7 +73,7 @@ def begin(table: Target, *, overwrite: bool) -> None:
 def sources_of(table: Target) -> list[str]:
     """The clips that have rows in a finished table; DataError for another file."""
     try:
-        return list(dict.fromkeys(_format(table).sources(table.path)))
+        return list(dict.fromkeys(FORMATS[table.format].module().sources(table.path)))
     except OSError as error:
         raise DataError(f"cannot read {table.path}: {error.strerror or one_line(error)}") from None
     except (ValueError, LookupError, TypeError) as error:
@@ -104,22 +103,11 @@ def take_apart(table: Target, place_of: Callable[[str], Path], empty: Iterable[s
             made.add(place)
             return unfinished(place)
 
-        _format(table).take_apart(table.path, target, empty)
+        FORMATS[table.format].module().take_apart(table.path, target, empty)
         for place in made:
             unfinished(place).replace(place)
     except OSError as error:
         raise write_error(table.path, error) from None
-
-
-def _format(table: Target) -> ModuleType:
-    """Pyarrow is loaded only when it is asked for."""
-    if table.format == "parquet":
-        from . import parquet
-
-        return parquet
-    from . import table as csv
-
-    return csv
 
 
 def _parts(table: Target) -> list[Path]:
@@ -133,7 +121,7 @@ def _join(table: Target) -> None:
     if parts:
         whole = table.part / f"joined.part{Path(table.path).suffix}"
         try:
-            _format(table).join(parts, whole)
+            FORMATS[table.format].module().join(parts, whole)
             whole.replace(table.path)
         except OSError as error:
             trouble = write_error(table.path, error)
