@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from ..tracker.outputs.results.replay import Replay, results_path
 from ..tracker.outputs.results.several import begin, joining, part_of
 from ..tracker.video.camera import camera_number
 from ..tracker.video.frame import Frame
-from ..tracker.video.open import VIDEO_SUFFIXES, LiveOptions, is_still, require_there
+from ..tracker.video.open import VIDEO_SUFFIXES, LiveOptions, is_still, require_there, stem_of
 from .options import NO_WISH, CameraMode
 
 if TYPE_CHECKING:
@@ -176,21 +175,6 @@ def all_targets(settings: TrackSettings, names: Sequence[str]) -> dict[str, list
         targets = {name: targets[name] for name in names if name not in earlier}
     require_distinct_paths(targets, settings)
     return targets
-
-
-def stem_of(name: str) -> str:
-    """What the outputs of a source are called."""
-    if name == "-":
-        return "stdin"
-    stem = Path(name).stem
-    scheme, colon, address = name.partition("://")
-    if colon:
-        host, _, path = address.partition("?")[0].strip("/").partition("/")
-        # What stands before an @ may hold a password, and no dot in a host begins a suffix.
-        stem = Path(path).stem or host.rpartition("@")[2] or scheme
-    if colon or name.startswith("lavfi:") or camera_number(name) is not None:
-        stem = re.sub(r"[^\w.-]+", "_", stem).strip("_")
-    return stem or "source"
 
 
 def targets_of(

@@ -22,12 +22,11 @@ from ..tracker.progress import new_bars
 from ..tracker.side_by_side import Halt, side_by_side
 from ..tracker.stopwatch import Stopwatch
 from ..tracker.video.camera import camera_number
-from ..tracker.video.open import expand_sources
+from ..tracker.video.open import expand_sources, stem_of
 from .outputs import (
     TrackSettings,
     others_of,
     require_distinct_paths,
-    stem_of,
     targets_of,
     wants_window,
 )

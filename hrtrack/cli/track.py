@@ -43,7 +43,7 @@ from ..tracker.outputs.results.several import begin, joining, part_of, sources_o
 from ..tracker.progress import Meter
 from ..tracker.side_by_side import Halt
 from ..tracker.stopwatch import Stopwatch
-from ..tracker.video.open import expand_sources, open_source
+from ..tracker.video.open import expand_sources, open_source, stem_of
 from .export import build_engine, convert
 from .outputs import (
     NAME,
@@ -52,7 +52,6 @@ from .outputs import (
     others_of,
     picture_maker,
     several_tables,
-    stem_of,
     tables_of,
     targets_of,
     wants_window,
