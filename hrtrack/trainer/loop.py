@@ -66,11 +66,10 @@ class Task(ABC, Generic[Batch]):
 
     @abstractmethod
     def source(self, clock: Clock, step: int, seen: int) -> Iterator[Batch]:
-        """Batches from a step on.
-
-        Each is a function of the seed and of the place alone, so that a training that was killed
-        and resumed ends as one that never was.
-        """
+        """Batches from a step on, each a function of the seed and of its place alone."""
+        # Not of a random generator that is carried along: loaders work ahead, and their number
+        # differs between machines, so that its state at a step could neither be saved nor be the
+        # same elsewhere.
 
     @abstractmethod
     def gradients(self, batches: Sequence[Batch], share: float) -> tuple[Found, int]:

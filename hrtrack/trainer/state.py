@@ -26,6 +26,9 @@ MAY_CHANGE = {
 """Where the data lie, how long it goes on, and what has no part in the outcome."""
 
 
+# A training that was killed and resumed ends with the weights of one that never was, to the bit on
+# a CPU: nothing less can be tested, since any fault of resuming looks like noise otherwise, and
+# results stay comparable on machines that are lent for minutes at a time.
 @dataclass(slots=True)
 class RunState:
     """Everything that the next step depends on, and the best result so far.
