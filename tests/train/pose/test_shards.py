@@ -33,6 +33,7 @@ from hrtrack.train.pose.loop import train_pose
 from hrtrack.train.pose.pack import pack_people
 from hrtrack.train.pose.throughput import measure_throughput
 from hrtrack.train.pose.validate import upright_crops, validate
+from tests.train.asked import count_replays
 from tests.train.detector.test_fit import config as detector_config
 from tests.train.detector.test_fit import make_set
 
@@ -251,6 +252,17 @@ def test_a_teacher_sees_crops_on_the_device_as_in_the_loader(
     assert losses["true"] == pytest.approx(losses["false"], rel=0.02)
     found = measure_throughput(told, device="cpu", seconds=0.1)
     assert found.real > 0
+
+
+@pytest.mark.gpu
+def test_a_teacher_is_part_of_a_recorded_step(
+    sticks: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replays = count_replays(monkeypatch)
+    settings = [f"data.root={sticks}", f"teacher.model={teacher}", "data.val=null", "fit.steps=6"]
+    config = load_config("tiny", [*settings, "data.resident=true"])
+    train_pose(config, tmp_path, device="cuda", quiet=True)
+    assert len(replays) == 6
 
 
 def test_several_processes_have_no_common_clock() -> None:
