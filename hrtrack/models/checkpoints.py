@@ -51,6 +51,8 @@ def load_weights(path: str | Path) -> tuple[Weights, dict[str, str]]:
     else:
         weights, metadata = _read_checkpoint(path)
     renamed = {official_name(name): value for name, value in weights.items()}
+    if "conv_layers.0.weight" in renamed:  # a fused head, as OpenMMLab has called it since 1.0
+        renamed = {_fused_name(name): value for name, value in renamed.items()}
     floats = {
         name: value.float() if value.is_floating_point() else value
         for name, value in renamed.items()
@@ -63,6 +65,7 @@ def load_weights(path: str | Path) -> tuple[Weights, dict[str, str]]:
 
 _PARTS = (
     "conv1.", "conv2.", "bn1.", "bn2.", "layer1.", "transition", "stage", "final_layer.",
+    "conv_layers.",
     "incre_modules.", "downsamp_modules.", "classifier.",
 )  # fmt: skip
 
@@ -74,6 +77,13 @@ def official_name(name: str) -> str:
         if prefix is None:
             return name
         name = name[len(prefix) :]
+
+
+def _fused_name(name: str) -> str:
+    part, _, rest = name.partition(".")
+    if part == "conv_layers":
+        return HEAD + rest
+    return f"{HEAD}3.{rest}" if part == "final_layer" else name
 
 
 def _read_checkpoint(path: Path) -> tuple[Weights, dict[str, str]]:
@@ -146,7 +156,8 @@ def infer_config(
     }
     without = [scope for scope, there in has_norm.items() if not there]
     scope = "all" if len(without) != 1 else without[0]
-    head = weights.get(HEAD + "weight")
+    fused = HEAD + "0.weight" in weights
+    head = weights.get(HEAD + ("3.weight" if fused else "weight"))
     return HRNetConfig(
         joints=HRNetConfig().joints if head is None else head.shape[0],
         width=first.shape[0],
@@ -158,6 +169,7 @@ def infer_config(
         blocks=_count(weights, r"stage2\.0\.branches\.0\.(\d+)\."),
         norm="none" if without else "batch",
         scope=scope,  # type: ignore[arg-type]
+        fused=fused,
     )
 
 

@@ -250,6 +250,26 @@ def test_a_small_face_is_not_hidden() -> None:
     assert columns.max() <= 67
 
 
+def test_the_details_of_a_small_face_are_no_white_spot() -> None:
+    """68 points on a face of 12 pixels are left out; on one of 120 pixels they are drawn."""
+    whole = by_name("wholebody133")
+    chin = [whole.index(f"face_{i}") for i in range(17)]
+    turn = np.linspace(0, np.pi, 17)
+    white = []
+    for radius in (6, 60):
+        keypoints = np.zeros((1, 133, 2), np.float32)
+        scores = np.zeros((1, 133), np.float32)
+        keypoints[0, chin] = 120 + radius * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+        keypoints[0, 0], scores[0, 0], scores[0, chin] = 120, 0.9, 0.9
+        box = np.array([[100, 20, 140, 220]], np.float32)
+        poses = Poses(0, 0.0, box, np.ones(1, np.float32), keypoints, scores, np.array([1]))
+        drawn = draw(grey(), poses, whole, DrawOptions({"skeleton"}, 0.3))
+        white.append(int((drawn == 255).all(axis=2).sum()))
+    nose = 5  # pixels
+    assert white[0] == nose
+    assert white[1] >= 17 * 5
+
+
 def test_labels_do_not_cover_each_other() -> None:
     image = grey()
     labels = Labels(image)

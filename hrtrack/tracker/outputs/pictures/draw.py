@@ -6,7 +6,7 @@ import functools
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -152,12 +152,14 @@ def _frame(image_HW3: NDArray[np.uint8], box: list[int], colour: Colour, width: 
 class Lines:
     """A skeleton as it is drawn, side by side: what crosses the one side lies over the other.
 
-    ``limbs`` (L, 2) of each colour, and which of them are ``fine`` (L,): details of a head or a
-    hand, which thick lines would hide. ``fine_joints`` (K,) likewise.
+    ``limbs`` (L, 2) of each colour, whether each goes on (L,) where the one before it ends, and
+    which of them are ``fine`` (L,): details of a head or a hand, which thick lines would hide.
+    ``fine_joints`` (K,) likewise, and ``details`` (K,) are those that the body does without.
     """
 
-    limbs: tuple[tuple[Colour, NDArray[np.intp], NDArray[np.bool_]], ...]
-    fine_joints: tuple[bool, ...]
+    limbs: tuple[tuple[Colour, NDArray[np.intp], NDArray[np.bool_], NDArray[np.bool_]], ...]
+    fine_joints: NDArray[np.bool_]
+    details: NDArray[np.bool_]
 
 
 @functools.lru_cache(16)
@@ -167,12 +169,15 @@ def _lines(skeleton: Skeleton) -> Lines:
         fine[:] = False
     limbs = np.array(skeleton.limbs, np.intp).reshape(-1, 2)
     colours = [skeleton.limb_colour(limb) for limb in skeleton.limbs]
-    groups: list[tuple[Colour, NDArray[np.intp], NDArray[np.bool_]]] = []
+    groups: list[tuple[Colour, NDArray[np.intp], NDArray[np.bool_], NDArray[np.bool_]]] = []
     for colour in (MIDDLE, RIGHT, LEFT):
         mine = limbs[[own == colour for own in colours]]
         if len(mine):
-            groups.append((colour, mine, fine[mine[:, 0]] & fine[mine[:, 1]]))
-    return Lines(tuple(groups), tuple(fine.tolist()))
+            goes_on = np.append(False, mine[1:, 0] == mine[:-1, 1])
+            groups.append((colour, mine, goes_on, fine[mine[:, 0]] & fine[mine[:, 1]]))
+    details = fine.copy()
+    details[list(skeleton.body or range(len(skeleton)))] = False
+    return Lines(tuple(groups), fine, details)
 
 
 def _skeletons(
@@ -187,48 +192,82 @@ def _skeletons(
     fixed = np.rint(places * (1 << SUBPIXEL_BITS)).astype(np.int32)
     seen = poses.scores >= min_score
     dots = poses.scores >= max(CERTAIN, min_score)
+    crowded, with_limb = np.zeros((2, *dots.shape), bool)
+    thick_widths = np.array(widths)
+    fine_widths = np.maximum(THINNEST, thick_widths // 2)
     groups = []
-    for colour, limbs, fine in lines.limbs:
+    for colour, limbs, goes_on, fine in lines.limbs:
         shown = seen[:, limbs[:, 0]] & seen[:, limbs[:, 1]]
         # A line shorter than it is wide is a blot.
         ends = places[:, limbs]
         length = np.abs(ends[:, :, 0] - ends[:, :, 1]).max(axis=2)
         shown &= length >= np.where(fine, 2 * THINNEST, 1)
         people, which = np.nonzero(shown)
-        dots[people[:, None], limbs[which]] = True
-        thick, thin = (shown & ~fine).tolist(), (shown & fine).tolist()
-        groups.append((colour, fixed.take(limbs, axis=1), shown.tolist(), thick, thin))
+        with_limb[people[:, None], limbs[which]] = True
+        people, which = np.nonzero(length < THINNEST)
+        crowded[people[:, None], limbs[which]] = True
+        thin = shown & fine & (fine_widths < thick_widths)[:, None]
+        for some, wide in ((thin, fine_widths), (shown & ~thin, thick_widths)):
+            if some.any():
+                chains = _chains(fixed, some, limbs, goes_on)
+                groups.append((colour, chains, wide.tolist()))
+    radii = thick_widths // 2  # within the outline, which keeps the joint apart from the picture
+    dot_radii = np.where(lines.fine_joints, np.maximum(1, radii // 2)[:, None], radii[:, None])
+    # As close as those of a small face and of a small hand are, they would be one white spot.
+    dots = (dots & ~(crowded & lines.details)) | with_limb
     whole = np.rint(places).astype(np.intp)
-    fine_joints = np.array(lines.fine_joints)
-    for i, width in enumerate(widths):
-        half = max(THINNEST, width // 2)
-        for colour, ends, shown, thick, thin in groups:
-            if half == width:
-                _outlined(image_HW3, [*compress(ends[i], shown[i])], colour, width)
-            else:
-                _outlined(image_HW3, [*compress(ends[i], thin[i])], colour, half)
-                _outlined(image_HW3, [*compress(ends[i], thick[i])], colour, width)
-        radius = width // 2  # within the outline, which keeps the joint apart from the picture
-        small = max(1, radius // 2)
-        if small == radius:
-            _dots(image_HW3, whole[i][dots[i]], radius)
-        else:
-            _dots(image_HW3, whole[i][dots[i] & fine_joints], small)
-            _dots(image_HW3, whole[i][dots[i] & ~fine_joints], radius)
+    stamped = [
+        _stamped(whole, dots & (dot_radii == radius), radius, image_HW3)
+        for radius in range(1, LARGEST_STAMP + 1)
+    ]
+    large = dots & (dot_radii > LARGEST_STAMP)
+    for i, has_large in enumerate(large.any(axis=1).tolist()):
+        for colour, chains, wide in groups:
+            _outlined(image_HW3, chains[i], colour, wide[i])
+        for pixels in stamped:
+            image_HW3[pixels[i]] = WHITE
+        if has_large:
+            for place, radius in zip(whole[i][large[i]], dot_radii[i][large[i]], strict=True):
+                cv2.circle(image_HW3, place.tolist(), int(radius), WHITE, cv2.FILLED)
 
 
-def _dots(image_HW3: NDArray[np.uint8], places: NDArray[np.intp], radius: int) -> None:
-    """White circles around places (M, 2)."""
-    height, width = image_HW3.shape[:2]
-    if radius > LARGEST_STAMP:
-        for place in places.tolist():
-            cv2.circle(image_HW3, place, radius, WHITE, cv2.FILLED)
-        return
-    # A call for each of the many joints of hands and faces would take longer than the painting.
-    pixels = (places[:, None] + _stamp(radius)).reshape(-1, 2)
-    inside = ((pixels >= 0) & (pixels < (width, height))).all(axis=1)
-    pixels = pixels[inside]
-    image_HW3[pixels[:, 1], pixels[:, 0]] = WHITE
+def _chains(
+    places: NDArray[np.int32],
+    shown: NDArray[np.bool_],
+    limbs: NDArray[np.intp],
+    goes_on: NDArray[np.bool_],
+) -> list[list[NDArray[np.int32]]]:
+    """The shown limbs (N, L) of each person, as lines of two or more of the ``places`` (N, K, 2).
+
+    A limb that goes on where another ends shares its line: round ends cost OpenCV much.
+    """
+    people, which = np.nonzero(shown)
+    new = ~goes_on[which]
+    new[1:] |= (people[1:] != people[:-1]) | (which[1:] != which[:-1] + 1)
+    new[:1] = True
+    last = np.cumsum(1 + new) - 1  # where each limb's end lies among the points
+    points = np.empty((len(which) + np.count_nonzero(new), 2), np.int32)
+    points[last] = places[people, limbs[which, 1]]
+    points[last[new] - 1] = places[people[new], limbs[which[new], 0]]
+    lines = [points[i:j] for i, j in pairwise([*(last[new] - 1).tolist(), len(points)])]
+    of_person = np.searchsorted(people[new], np.arange(len(shown) + 1)).tolist()
+    return [lines[i:j] for i, j in pairwise(of_person)]
+
+
+def _stamped(
+    places: NDArray[np.intp], shown: NDArray[np.bool_], radius: int, image_HW3: NDArray[np.uint8]
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Rows and columns of the pixels of each person's circles around the shown places (N, K, 2).
+
+    OpenCV would take longer for the calls than for the painting, as small as these circles are.
+    """
+    people, joints = np.nonzero(shown)
+    pixels = (places[people, joints][:, None] + _stamp(radius)).reshape(-1, 2)
+    inside = ((pixels >= 0) & (pixels < image_HW3.shape[1::-1])).all(axis=1)
+    columns, rows = pixels[inside].T
+    owners = people.repeat(len(_stamp(radius)))[inside]
+    of_person = np.searchsorted(owners, np.arange(len(shown) + 1)).tolist()
+    return [(rows[i:j], columns[i:j]) for i, j in pairwise(of_person)]
 
 
 @functools.lru_cache(LARGEST_STAMP)
@@ -241,20 +280,20 @@ def _stamp(radius: int) -> NDArray[np.intp]:
 
 
 def _outlined(
-    image_HW3: NDArray[np.uint8], pieces: list[NDArray[np.int32]], colour: Colour, width: int
+    image_HW3: NDArray[np.uint8], lines: list[NDArray[np.int32]], colour: Colour, width: int
 ) -> None:
-    """Lines (2, 2) in sub-pixels."""
-    if not pieces:
+    """Lines (2 or more, 2) in sub-pixels."""
+    if not lines:
         return
     around = width + max(2, width // 3)
     # Smooth edges cost three times as much, and around a line nobody sees them.
-    cv2.polylines(image_HW3, pieces, False, OUTLINE, around, cv2.LINE_8, SUBPIXEL_BITS)
-    cv2.polylines(image_HW3, pieces, False, colour, width, cv2.LINE_AA, SUBPIXEL_BITS)
+    cv2.polylines(image_HW3, lines, False, OUTLINE, around, cv2.LINE_8, SUBPIXEL_BITS)
+    cv2.polylines(image_HW3, lines, False, colour, width, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
 def _names(labels: Labels, poses: Poses, skeleton: Skeleton, min_score: float) -> None:
     """The joints' names, of the largest people first, but for details of heads and hands."""
-    fine = np.array(_lines(skeleton).fine_joints)
+    fine = _lines(skeleton).fine_joints
     sides = poses.boxes[:, 2:] - poses.boxes[:, :2]
     for person in np.argsort(-sides.max(axis=1)).tolist():
         for joint in np.flatnonzero((poses.scores[person] >= min_score) & ~fine).tolist():

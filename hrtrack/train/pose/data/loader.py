@@ -162,8 +162,12 @@ def sample_crops(people: People, config: TrainConfig, count: int) -> NDArray[np.
 def batches(
     people: People, config: TrainConfig, parts: Iterable[list[Draw]], *, pin: bool = False
 ) -> Iterator[Batch]:
-    """Batches for the draws in ``parts``, loaded ahead by ``data.workers`` processes."""
-    workers, teacher = config.data.workers, config.teacher
+    """Batches for the draws in ``parts``, loaded ahead by ``data.workers`` processes.
+
+    They come with what a teacher says of them, unless it sees them on the device.
+    """
+    workers = config.data.workers
+    teacher = None if config.data.resident else config.teacher
     joints = len(people.skeleton)
     return iter(
         DataLoader(
