@@ -44,7 +44,7 @@ class Task(ABC, Generic[Batch]):
 
     title = "training"
     advice = ADVICE
-    """What to do about a loss that is no number any more."""
+    """What to do about a loss that became NaN or infinite."""
     parts: Sequence[str] = ()
     """Of the loss, for the records."""
     measures: Sequence[str] = ()
@@ -78,8 +78,13 @@ class Task(ABC, Generic[Batch]):
         Afterwards the parameters have their clipped gradients.
         """
 
-    def validate(self, run: Trainer[Any], place: dict[str, float | int]) -> None:
-        """Has a look at ``run.ema``; called in the first process only."""
+    def validate(self, run: Trainer[Any], place: dict[str, float | int]) -> float | None:
+        """The score of ``run.ema``, the higher the better, or None; called in the first process
+        only, so that other processes do not know it."""
+        return None
+
+    def keep_best(self, run: Trainer[Any]) -> None:
+        """Keeps ``run.ema``, whose score is the best so far; called in the first process only."""
 
     def facts(self) -> dict[str, Any]:
         """What of its own a resumed training needs (`RunState.facts`)."""
@@ -168,7 +173,7 @@ class Trainer(Generic[Batch]):
     def _steps(self, clock: Clock) -> None:
         task, device = self.task, self.team.device
         self._require_sound_state()  # of what it starts from
-        saved, kept = time.monotonic(), self.step
+        saved_at, saved_step = time.monotonic(), self.step
         source = task.source(clock, self.step, self.seen)
         clock.start()
         meter = Meter(self.seen)
@@ -203,16 +208,16 @@ class Trainer(Generic[Batch]):
                 self.logs.train({**self._place(share), "lr": settings["lr"], **row})
             if ended or (passed and self._epochs(self.seen) % task.val_every == 0):
                 self._validate(share)
-            late = time.monotonic() - saved >= 60 * self.fit.save_minutes
+            late = time.monotonic() - saved_at >= 60 * self.fit.save_minutes
             if passed or ended or late:
                 self._save(clock)
-                saved, kept = time.monotonic(), self.step
+                saved_at, saved_step = time.monotonic(), self.step
             if stopped:
                 LOG.warning(
                     "its time is up at step %d, which is saved: --resume goes on", self.step
                 )
                 break
-        if kept != self.step:  # the clock ran out between two looks at it
+        if saved_step != self.step:  # the clock ran out between two looks at it
             self._validate(1.0)
             self._save(clock)
 
@@ -227,14 +232,22 @@ class Trainer(Generic[Batch]):
     def _validate(self, share: float) -> None:
         if self.logs is not None and self.task.measures:
             self._require_sound_state()
-            self.task.validate(self, self._place(share))
+            score = self.task.validate(self, self._place(share))
+            if score is not None and score > self.best:
+                self.best = score
+                self.task.keep_best(self)
         self.team.wait()
 
     def _require_numbers(
         self, loss: Tensor | float, gradient: Tensor | float, ahead: int = 0
     ) -> None:
-        said = self._saved, self.task.advice
-        require_numbers(self.step + ahead, float(loss), float(gradient), said[0], advice=said[1])
+        require_numbers(
+            self.step + ahead,
+            float(loss),
+            float(gradient),
+            self._saved,
+            advice=self.task.advice,
+        )
 
     def _require_sound_state(self) -> None:
         """`Diverged` where weights, norms' statistics or their averages are NaN or infinite."""

@@ -227,19 +227,21 @@ class PoseTask(Task[Batch]):
                 )
             LOG.warning("skipped %s in %s: unreadable", self.people.files[row], source.where)
 
-    def validate(self, run: Trainer[Any], place: dict[str, float | int]) -> None:
-        """PCKh and OKS of the average, and the best weights so far."""
+    def validate(self, run: Trainer[Any], place: dict[str, float | int]) -> float | None:
+        """Measures the average: PCKh and OKS, of which the data's own is the score."""
         if self.val is None or run.logs is None:
-            return
+            return None
         twin = HRNet(self.raw.config)
         twin.load_state_dict(run.ema.state)
         result = validate(twin, self.val, self.described, self.config, self.team.device)
         run.logs.val({**place, "pckh": result.pckh, "oks": result.oks})
         name = f"step_{run.step:07d}.png"
         save_batch(result, self.people.skeleton, self.folder / "batches" / name)
-        if result.score > run.best:
-            run.best = result.score
-            self._write(run, BEST)
+        return result.score
+
+    def keep_best(self, run: Trainer[Any]) -> None:
+        """Writes the average as the best weights so far."""
+        self._write(run, BEST)
 
     def facts(self) -> dict[str, Any]:
         """For whom the network is, and how many photos were skipped."""
