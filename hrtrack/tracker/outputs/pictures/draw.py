@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,6 +22,7 @@ from .labels import WHITE, Labels
 LAYERS = (
     "skeleton", "boxes", "ids", "scores", "trails", "names", "heatmaps", "blur-faces",
 )  # fmt: skip
+"""What ``--draw`` takes, in the order of its help; `PAINTERS` paints them, and `draw_heatmaps`."""
 SUBPIXEL_BITS = 3
 MARGIN = 4000
 """Pixels around the picture; what lies further off is drawn there: long lines cost time."""
@@ -92,6 +93,21 @@ class Trails:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """A frame that is being drawn on: ``image_HW3`` (RGB), the people in it with the corners of
+    their boxes and the widths of their lines in whole pixels, and the texts written so far."""
+
+    image_HW3: NDArray[np.uint8]
+    poses: Poses
+    skeleton: Skeleton
+    options: DrawOptions
+    trails: Sequence[Trail]
+    boxes: list[list[int]]
+    widths: list[int]
+    labels: Labels
+
+
 def draw(
     image_HW3: NDArray[np.uint8],
     poses: Poses,
@@ -104,33 +120,42 @@ def draw(
     Line width follows each person's size, so that far people stay readable. ``trails`` is what
     `Trails.update` gave for the frame.
     """
-    layers = options.layers
-    if "blur-faces" in layers:
-        blur_faces(image_HW3, poses, skeleton)
-    height = image_HW3.shape[0]
     sides = poses.boxes[:, 2:] - poses.boxes[:, :2]
-    thickest = max(THINNEST, height // 180)
+    thickest = max(THINNEST, image_HW3.shape[0] // 180)
     widths = np.clip(np.rint(sides.max(axis=1) / 110), THINNEST, thickest).astype(int).tolist()
-    colours = [_colour(number) for number in poses.ids.tolist()]
     corners = _within_reach(np.rint(poses.boxes).reshape(-1, 2), image_HW3)
     boxes = corners.reshape(-1, 4).astype(int).tolist()
-    if "trails" in layers:
-        for number, places in trails:
-            points = np.rint(_within_reach(places, image_HW3)).astype(np.int32)
-            cv2.polylines(image_HW3, [points], False, _colour(number), THINNEST, cv2.LINE_AA)
-    if "boxes" in layers:
-        for box, colour, width in zip(boxes, colours, widths, strict=True):
-            _frame(image_HW3, box, colour, width)
     labels = Labels(image_HW3)
-    if "skeleton" in layers:
-        _skeletons(image_HW3, poses, skeleton, options.min_score, widths)
-    for i, (box, colour) in enumerate(zip(boxes, colours, strict=True)):
-        label = _label(poses, i, layers)
-        if label:
-            labels.tag(label, box[0], box[1], colour)
-    if "names" in layers:
-        _names(labels, poses, skeleton, options.min_score)
+    canvas = Canvas(image_HW3, poses, skeleton, options, trails, boxes, widths, labels)
+    layers = options.layers
+    for layer, paint in PAINTERS:
+        if layer is None or layer in layers:
+            paint(canvas)
     return image_HW3
+
+
+def _blurred_faces(canvas: Canvas) -> None:
+    blur_faces(canvas.image_HW3, canvas.poses, canvas.skeleton)
+
+
+def _trails(canvas: Canvas) -> None:
+    for number, places in canvas.trails:
+        points = np.rint(_within_reach(places, canvas.image_HW3)).astype(np.int32)
+        cv2.polylines(canvas.image_HW3, [points], False, _colour(number), THINNEST, cv2.LINE_AA)
+
+
+def _boxes(canvas: Canvas) -> None:
+    ids = canvas.poses.ids.tolist()
+    for box, number, width in zip(canvas.boxes, ids, canvas.widths, strict=True):
+        _frame(canvas.image_HW3, box, _colour(number), width)
+
+
+def _tags(canvas: Canvas) -> None:
+    """Identities and scores, if they are layers, and actions, which are there if asked for."""
+    for i, (box, number) in enumerate(zip(canvas.boxes, canvas.poses.ids.tolist(), strict=True)):
+        label = _label(canvas.poses, i, canvas.options.layers)
+        if label:
+            canvas.labels.tag(label, box[0], box[1], _colour(number))
 
 
 def _colour(number: int) -> Colour:
@@ -180,20 +205,15 @@ def _lines(skeleton: Skeleton) -> Lines:
     return Lines(tuple(groups), fine, details)
 
 
-def _skeletons(
-    image_HW3: NDArray[np.uint8],
-    poses: Poses,
-    skeleton: Skeleton,
-    min_score: float,
-    widths: list[int],
-) -> None:
-    lines = _lines(skeleton)
+def _skeletons(canvas: Canvas) -> None:
+    image_HW3, poses, min_score = canvas.image_HW3, canvas.poses, canvas.options.min_score
+    lines = _lines(canvas.skeleton)
     places = _within_reach(poses.keypoints, image_HW3)
     fixed = np.rint(places * (1 << SUBPIXEL_BITS)).astype(np.int32)
     seen = poses.scores >= min_score
     dots = poses.scores >= max(CERTAIN, min_score)
     crowded, with_limb = np.zeros((2, *dots.shape), bool)
-    thick_widths = np.array(widths)
+    thick_widths = np.array(canvas.widths)
     fine_widths = np.maximum(THINNEST, thick_widths // 2)
     groups = []
     for colour, limbs, goes_on, fine in lines.limbs:
@@ -291,14 +311,15 @@ def _outlined(
     cv2.polylines(image_HW3, lines, False, colour, width, cv2.LINE_AA, SUBPIXEL_BITS)
 
 
-def _names(labels: Labels, poses: Poses, skeleton: Skeleton, min_score: float) -> None:
+def _names(canvas: Canvas) -> None:
     """The joints' names, of the largest people first, but for details of heads and hands."""
+    poses, skeleton, min_score = canvas.poses, canvas.skeleton, canvas.options.min_score
     fine = _lines(skeleton).fine_joints
     sides = poses.boxes[:, 2:] - poses.boxes[:, :2]
     for person in np.argsort(-sides.max(axis=1)).tolist():
         for joint in np.flatnonzero((poses.scores[person] >= min_score) & ~fine).tolist():
             x, y = np.clip(np.rint(poses.keypoints[person, joint]), -MARGIN, 1e6).astype(int)
-            labels.note(skeleton.joints[joint].replace("_", " "), int(x), int(y))
+            canvas.labels.note(skeleton.joints[joint].replace("_", " "), int(x), int(y))
 
 
 def _within_reach(points: Float32Array, image_HW3: NDArray[np.uint8]) -> NDArray[np.floating]:
@@ -315,6 +336,17 @@ def _label(poses: Poses, i: int, layers: set[str]) -> str:
     if action is not None and action.label != "unknown":
         parts.append(f"{action.label.replace('_', ' ')} {action.score:.0%}")
     return "  ".join(parts)
+
+
+PAINTERS: tuple[tuple[str | None, Callable[[Canvas], None]], ...] = (
+    ("blur-faces", _blurred_faces),
+    ("trails", _trails),
+    ("boxes", _boxes),
+    ("skeleton", _skeletons),
+    (None, _tags),
+    ("names", _names),
+)
+"""What paints each layer, in the order of painting; None is painted whatever the layers are."""
 
 
 def draw_heatmaps(
