@@ -37,7 +37,7 @@ from hrtrack.train.pose.data.crop_cache import CropCache
 from hrtrack.train.pose.data.loader import Batch
 from hrtrack.train.pose.data.plan import Plan
 from hrtrack.train.pose.data.shards import ShardedPeople, read_shards
-from hrtrack.train.pose.distillation import DeviceTeacher, DistilledNetwork
+from hrtrack.train.pose.distillation import DistilledNetwork, Teacher
 from hrtrack.train.pose.step import batch_loss
 from hrtrack.trainer.cuda_graphs import CudaGraphCache
 from hrtrack.trainer.optim import Ema, make_optimizer
@@ -108,7 +108,7 @@ class Training:
         self.teacher, self.learner = None, self.raw
         if config.teacher is not None:
             file = options.packs / config.teacher.model
-            self.teacher = DeviceTeacher(file, self.raw.config.joints, self.device)
+            self.teacher = Teacher(file, self.raw.config.joints, self.device)
             self.learner = DistilledNetwork(self.raw, self.teacher.channels).to(self.device)
         self.optimizer = make_optimizer(self.learner, config.fit)
         scale, offset = pixel_scale()

@@ -21,7 +21,7 @@ from ...models.info import PoseInfo
 from ...writable import make_folder
 from .data.pseudo_labels import open_people
 from .data.shards import Kind, write_shards
-from .distillation import DeviceTeacher
+from .distillation import Teacher
 from .network import network_config
 
 
@@ -65,7 +65,7 @@ def pack_people(
     opened = {name: open_people(config.data, chosen) for name, chosen in sets.items() if chosen}
     if config.teacher is not None and file is not None:
         # What does not serve is to fail here and not there.
-        DeviceTeacher(file, len(opened["train"].skeleton), torch.device("cpu"))
+        Teacher(file, len(opened["train"].skeleton), torch.device("cpu"))
         copy = output / "teacher.onnx"
         if not (copy.exists() and copy.samefile(file)):
             shutil.copyfile(file, copy)
