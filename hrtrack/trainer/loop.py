@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..errors import UsageError
 from ..interrupt import shield
 from ..models.finite import ADVICE, require_numbers, require_sound_state
 from .logs import Logs, Meter
@@ -65,11 +66,10 @@ class Task(ABC, Generic[Batch]):
 
     @abstractmethod
     def source(self, clock: Clock, step: int, seen: int) -> Iterator[Batch]:
-        """Batches from a step on.
-
-        Each is a function of the seed and of the place alone, so that a training that was killed
-        and resumed ends as one that never was.
-        """
+        """Batches from a step on, each a function of the seed and of its place alone."""
+        # Not of a random generator that is carried along: loaders work ahead, and their number
+        # differs between machines, so that its state at a step could neither be saved nor be the
+        # same elsewhere.
 
     @abstractmethod
     def gradients(self, batches: Sequence[Batch], share: float) -> tuple[Found, int]:
@@ -101,13 +101,18 @@ class Trainer(Generic[Batch]):
         choice: what the machine decided of it, for the state.
         log_steps: steps between two rows of the records, so that a GPU is not asked for its loss
             at each; None: as ``fit`` says.
+        until: when to stop, on the clock of `time.monotonic`, though the training is not at its
+            end: at the first step that ends later, which is saved.
     """
 
     def __init__(
         self, task: Task[Batch], fit: FitSection, members: Team, folder: Path | None = None, *,
         config: dict[str, Any] | None = None, choice: dict[str, str | int] | None = None,
-        log_steps: int | None = None,
+        log_steps: int | None = None, until: float = math.inf,
     ) -> None:  # fmt: skip
+        if until < math.inf and members.world > 1:
+            raise UsageError("a time limit follows one clock; leave it out with several processes")
+        self._until = until
         self.task, self.fit, self.team, self.folder = task, fit, members, folder
         self.ema = Ema(task.network, fit.ema)
         self.logs: Logs | None = None
@@ -189,7 +194,8 @@ class Trainer(Generic[Batch]):
                 self.ema.update(task.network, self.step)
             meter.add(found)
             share = clock.share(self.step, self.seen)
-            ended = share >= 1
+            stopped = share < 1 and time.monotonic() >= self._until
+            ended = share >= 1 or stopped
             if self.logs is not None and (ended or self.step % self._log_steps == 0):
                 row = meter.row(self.seen)
                 self._require_numbers(row["loss"], row["gradient"])
@@ -201,6 +207,11 @@ class Trainer(Generic[Batch]):
             if passed or ended or late:
                 self._save(clock)
                 saved, kept = time.monotonic(), self.step
+            if stopped:
+                LOG.warning(
+                    "its time is up at step %d, which is saved: --resume goes on", self.step
+                )
+                break
         if kept != self.step:  # the clock ran out between two looks at it
             self._validate(1.0)
             self._save(clock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def train_detector(
     init: Path | None = None,
     device: str = "auto",
     quiet: bool = False,
+    until: float = math.inf,
 ) -> PersonDetector:
     """Trains into ``output`` (state.pt, train.csv, and weights.pt at the end).
 
@@ -45,7 +47,8 @@ def train_detector(
 
     A run that finds its ``state.pt`` there goes on from it; a finished one is read back.
     ``init`` is a checkpoint or one of our ONNX files to start from; ``device`` is ``auto`` (CUDA
-    where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+    where there is one), ``cpu``, ``cuda`` or ``cuda:N``. ``until``: when to stop at the latest, on
+    the clock of `time.monotonic`.
 
     Raises:
         BackendError: a device was asked for that is not there.
@@ -72,7 +75,9 @@ def train_detector(
     task = DetectorTask(config, store, place, init)
     choice: dict[str, str | int] = {"precision": config.fit.precision}
     members = Team(0, 1, place)
-    trainer = Trainer(task, config.fit, members, output, config=said, choice=choice)
+    trainer = Trainer(
+        task, config.fit, members, output, config=said, choice=choice, until=until
+    )  # fmt: skip
     if state is not None:
         trainer.restore(state)
     trainer.go(quiet=quiet)

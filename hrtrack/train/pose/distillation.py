@@ -112,11 +112,14 @@ def sampling(
 
 
 class DistilledNetwork(nn.Module):
-    """A pose network that also predicts its teacher's features; only the network is kept."""
+    """A pose network that also predicts its teacher's features; only the network is kept.
 
-    def __init__(self, network: HRNet, channels: int) -> None:
+    ``teacher`` sees batches on the network's device, where no loader has shown them to one.
+    """
+
+    def __init__(self, network: HRNet, channels: int, teacher: Teacher | None = None) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.teacher = network, teacher
         self.guess = FeatureHeads(network.config.width, channels, silent=True)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,15 +149,20 @@ class DistilledNetwork(nn.Module):
 
 
 def with_distillation_head(network: HRNet, config: TrainConfig) -> DistilledNetwork | None:
-    """The network as its configuration's teacher is to see it; None where there is no teacher.
+    """The network, on its training's device, as its configuration's teacher is to see it; None
+    where there is no teacher.
 
     Raises:
         ModelError: the teacher's file does not serve.
     """
     if config.teacher is None:
         return None
-    teacher = Teacher(Path(config.teacher.model), network.config.joints)
-    return DistilledNetwork(network, teacher.channels)
+    file, joints = Path(config.teacher.model), network.config.joints
+    if config.data.resident:
+        device = next(network.parameters()).device
+        beside = Teacher(file, joints, device)
+        return DistilledNetwork(network, beside.channels, beside).to(device)
+    return DistilledNetwork(network, Teacher(file, joints).channels)
 
 
 def distributions(heatmaps: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...configs.pose_schema import TrainConfig
-from ...errors import ModelError
+from ...errors import ConfigError, ModelError
 from ...evaluation.predict import Reader, labelled_boxes, predict
 from ...models.network import PoseNetwork
 from ...writable import make_folder
@@ -25,10 +25,13 @@ def write_pseudo_labels(
     line on each. Whoever's photo cannot be read has score 0, that is no pseudo labels.
 
     Raises:
+        ConfigError: the people are packed, so that there are no sets to write for.
         DataError: a set cannot be read.
         ModelError: the model predicts other joints than a set has.
         SinkError: the folder cannot be written into.
     """
+    if config.data.shards is not None:
+        raise ConfigError("data.shards: judge the labels of the photos, before they are packed")
     make_folder(folder)
     for number, spec in enumerate(config.data.train):
         people = open_people(config.data, [spec.model_copy(update={"teacher": None})])

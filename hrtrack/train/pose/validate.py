@@ -19,7 +19,6 @@ from ...models.info import PoseInfo
 from ...models.pose.graph import PoseGraph
 from ...models.pose.hrnet import HRNet
 from ...models.precision import in_bf16
-from ...skeleton import Skeleton
 from ...types import FloatArray
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def validate(
         {"": Reader(size, read)}, labelled_boxes(people), people.photo, len(people.skeleton),
         padding=padding, lenient=True, quiet=True,
     )[""]  # fmt: skip
-    points, labelled = found[..., :2], people.weights > 0
+    points = found[..., :2]
     shown = np.flatnonzero(~np.isinf(found).all(axis=(1, 2)))[:SHOWN]
     if not len(shown):
         raise DataError("not one photo of the set could be read")
@@ -76,7 +75,7 @@ def validate(
     labels = transform(people.keypoints[shown], affines)
     return Validation(
         mean_pckh(points, people),
-        mean_oks(points, people, labelled, people.skeleton),
+        mean_oks(points, people),
         cut_all([people.photo(row) for row in shown], affines, size),
         places,
         np.concatenate([labels, people.weights[shown][..., None]], axis=2),
@@ -95,11 +94,9 @@ def mean_pckh(found: FloatArray, people: People) -> float | None:
     return pckh(errors, people.weights[headed] > 0, groups)["mean"]
 
 
-def mean_oks(
-    found: FloatArray, people: People, labelled: NDArray[np.bool_], skeleton: Skeleton
-) -> float:
+def mean_oks(found: FloatArray, people: People) -> float:
     """The mean over people of the OKS of keypoints (N, K, 2) with the same person's labels."""
-    sigmas = np.asarray(skeleton.sigmas)
+    labelled, sigmas = people.weights > 0, np.asarray(people.skeleton.sigmas)
     each = aligned_oks(found, people.keypoints, people.areas, sigmas, labelled)
     some = labelled.any(axis=1)
     return float(each[some].mean()) if some.any() else math.nan

@@ -133,8 +133,9 @@ def test_other_files_are_refused(file: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"nothing")
     with pytest.raises(ModelError, match="cannot be read"):
         Teacher(tmp_path / "bad.onnx", JOINTS)
-    with pytest.raises(ConfigError, match="a teacher needs"):
-        load_config("tiny", ["teacher.model=x", "data.resident=true"])
+    linear = ["model.heatmaps=linear", "target.kind=gaussian"]
+    with pytest.raises(ConfigError, match=r"a teacher needs model\.heatmaps=softmax"):
+        load_config("tiny", ["teacher.model=x", "data.resident=true", *linear])
 
 
 @pytest.mark.slow

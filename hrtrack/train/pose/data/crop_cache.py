@@ -45,17 +45,22 @@ class CachedCrops:
     unreadable: frozenset[int] = frozenset()  # rows without a photo; they weigh nothing
 
 
+def require_room(count: int, side: int, device: torch.device) -> None:
+    """ConfigError where so many squares do not fit into the memory of a CPU's machine."""
+    needed, free = 3 * count * side**2, free_memory() if device.type == "cpu" else None
+    if free is not None and needed > free:
+        raise ConfigError(
+            f"the crops of {count} people need {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB "
+            "are free: set data.resident=false, or a smaller data.resident_side"
+        )
+
+
 def cache_crops(people: People, side: int, padding: float, device: torch.device) -> CachedCrops:
     """Cuts everybody out as squares of ``side`` pixels, `ROOM` times as wide as a padded box.
 
     ConfigError where they do not fit into the memory of a CPU's machine.
     """
-    needed, free = 3 * len(people) * side**2, free_memory() if device.type == "cpu" else None
-    if free is not None and needed > free:
-        raise ConfigError(
-            f"the crops of {len(people)} people need {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB "
-            "are free: set data.resident=false, or a smaller data.resident_side"
-        )
+    require_room(len(people), side, device)
     affines = box_affines(people.boxes, (side, side), padding * ROOM)
     crops = torch.zeros((len(people), side, side, 3), dtype=torch.uint8, device=device)
     unreadable = []

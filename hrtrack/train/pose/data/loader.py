@@ -137,8 +137,12 @@ def sample_crops(people: People, config: TrainConfig, count: int) -> NDArray[np.
 def batches(
     people: People, config: TrainConfig, parts: Iterable[list[Draw]], *, pin: bool = False
 ) -> Iterator[Batch]:
-    """Batches for the draws in ``parts``, loaded ahead by ``data.workers`` processes."""
-    teacher, joints = config.teacher, len(people.skeleton)
+    """Batches for the draws in ``parts``, loaded ahead by ``data.workers`` processes.
+
+    They come with what a teacher says of them, unless it sees them on the device.
+    """
+    teacher = None if config.data.resident else config.teacher
+    joints = len(people.skeleton)
     gathered = collate if teacher is None else TeacherCollate(Path(teacher.model), joints)
     crops, workers = Crops(people, config), config.data.workers
     return loaded(crops, parts, gathered, workers, _bytes(config), pin=pin)

@@ -20,6 +20,7 @@ from ....datasets.mpii import read_mpii
 from ....datasets.people import People, joined
 from ....errors import DataError
 from ....types import FloatArray
+from .shards import read_shards
 
 NEAR, FAR = 0.1, 0.2
 """Shares of the box diagonal within which a joint agrees, and beyond which it does not."""
@@ -106,6 +107,29 @@ def load_pseudo_labels(people: People, path: Path) -> FloatArray:
         if int(key) in place:
             predicted[row] = keypoints[place[int(key)]]
     return predicted
+
+
+def training_people(data: DataSection) -> People:
+    """Whom a configuration trains on: of its shards, or else of its sets of photos.
+
+    DataError says which file is missing, empty or does not fit.
+    """
+    if data.shards is not None:
+        return read_shards(_shards(data.root, data.shards), "train")
+    return open_people(data, data.train)
+
+
+def validation_people(data: DataSection) -> People | None:
+    """On whom it is validated; None without ``data.val``. Otherwise as `training_people`."""
+    if data.val is None:
+        return None
+    if data.shards is not None:
+        return read_shards(_shards(data.root, data.shards), "val")
+    return open_people(data, [data.val])
+
+
+def _shards(root: str, folder: str) -> Path:
+    return Path(root).expanduser() / folder
 
 
 def open_people(data: DataSection, sets: Sequence[SetSection]) -> People:
