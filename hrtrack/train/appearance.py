@@ -290,10 +290,14 @@ def _quantised(planes: Tensor, steps: Tensor) -> Tensor:
     cosines[0] /= np.sqrt(2)
     basis = torch.from_numpy(cosines.astype(np.float32)).to(planes.device)
     count, channels, height, width = planes.shape
-    blocks = planes.view(count, channels, height // 8, 8, width // 8, 8).transpose(3, 4)
-    steps = steps[:, :, None, None]
-    found = ((basis @ blocks @ basis.T) / steps).round() * steps
-    return (basis.T @ found @ basis).transpose(3, 4).reshape(planes.shape).round()
+    rows, columns = height // 8, width // 8
+    # One large product along each side: one of 8 by 8 for every block takes a CPU twice as long.
+    found = basis @ planes.view(count, channels, rows, 8, width)
+    found = found.view(count, channels, rows, 8, columns, 8) @ basis.T
+    steps = steps[:, :, None, :, None]
+    found = ((found / steps).round() * steps) @ basis
+    found = basis.T @ found.view(count, channels, rows, 8, width)
+    return found.view(planes.shape).round()
 
 
 Rectangle = tuple[int, int, int, int, tuple[int, int, int] | None, tuple[int, int]]
@@ -318,24 +322,11 @@ class Cover:
     @staticmethod
     def paint_all(pictures: Tensor, steps: Sequence[Cover], dice: torch.Generator) -> Tensor:
         """See `Step`."""
-        device = pictures.device
-        down = torch.arange(pictures.shape[1], device=device)[:, None]
-        along = torch.arange(pictures.shape[2], device=device)
-        which = torch.arange(len(steps), device=device)[:, None, None]
-        for number in range(max(len(step.rectangles) for step in steps)):
-            rows = np.zeros((len(steps), 10), np.int64)
-            for row, step in zip(rows, steps, strict=True):
-                if number < len(step.rectangles):
-                    y, x, h, w, colour, (v, u) = step.rectangles[number]
-                    row[:] = y, x, y + h, x + w, colour is None, v - y, u - x, *(colour or (0,) * 3)
-            told = torch.from_numpy(rows).to(device)
-            y0, x0, y1, x1, copied, dy, dx = told[:, :7, None, None].unbind(1)
-            inside = (down >= y0) & (down < y1) & (along >= x0) & (along < x1)
-            source = (
-                (down + dy).clamp(0, pictures.shape[1] - 1),
-                (along + dx).clamp(0, pictures.shape[2] - 1),
-            )
-            colours = told[:, None, None, 7:].float()
-            parts = torch.where(copied[..., None] > 0, pictures[which, *source], colours)
-            pictures = torch.where(inside[..., None], parts, pictures)
+        colours = [colour or (0, 0, 0) for step in steps for *_, colour, _ in step.rectangles]
+        there = iter(torch.tensor(colours, dtype=pictures.dtype).to(pictures.device))
+        for picture, step in zip(pictures, steps, strict=True):
+            for y, x, h, w, colour, (v, u) in step.rectangles:
+                plain = next(there)
+                part = picture[v : v + h, u : u + w].clone() if colour is None else plain
+                picture[y : y + h, x : x + w] = part
         return pictures
