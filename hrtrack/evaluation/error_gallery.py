@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import geometry
+from ..crops import cut
 from ..errors import SinkError
 from ..skeleton import Skeleton
 from ..types import FloatArray
@@ -82,9 +83,8 @@ def _tile(
 
     people = labels.people
     photo = people.photo(person)
-    window = geometry.crop_boxes(people.boxes[person][None], 1.0, PADDING)
-    affine = geometry.crop_affines(window, (TILE, TILE))[0]
-    tile = np.asarray(cv2.warpAffine(photo, affine, (TILE, TILE)), np.uint8)
+    affine = geometry.box_affines(people.boxes[person][None], (TILE, TILE), PADDING)[0]
+    tile = cut(photo, affine, (TILE, TILE))
     skeleton, labelled = people.skeleton, labels.labelled[person]
     wanted: FloatArray = geometry.transform(people.keypoints[person], affine)
     if not np.isnan(pose).any():

@@ -72,8 +72,7 @@ def _tile(pose: FloatArray, labels: Labels, person: int, off: NDArray[np.bool_])
 
     people, labelled = labels.people, labels.labelled[person]
     side = TILE * FINE
-    window = geometry.crop_boxes(people.boxes[person][None], 1.0, PADDING)
-    affine = geometry.crop_affines(window, (side, side))[0]
+    affine = geometry.box_affines(people.boxes[person][None], (side, side), PADDING)[0]
     canvas = np.full((side, side, 3), GROUND, np.uint8)
     wanted: FloatArray = geometry.transform(people.keypoints[person], affine)
     _limbs(canvas, wanted, labelled, people.skeleton, 5 * FINE // 2, LABEL)

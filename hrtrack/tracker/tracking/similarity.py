@@ -110,7 +110,11 @@ def _joints(
     sigmas: Float64Array,
     joints: slice | NDArray[np.intp],
 ) -> Float64Array:
-    """The mean OKS exponent (P,) of pairs of a person and a pose, over joints both have seen."""
+    """The mean OKS exponent (P,) of pairs of a person and a pose, over joints both have seen.
+
+    No `geometry.oks`, whose mean is of likenesses: costs add up, each joint's is capped, and what
+    was known of a pose fades with time.
+    """
     unseen = (now - state.measured)[:, None]
     spread = 2.0 * ((2.0 * sigmas) ** 2 + (LIMB_SPEED * unseen) ** 2) * state.motion.sizes**2
     gap = poses.keypoints[:, joints][what].astype(np.float64) - state.shape[:, joints][who]

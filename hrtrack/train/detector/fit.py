@@ -21,7 +21,7 @@ from ...trainer.state import STATE, kept_choice, load_state, warn_of_changes
 from ...writable import make_folder
 from ..distillation import FeatureHeads
 from .batches import batches
-from .distillation import DeviceTeacher, teaches_beside
+from .distillation import Teacher, teaches_beside
 from .photos import PhotoStore, build_store
 from .render import DeviceRenderer, fits, render_batch
 from .step import Step, fresh, save_weights
@@ -120,7 +120,7 @@ class DetectorTask(Task[list[Tensor]]):
         )
         teacher = None
         if config.teacher is not None and beside:
-            teacher = DeviceTeacher(Path(config.teacher.model), place)
+            teacher = Teacher(Path(config.teacher.model), place)
         recorded = on_gpu and renderer is not None and config.fit.graph
         self._step = Step(config, self._learner, place, teacher, recorded, LOG.warning)
 

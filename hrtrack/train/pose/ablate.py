@@ -122,7 +122,7 @@ def median_pose_score(config: TrainConfig) -> tuple[Measure, float]:
     pckh = mean_pckh(found, val)
     if pckh is not None:
         return "PCKh@0.5", pckh
-    return "OKS x 100", 100 * mean_oks(found, val, val.weights > 0, val.skeleton)
+    return "OKS x 100", 100 * mean_oks(found, val)
 
 
 def _sides(people: People) -> NDArray[np.float32]:

@@ -10,12 +10,10 @@ import numpy as np
 
 from ...configs.pose_schema import TrainConfig
 from ...errors import ConfigError, ModelError
-from ...evaluation.predict import progress
-from ...geometry import invert, transform
+from ...evaluation.predict import Reader, labelled_boxes, predict
 from ...models.network import PoseNetwork
 from ...writable import make_folder
 from .data.pseudo_labels import clean, load_pseudo_labels, open_people, save_pseudo_labels
-from .validate import upright_crops
 
 
 def write_pseudo_labels(
@@ -39,16 +37,14 @@ def write_pseudo_labels(
         people = open_people(config.data, [spec.model_copy(update={"teacher": None})])
         if network.info.skeleton.joints != people.skeleton.joints:
             raise ModelError(f"the model predicts other joints than {spec.annotations} has")
-        found = np.zeros((len(people), len(people.skeleton), 3))
-        with progress(quiet=quiet) as bar:
-            task = bar.add_task(spec.annotations, total=len(people))
-            for rows, crops, affines in upright_crops(
-                people, network.input_hw, config.input.padding
-            ):
-                seen = np.asarray(network(crops)["keypoints"], np.float64)
-                seen[..., :2] = transform(seen[..., :2], invert(affines))
-                found[rows] = np.nan_to_num(seen, posinf=0)
-                bar.advance(task, len(rows))
+        reader = Reader(
+            network.input_hw, lambda crops: np.array(network(crops)["keypoints"], np.float64)
+        )
+        found = predict(
+            {"": reader}, labelled_boxes(people), people.photo, len(people.skeleton),
+            padding=config.input.padding, lenient=True, title=spec.annotations, quiet=quiet,
+        )[""]  # fmt: skip
+        found = np.nan_to_num(found, posinf=0)
         path = folder / f"teacher_{number}.npz"
         save_pseudo_labels(people, found, path)
         yield f"{path}: {clean(people, load_pseudo_labels(people, path))[1]}"

@@ -21,7 +21,7 @@ from ...errors import ConfigError
 from ...writable import make_folder
 from .data.pseudo_labels import training_people, validation_people
 from .data.shards import Kind, write_shards
-from .distillation import DeviceTeacher
+from .distillation import Teacher
 
 
 def pack_people(
@@ -64,7 +64,7 @@ def pack_people(
     said["data"] |= {"root": ".", "shards": "."}
     if file is not None:
         # What does not serve is to fail here and not there.
-        DeviceTeacher(file, len(people.skeleton), torch.device("cpu"))
+        Teacher(file, len(people.skeleton), torch.device("cpu"))
     make_folder(output)
     for old in (*output.glob("train_*.npz"), *output.glob("val_*.npz")):
         old.unlink()  # the training reads whatever packs there are
