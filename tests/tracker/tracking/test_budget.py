@@ -41,6 +41,7 @@ class Loop:
         self.looked: list[set[int]] = []
         self.work = 0.0  # seconds of a frame but for its poses
         self.person = 0.0
+        self.pictures: list[bool] = []  # which frames somebody who carries joints looks at
         self.proposer = BoxProposer(
             lambda image: (self.truth.boxes, self.truth.person_scores), self.tracks, every=1
         )
@@ -52,6 +53,7 @@ class Loop:
         self.budget.begin(picture)
         self.clock.now += self.work
         proposals = self.proposer.propose(picture)
+        self.pictures.append(self.budget.short)
         chosen = self.budget.choose(proposals, self.tracks.live(truth.time), truth.time)
         waiting = self.tracks.waiting(proposals[~chosen])
         proposals = proposals[chosen]
@@ -133,6 +135,20 @@ def test_a_target_is_kept_and_everybody_estimated_where_there_is_time() -> None:
     for i in range(200, 300):
         poses = loop.step(crowd(i, [0.0] * 12, 20.0))
     assert poses.estimated.all()
+
+
+def test_pictures_are_looked_at_only_where_time_is_short() -> None:
+    clock = Clock()
+    loop = Loop(Budget(target_fps=20, clock=clock), clock)
+    loop.work, loop.person = 0.01, 0.001
+    for i in range(60):
+        loop.step(crowd(i, [0.0] * 12, 20.0))
+    assert not any(loop.pictures)
+    loop.person = 0.008
+    runs = [loop.step(crowd(i, [0.0] * 12, 20.0)) for i in range(60, 120)]
+    left_out = [i for i, poses in enumerate(runs, start=60) if not poses.estimated.all()]
+    assert left_out
+    assert all(loop.pictures[i - 1] and loop.pictures[i] for i in left_out)
 
 
 def test_the_bound_wins_over_a_target_out_of_reach() -> None:
