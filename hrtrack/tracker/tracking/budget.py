@@ -20,11 +20,13 @@ MOST_SECONDS = 0.15
 """so many seconds, whichever is longer, is the most that a person goes without an estimate."""
 CALM = 0.2
 """Drift in sizes a second that everybody has at least: whoever stands still gets a turn, too."""
-OVERLAP = 0.35
-"""Whose box overlaps another's by so much (IoU) is always estimated: carried people who cross would
-come out of it with each other's identity."""
+OVERLAP = 0.1
+"""Boxes that overlap by so much (IoU) are those of people who cross: carried on, they might come
+out of it with each other's identity."""
 AHEAD = 0.2
-"""Seconds before which people who are about to overlap so much are estimated, too."""
+"""Seconds before which people who are about to overlap so much count, too."""
+ALWAYS = 6
+"""So many people who cross are always estimated. In a crowd somebody always covers somebody."""
 SURPLUS = 1.0
 """Frames' worth of turns or of time that is saved up at the most for later frames."""
 ROOM = 0.95
@@ -176,16 +178,28 @@ class Budget:
             self._saved = max(self._saved - spent, -SURPLUS * self._period)
 
     def _crossing(self, proposals: Proposals, live: Live, rows: NDArray[np.intp]) -> BoolArray:
-        """Who (N,) covers somebody else, or will before long as both move now."""
-        velocity = np.zeros((len(proposals), 2))
+        """Who (N,) of at most `ALWAYS` people covers somebody else, or will before long.
+
+        Of more those come first who cover most of one another and move past one another fastest.
+        """
+        count = len(proposals)
+        crossing = np.zeros(count, bool)
+        velocity = np.zeros((count, 2))
         known = rows >= 0
         velocity[known] = live.velocity[rows[known]]
-        crossing = np.zeros(len(proposals), bool)
-        for seconds in (0.0, AHEAD):
-            boxes = proposals.boxes + np.tile(seconds * velocity, 2)
-            overlap = iou(boxes, boxes)
-            np.fill_diagonal(overlap, 0.0)
-            crossing |= overlap.max(axis=1, initial=0.0) >= OVERLAP
+        then = proposals.boxes + np.tile(AHEAD * velocity, 2)
+        overlap = np.maximum(iou(proposals.boxes, proposals.boxes), iou(then, then))
+        one, other = np.nonzero(np.triu(overlap >= OVERLAP, 1))
+        if not len(one):
+            return crossing
+        sizes = np.maximum((proposals.boxes[:, 2:] - proposals.boxes[:, :2]).mean(axis=1), 1.0)
+        apart = np.hypot(*(velocity[one] - velocity[other]).T) / np.maximum(
+            sizes[one], sizes[other]
+        )
+        for pair in np.argsort(-overlap[one, other] * (CALM + apart), kind="stable").tolist():
+            both = [one[pair], other[pair]]
+            if crossing.sum() + 2 - crossing[both].sum() <= ALWAYS:
+                crossing[both] = True
         return crossing
 
     def _urgency(self, live: Live, rows: NDArray[np.intp], waited: Float64Array) -> Float64Array:

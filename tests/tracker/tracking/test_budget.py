@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from hrtrack.errors import UsageError
+from hrtrack.geometry import iou
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
 from hrtrack.tracker.tracking.associate import Tracks
-from hrtrack.tracker.tracking.budget import MOST_FRAMES, MOST_SECONDS, Budget
+from hrtrack.tracker.tracking.budget import ALWAYS, MOST_FRAMES, MOST_SECONDS, OVERLAP, Budget
 from hrtrack.tracker.tracking.flow import Flow
 from hrtrack.tracker.tracking.proposals import BoxProposer
 from hrtrack.tracker.video.frame import Frame
@@ -207,3 +208,26 @@ def test_people_who_cover_one_another_are_estimated_in_every_frame() -> None:
         loop.step(frame(i, i / RATE, places))
     assert all({0, 1} <= looked for looked in loop.looked)
     assert sum(2 in looked for looked in loop.looked) < 10
+
+
+def test_people_who_are_about_to_cross_are_estimated_in_every_frame() -> None:
+    loop = Loop(Budget(share=0.01))
+    met = None
+    for i in range(50):
+        gap = 250.0 - 5.0 * i
+        truth = frame(i, i / RATE, [(100.0, 50.0), (100.0 + gap, 50.0), (700.0, 50.0)])
+        loop.step(truth)
+        if met is None and iou(truth.boxes[:1], truth.boxes[1:2])[0, 0] >= OVERLAP:
+            met = i
+    assert met is not None
+    assert all({0, 1} <= looked for looked in loop.looked[met - 4 : met + 3])
+    assert sum({0, 1} <= looked for looked in loop.looked[: met - 10]) < met / 2
+
+
+def test_of_a_crowd_only_some_are_estimated_for_covering_one_another() -> None:
+    loop = Loop(Budget(share=0.01))
+    for i in range(40):
+        loop.step(frame(i, i / RATE, [(100.0 + 30 * n, 50.0) for n in range(14)]))
+    looked = [len(looked) for looked in loop.looked[5:]]
+    assert max(looked) < 14
+    assert np.mean(looked) <= ALWAYS + 14 / (1 + MOST_FRAMES)
