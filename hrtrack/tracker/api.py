@@ -184,6 +184,7 @@ class Tracker:
                 every=self.options.detect_every,
                 max_people=self.options.max_people,
                 background=live,
+                spares=budget is not None,
             ),
             estimate=open_estimator(
                 self.network,

@@ -32,6 +32,9 @@ OFTEN = 15.0
 """Frames a second from which on people move so little between two that late detections do."""
 CHEAP = 0.5
 """Share of the rest of the work up to which a slow loop rather waits for the detector."""
+PROMPT = 0.5
+"""Share of the time between two frames up to which the loop waits for a detector where it spares
+poses instead of frames."""
 LATEST = 0.2
 """Share of a new time in the running mean of a measured one."""
 
@@ -45,6 +48,8 @@ class DetectionSchedule:
         measured: weigh with measured costs instead of `NOMINAL_COST`.
         alone: one person is all that is wanted. While they are followed, ``auto`` looks every
             `ALONE` seconds and on alarms, for whoever else comes is not followed anyway.
+        spares: poses are left out where time is short (`Budget`), so that no frame is lost to
+            waiting for a detector that leaves time for some.
         clock: seconds that pass.
     """
 
@@ -54,6 +59,7 @@ class DetectionSchedule:
         *,
         measured: bool,
         alone: bool = False,
+        spares: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         if every != "auto" and every < 1:
@@ -61,6 +67,7 @@ class DetectionSchedule:
         self._every = every
         self._measured = measured
         self._alone = alone
+        self._spares = spares
         self._now = clock
         self._since: int | None = None  # frames since the last look; None before the first
         self._alarms = 0
@@ -81,10 +88,13 @@ class DetectionSchedule:
         frame comes. Otherwise a frame may be lost to it. That is worth it where the loop is slow,
         for people move far from one frame to the next, and the detector cheap beside the poses:
         then they share the same cores either way. docs/tracking.md has what either way showed of
-        a crowd.
+        a crowd. Where poses are spared, frame and detection always take the time there is, and
+        fewer poses do less harm to a crowd than boxes that come late.
         """
         if self._detector_cost is None or self._work_cost is None or self._source_seconds is None:
             return False
+        if self._spares:
+            return self._detector_cost > PROMPT * self._source_seconds
         both = self._work_cost + self._detector_cost
         worth_it = both > 1 / OFTEN and self._detector_cost <= CHEAP * self._work_cost
         return both > ROOM * self._source_seconds and not worth_it

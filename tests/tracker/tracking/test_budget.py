@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from hrtrack.errors import UsageError
+from hrtrack.geometry import iou
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
 from hrtrack.tracker.tracking.associate import Tracks
-from hrtrack.tracker.tracking.budget import MOST_FRAMES, MOST_SECONDS, Budget
+from hrtrack.tracker.tracking.budget import ALWAYS, MOST_FRAMES, MOST_SECONDS, OVERLAP, Budget
 from hrtrack.tracker.tracking.flow import Flow
 from hrtrack.tracker.tracking.proposals import BoxProposer
 from hrtrack.tracker.video.frame import Frame
@@ -41,6 +42,7 @@ class Loop:
         self.looked: list[set[int]] = []
         self.work = 0.0  # seconds of a frame but for its poses
         self.person = 0.0
+        self.pictures: list[bool] = []  # which frames somebody who carries joints looks at
         self.proposer = BoxProposer(
             lambda image: (self.truth.boxes, self.truth.person_scores), self.tracks, every=1
         )
@@ -52,6 +54,7 @@ class Loop:
         self.budget.begin(picture)
         self.clock.now += self.work
         proposals = self.proposer.propose(picture)
+        self.pictures.append(self.budget.short)
         chosen = self.budget.choose(proposals, self.tracks.live(truth.time), truth.time)
         waiting = self.tracks.waiting(proposals[~chosen])
         proposals = proposals[chosen]
@@ -135,6 +138,20 @@ def test_a_target_is_kept_and_everybody_estimated_where_there_is_time() -> None:
     assert poses.estimated.all()
 
 
+def test_pictures_are_looked_at_only_where_time_is_short() -> None:
+    clock = Clock()
+    loop = Loop(Budget(target_fps=20, clock=clock), clock)
+    loop.work, loop.person = 0.01, 0.001
+    for i in range(60):
+        loop.step(crowd(i, [0.0] * 12, 20.0))
+    assert not any(loop.pictures)
+    loop.person = 0.008
+    runs = [loop.step(crowd(i, [0.0] * 12, 20.0)) for i in range(60, 120)]
+    left_out = [i for i, poses in enumerate(runs, start=60) if not poses.estimated.all()]
+    assert left_out
+    assert all(loop.pictures[i - 1] and loop.pictures[i] for i in left_out)
+
+
 def test_the_bound_wins_over_a_target_out_of_reach() -> None:
     clock = Clock()
     loop = Loop(Budget(target_fps=1000, clock=clock), clock)
@@ -191,3 +208,26 @@ def test_people_who_cover_one_another_are_estimated_in_every_frame() -> None:
         loop.step(frame(i, i / RATE, places))
     assert all({0, 1} <= looked for looked in loop.looked)
     assert sum(2 in looked for looked in loop.looked) < 10
+
+
+def test_people_who_are_about_to_cross_are_estimated_in_every_frame() -> None:
+    loop = Loop(Budget(share=0.01))
+    met = None
+    for i in range(50):
+        gap = 250.0 - 5.0 * i
+        truth = frame(i, i / RATE, [(100.0, 50.0), (100.0 + gap, 50.0), (700.0, 50.0)])
+        loop.step(truth)
+        if met is None and iou(truth.boxes[:1], truth.boxes[1:2])[0, 0] >= OVERLAP:
+            met = i
+    assert met is not None
+    assert all({0, 1} <= looked for looked in loop.looked[met - 4 : met + 3])
+    assert sum({0, 1} <= looked for looked in loop.looked[: met - 10]) < met / 2
+
+
+def test_of_a_crowd_only_some_are_estimated_for_covering_one_another() -> None:
+    loop = Loop(Budget(share=0.01))
+    for i in range(40):
+        loop.step(frame(i, i / RATE, [(100.0 + 30 * n, 50.0) for n in range(14)]))
+    looked = [len(looked) for looked in loop.looked[5:]]
+    assert max(looked) < 14
+    assert np.mean(looked) <= ALWAYS + 14 / (1 + MOST_FRAMES)

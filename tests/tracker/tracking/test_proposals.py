@@ -348,9 +348,9 @@ def test_no_two_boxes_stand_for_one_person() -> None:
 
 
 def test_the_loop_waits_for_the_detector_where_that_costs_no_frame() -> None:
-    def beside(work: float, detector: float, period: float) -> bool:
+    def beside(work: float, detector: float, period: float, spares: bool = False) -> bool:
         now = 0.0
-        pace = DetectionSchedule("auto", measured=True, clock=lambda: now)
+        pace = DetectionSchedule("auto", measured=True, spares=spares, clock=lambda: now)
         for i in range(5):
             pace.observe(Frame(i, i * period, np.zeros((2, 2, 3), np.uint8)))
             pace.begin(1)
@@ -364,6 +364,8 @@ def test_the_loop_waits_for_the_detector_where_that_costs_no_frame() -> None:
     assert beside(0.05, 0.03, 0.033)  # nothing does, and more frames would be lost
     assert not beside(0.09, 0.03, 0.033)  # so few frames that people move far
     assert beside(0.09, 0.08, 0.033)  # too dear for that
+    assert not beside(0.025, 0.012, 0.033, spares=True)  # some poses are left out instead
+    assert beside(0.025, 0.03, 0.033, spares=True)  # hardly a pose would be left
 
 
 def test_a_camera_at_its_own_pace_loses_no_detection() -> None:
