@@ -25,9 +25,12 @@ from hrtrack.models.detector.network import onnx_input_hw
 from hrtrack.train.pose.data.crop_cache import cache_crops
 from hrtrack.train.pose.data.loader import Batch, batches
 from hrtrack.train.pose.data.plan import Plan
-from hrtrack.train.pose.data.pseudo_labels import training_people, validation_people
+from hrtrack.train.pose.data.pseudo_labels import (
+    training_people,
+    validation_people,
+    write_pseudo_labels,
+)
 from hrtrack.train.pose.data.shards import device_crops, packed_crops, read_shards, write_shards
-from hrtrack.train.pose.judge import write_pseudo_labels
 from hrtrack.train.pose.loop import train_pose
 from hrtrack.train.pose.pack import pack_people
 from hrtrack.train.pose.throughput import measure_throughput
