@@ -243,14 +243,18 @@ class Shared:
 
     def __call__(self, poses: Poses) -> Poses:
         self._given = poses.boxes.astype(np.float64), poses.person_scores.astype(np.float64)
-        proposals = self._proposer.propose(Frame(poses.frame, poses.time, self._room))
+        frame = Frame(poses.frame, poses.time, self._room)
+        self._budget.begin(frame)
+        proposals = self._proposer.propose(frame)
         overlap = iou(proposals.boxes, self._given[0])
         which = overlap.argmax(axis=1) if len(poses) else np.zeros(len(proposals), np.intp)
         chosen = self._budget.choose(proposals, self._tracks.live(poses.time), poses.time)
+        self._budget.estimated(0.0)
+        self._budget.finish()
         # In the box of someone who is hidden nobody is found.
         looked = chosen & proposals.from_detector
-        waiting = self._tracks.waiting(proposals[~chosen])
-        found = self._tracks.update(poses[which[looked]], proposals[looked], waiting)
+        to_carry = self._tracks.to_carry(proposals[~chosen])
+        found = self._tracks.update(poses[which[looked]], proposals[looked], to_carry)
         # Whom a carried pose shows nobody can tell in a crossing: what counts is who is who where
         # people are estimated. `judge` knows a pose by its box.
         return found[found.estimated]

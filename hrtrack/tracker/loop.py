@@ -120,13 +120,13 @@ class Pipeline:
             self.budget.begin(frame)
         with self.stopwatch.stage("detect"):
             proposals = self.proposer.propose(frame)
-        waiting = None
+        to_carry = None
         if self.budget is not None:
             if self.flow is not None:
                 self.flow.update(frame.image if self.budget.short else None)
             live = self.tracks.live(frame.time)
             chosen = self.budget.choose(proposals, live, frame.time)
-            waiting = self.tracks.waiting(proposals[~chosen], self.flow)
+            to_carry = self.tracks.to_carry(proposals[~chosen], self.flow)
             proposals = proposals[chosen]
         before = self.budget.clock() if self.budget is not None else 0.0
         poses = self.estimate(frame, proposals.boxes, proposals.scores)
@@ -135,7 +135,7 @@ class Pipeline:
         if proposals.detected:
             self.doubt.observe(poses, self.tracks.options.min_score)
         with self.stopwatch.stage("associate"):
-            poses = self.tracks.update(poses, proposals, waiting)
+            poses = self.tracks.update(poses, proposals, to_carry)
             poses = self.smoother.update(poses)
         if self.tagger is not None:
             with self.stopwatch.stage("act"):

@@ -166,8 +166,8 @@ def choose_backend(path: Path, device: str | None) -> tuple[Backend, str]:
 
 def is_ours(path: Path) -> bool:
     """Whether an ONNX file of a pose network is hrtrack's own, which every back end runs."""
-    said = read_onnx_metadata(path)
-    return KEY in said or "config" in said
+    metadata = read_onnx_metadata(path)
+    return KEY in metadata or "config" in metadata
 
 
 def nvidia_driver_present() -> bool:

@@ -15,9 +15,10 @@ from ..video.frame import Frame
 from .state import Live, Proposals, rows_of
 
 MOST_FRAMES = 3
-"""So many frames in a row, or"""
+"""A person goes without an estimate for at most so many frames in a row, or for at most
+`MOST_SECONDS`, whichever is longer."""
 MOST_SECONDS = 0.15
-"""so many seconds, whichever is longer, is the most that a person goes without an estimate."""
+"""The same bound in seconds."""
 CALM = 0.2
 """Drift in sizes a second that everybody has at least: whoever stands still gets a turn, too."""
 OVERLAP = 0.1
@@ -56,6 +57,9 @@ class Budget:
 
     How many there are is a fixed share of all, which is the same in every run, or as many as there
     is time for by measured costs.
+
+    Each frame calls `begin`, `choose`, `estimated` and `finish` in this order, and `choose` once; a
+    frame that broke off is followed by the next one's `begin`. Another order fails an assertion.
 
     Args:
         share: estimate this share of the people in view, in (0, 1].
@@ -98,9 +102,11 @@ class Budget:
         """Whether poses are left out, or may soon have to be: who carries joints by
         pictures needs the next one."""
         self._pictures = 0  # in a row, up to the newest frame
+        self._called = "finish"  # the newest call
 
     def begin(self, frame: Frame) -> None:
         """Is told that the work on a frame begins."""
+        self._called = "begin"
         if self._period is None:
             return
         now, last = self.clock(), self._last
@@ -119,6 +125,8 @@ class Budget:
 
         Everybody is as long as there are no pictures of two frames to carry joints by.
         """
+        assert self._called == "begin", "choose() comes after begin()"
+        self._called = "choose"
         count = len(proposals)
         rows = rows_of(live.keys, proposals.track_keys)
         new = (rows < 0) | (live.ids[rows] <= 0) if len(live) else np.ones(count, bool)
@@ -146,12 +154,16 @@ class Budget:
 
     def estimated(self, seconds: float) -> None:
         """Enters how long the pose network took for the people chosen last, crops included."""
+        assert self._called != "begin", "estimated() comes after choose()"
+        self._called = "estimated"
         self._pose_seconds = seconds
         if self._period is not None:
             self._costs.observe_poses(self._people, seconds)
 
     def finish(self) -> None:
         """Is told that all work on the frame is done, but for what becomes of its poses."""
+        assert self._called == "estimated", "finish() comes after estimated()"
+        self._called = "finish"
         if self._begun is not None:
             self._worked = self.clock() - self._begun
 

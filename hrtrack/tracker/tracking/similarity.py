@@ -19,8 +19,10 @@ LIMB_SPEED = 1.0
 someone who is not seen fades with it."""
 TAIL = 3.0
 """Where a coordinate's half squared distance bends into a logarithm: boxes have heavy tails."""
-LAST_IOU, LAST_RESORT = 0.3, 0.02
-"""A pair that overlaps so much is matched, at so little, where neither finds anyone else."""
+LAST_IOU = 0.3
+"""A pair with this overlap (IoU) is matched where neither of the two finds anyone else."""
+LAST_RESORT = 0.02
+"""The similarity that such a pair has at least, as a share of its overlap."""
 CAP = 4.0
 """One joint costs no more than this: a swapped or lost one must not decide."""
 STRICT = 0.5

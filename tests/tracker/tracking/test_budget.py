@@ -16,6 +16,8 @@ from hrtrack.tracker.tracking.associate import Tracks
 from hrtrack.tracker.tracking.budget import ALWAYS, MOST_FRAMES, MOST_SECONDS, OVERLAP, Budget
 from hrtrack.tracker.tracking.flow import Flow
 from hrtrack.tracker.tracking.proposals import BoxProposer
+from hrtrack.tracker.tracking.schedule import DetectionSchedule
+from hrtrack.tracker.tracking.state import Proposals
 from hrtrack.tracker.video.frame import Frame
 
 from .people import frame
@@ -56,14 +58,14 @@ class Loop:
         proposals = self.proposer.propose(picture)
         self.pictures.append(self.budget.short)
         chosen = self.budget.choose(proposals, self.tracks.live(truth.time), truth.time)
-        waiting = self.tracks.waiting(proposals[~chosen])
+        to_carry = self.tracks.to_carry(proposals[~chosen])
         proposals = proposals[chosen]
         corners = proposals.boxes[:, None, :2] - truth.boxes[None, :, :2]
         whom = np.abs(corners).sum(axis=2).argmin(axis=1)
         self.clock.now += self.person * len(whom)
         self.budget.estimated(self.person * len(whom))
         self.looked.append(set(whom.tolist()))
-        found = self.tracks.update(truth[whom], proposals, waiting)
+        found = self.tracks.update(truth[whom], proposals, to_carry)
         self.budget.finish()
         return found
 
@@ -174,6 +176,32 @@ def test_poses_that_cost_as_much_for_one_as_for_all_are_not_left_out() -> None:
         clock.now += 0.01
         budget.finish()
     assert poses.estimated.all()
+
+
+def test_calls_in_another_order_fail() -> None:
+    nobody = Proposals.from_detections(np.zeros((0, 4)), np.zeros(0))
+    tracks, picture = Tracks(COCO17), Frame(0, 0.0, PICTURE)
+    for budget in (Budget(share=0.5), Budget(target_fps=20)):
+        with pytest.raises(AssertionError, match=r"choose\(\) comes after begin"):
+            budget.choose(nobody, tracks.live(0.0), 0.0)
+        budget.begin(picture)
+        with pytest.raises(AssertionError, match=r"estimated\(\) comes after choose"):
+            budget.estimated(0.01)
+        budget.choose(nobody, tracks.live(0.0), 0.0)
+        with pytest.raises(AssertionError, match=r"finish\(\) comes after estimated"):
+            budget.finish()
+        budget.begin(picture)  # as after a frame that broke off
+    schedule = DetectionSchedule(4, measured=False)
+    with pytest.raises(AssertionError, match=r"due\(\) comes once after observe"):
+        schedule.due(tracks.live(0.0), 0)
+    schedule.observe(picture)
+    with pytest.raises(AssertionError, match=r"finish\(\) comes after begin"):
+        schedule.finish()
+    assert schedule.due(tracks.live(0.0), 0)
+    schedule.begin(0)
+    with pytest.raises(AssertionError, match=r"begin\(\) comes after observe"):
+        schedule.begin(0)
+    schedule.finish()
 
 
 def test_flow_finds_joints_again_in_a_picture_that_moved() -> None:
