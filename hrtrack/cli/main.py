@@ -25,7 +25,7 @@ from .options import (
     help_all_option,
     option,
     output_options,
-    taken,
+    pop_all,
     together,
     tracker_options,
 )
@@ -132,8 +132,8 @@ def hrtrack(ctx: click.Context, **settings: Any) -> int | None:
         return 0
     from .outputs import TrackSettings
 
-    options = TrackerOptions(**taken(settings, shown_options()))
-    camera = _with_former(settings["camera"], taken(settings, ("size", "fps", "pixel_format")))
+    options = TrackerOptions(**pop_all(settings, shown_options()))
+    camera = _with_former(settings["camera"], pop_all(settings, ("size", "fps", "pixel_format")))
     asked = TrackSettings(source=sources[0], **settings | {"camera": camera}, tracker=options)
     if len(sources) > 1:
         from .outputs import several_tables
@@ -178,7 +178,7 @@ def draw(results: str, **settings: Any) -> int:
     from .outputs import TrackSettings
     from .track import track
 
-    options = TrackerOptions(**taken(settings, ("skeleton",)))
+    options = TrackerOptions(**pop_all(settings, ("skeleton",)))
     return track(TrackSettings(**settings, redraw=results, tracker=options))
 
 

@@ -220,7 +220,7 @@ def _tracker_option(name: str, every: bool) -> Decorator[Any]:
     )
 
 
-def taken(settings: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+def pop_all(settings: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Takes these names out of ``settings``."""
     return {name: settings.pop(name) for name in names}
 

@@ -92,7 +92,7 @@ def wants_window(settings: TrackSettings, sources: list[str]) -> bool:
     return show
 
 
-def others_of(
+def viewers_of(
     settings: TrackSettings, layers: DrawOptions, made_by: str, *, show: bool, wall: bool = False
 ) -> list[Callable[[Run], Window | Viewer]]:
     """The outputs that are no files: the window and the viewer in the browser; ``wall`` where

@@ -49,11 +49,11 @@ from .outputs import (
     NAME,
     TrackSettings,
     all_targets,
-    others_of,
     picture_maker,
     several_tables,
     tables_of,
     targets_of,
+    viewers_of,
     wants_window,
 )
 
@@ -160,9 +160,9 @@ def require_packages(settings: TrackSettings, formats: Iterable[str]) -> None:
             raise BackendError(f"{what} needs {package}: pip install 'hrtrack[{extra}]'")
 
 
-def tell_fault(name: str, said: str) -> None:
+def tell_fault(name: str, message: str) -> None:
     """What went wrong with a source, with its name unless that is in it already."""
-    click.echo(f"hrtrack: {said if name in said else f'{name}: {said}'}", err=True)
+    click.echo(f"hrtrack: {message if name in message else f'{name}: {message}'}", err=True)
 
 
 class Once:
@@ -265,7 +265,7 @@ def run_source(
         )
         others: Sequence[Callable[[Run], Sink]]
         if lane is None:
-            others = others_of(settings, layers, made_by["model"], show=show)
+            others = viewers_of(settings, layers, made_by["model"], show=show)
         else:
             others = [lane.tile.sink] if lane.tile is not None else []
         sinks = open_sinks(

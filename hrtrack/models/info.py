@@ -62,11 +62,11 @@ class PoseInfo:
 
 def skeleton_fields(skeleton: Skeleton) -> dict[str, Any]:
     """A skeleton as JSON has it; `skeleton_of` reads it back."""
-    said = dataclasses.asdict(skeleton)
-    said.pop("_index")
+    fields = dataclasses.asdict(skeleton)
+    fields.pop("_index")
     if not skeleton.body:
-        said.pop("body")
-    return said
+        fields.pop("body")
+    return fields
 
 
 def skeleton_of(fields: Any, source: str | Path) -> Skeleton:
@@ -248,7 +248,7 @@ def commit_of(root: Path) -> str | None:
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--exclude=*", "--dirty"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return said.stdout.strip() or None
+    return answer.stdout.strip() or None
