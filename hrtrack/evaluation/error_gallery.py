@@ -41,8 +41,8 @@ def draw_error_gallery(poses: FloatArray, labels: Labels, path: Path) -> None:
     sheet = np.zeros((rows * TILE, COLUMNS * TILE, 3), np.uint8)
     for place, person in enumerate(order):
         tile = _tile(poses[person], labels, int(person), off[person] > FAR)
-        said = f"off by {badness[person]:.2f}" if np.isfinite(badness[person]) else "not found"
-        text = f"{Path(people.files[person]).name}  {said}"
+        caption = f"off by {badness[person]:.2f}" if np.isfinite(badness[person]) else "not found"
+        text = f"{Path(people.files[person]).name}  {caption}"
         tile[-CAPTION:] = 0
         cv2.putText(tile, text, (6, TILE - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, LABEL_COLOUR, 1)
         row, column = divmod(place, COLUMNS)
