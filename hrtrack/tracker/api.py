@@ -64,6 +64,13 @@ def _takes_fields_of(
 class Tracker:
     """Finds, follows and smooths people's poses.
 
+    ::
+
+        with Tracker() as tracker:
+            for frame, poses in tracker.track("clip.mp4"):
+                for person in poses:
+                    print(frame.time, person.id, person["left_wrist"])
+
     - `track` opens a file, a camera or a URL, or takes your own pictures, and yields every frame
       with its people.
     - `update` takes the next frame of your own loop; `reset` begins another clip. For several
