@@ -139,9 +139,10 @@ def times(skeleton: Skeleton, poses: Poses) -> tuple[float, float, float]:
         replace(poses, frame=i, time=i / 30, keypoints=poses.keypoints + noise[i])
         for i in range(len(noise))
     ]
-    tracks, smoother = Tracks(skeleton), Smoother(skeleton)
+    tracks, smoother, before = Tracks(skeleton), Smoother(skeleton), Smoother(skeleton)
+    smooth = [before.update(poses) for poses in frames]  # as what is drawn is
     return (
-        milliseconds(lambda i: draw(image, frames[i], skeleton, LAYERS)),
+        milliseconds(lambda i: draw(image, smooth[i], skeleton, LAYERS)),
         milliseconds(lambda i: tracks.update(frames[i])),
         milliseconds(lambda i: smoother.update(frames[i])),
     )

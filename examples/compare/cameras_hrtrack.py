@@ -11,7 +11,7 @@ import cv2
 from hrtrack import Tracker
 
 
-def follow(name):
+def follow(name: str) -> None:
     capture = cv2.VideoCapture(int(name) if name.isdecimal() else name)
     stream = tracker.new_stream()
     while (read := capture.read())[0]:

@@ -7,7 +7,7 @@ import cv2
 import mediapipe as mp
 
 
-def follow(name):
+def follow(name: str) -> None:
     capture = cv2.VideoCapture(int(name) if name.isdecimal() else name)
     pose = mp.solutions.pose.Pose()
     while (read := capture.read())[0]:

@@ -10,7 +10,7 @@ import cv2
 from rtmlib import Body, PoseTracker
 
 
-def follow(name):
+def follow(name: str) -> None:
     capture = cv2.VideoCapture(int(name) if name.isdecimal() else name)
     tracker = PoseTracker(Body)
     while (read := capture.read())[0]:

@@ -4,6 +4,7 @@ supervision reads, draws and writes; rtmlib finds the poses.
 """
 
 import sys
+from typing import Any
 
 import supervision as sv
 from rtmlib import Body, PoseTracker
@@ -11,7 +12,7 @@ from rtmlib import Body, PoseTracker
 tracker, edges = PoseTracker(Body), sv.EdgeAnnotator()
 
 
-def draw(image, index):
+def draw(image: Any, index: int) -> Any:
     keypoints, scores = tracker(image)
     return edges.annotate(image, sv.KeyPoints(keypoints, keypoint_confidence=scores))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
@@ -38,6 +39,7 @@ from .video.frame import Frame
 from .video.open import LiveOptions, open_source
 from .video.own import Clip, Picture, in_color, own_frames, to_rgb
 
+LOG = logging.getLogger(__name__)
 FASTEST = 60.0
 """Frames a second beyond which no live source is kept up with unless that is asked for."""
 P = ParamSpec("P")
@@ -61,6 +63,13 @@ def _takes_fields_of(
 
 class Tracker:
     """Finds, follows and smooths people's poses.
+
+    ::
+
+        with Tracker() as tracker:
+            for frame, poses in tracker.track("clip.mp4"):
+                for person in poses:
+                    print(frame.time, person.id, person["left_wrist"])
 
     - `track` opens a file, a camera or a URL, or takes your own pictures, and yields every frame
       with its people.
@@ -121,6 +130,11 @@ class Tracker:
             device=there.device if there else None,
             eight_bits=options.precision in ("auto", "int8"),
         )
+        if self.skeleton.name == "onehand21" and self.detector.name == "person_fast":
+            LOG.warning(
+                "the model is for hands, and person_fast finds people; give a detector of hands, "
+                "as rtmdet_nano_8xb32-300e_hand, or whole for pictures of one hand"
+            )
         self.stopwatch = options.stopwatch or Stopwatch()
         self._doubt = Doubt()
         self._new_tagger: Callable[[], Tagger] | None = None

@@ -177,12 +177,17 @@ def _frame(image_HW3: NDArray[np.uint8], box: list[int], colour: Colour, width: 
 class Lines:
     """A skeleton as it is drawn, side by side: what crosses the one side lies over the other.
 
-    ``limbs`` (L, 2) of each colour, whether each goes on (L,) where the one before it ends, and
-    which of them are ``fine`` (L,): details of a head or a hand, which thick lines would hide.
-    ``fine_joints`` (K,) likewise, and ``details`` (K,) are those that the body does without.
+    ``limbs`` (L, 2) come colour after colour, and in each colour the fine ones first: details of
+    a head or a hand, which thick lines would hide. ``slots`` (L,) count these parts, two for
+    each of ``colours``, and ``goes_on`` (L,) says of a limb that it begins where the one before
+    it in the same part ends. ``fine_joints`` (K,) are details likewise, and ``details`` (K,)
+    those of them that the body does without.
     """
 
-    limbs: tuple[tuple[Colour, NDArray[np.intp], NDArray[np.bool_], NDArray[np.bool_]], ...]
+    colours: tuple[Colour, ...]
+    limbs: NDArray[np.intp]
+    slots: NDArray[np.intp]
+    goes_on: NDArray[np.bool_]
     fine_joints: NDArray[np.bool_]
     details: NDArray[np.bool_]
 
@@ -193,90 +198,114 @@ def _lines(skeleton: Skeleton) -> Lines:
     if not skeleton.body and fine.mean() > 0.5:  # a hand or a face alone
         fine[:] = False
     limbs = np.array(skeleton.limbs, np.intp).reshape(-1, 2)
-    colours = [skeleton.limb_colour(limb) for limb in skeleton.limbs]
-    groups: list[tuple[Colour, NDArray[np.intp], NDArray[np.bool_], NDArray[np.bool_]]] = []
-    for colour in (MIDDLE, RIGHT, LEFT):
-        mine = limbs[[own == colour for own in colours]]
-        if len(mine):
-            goes_on = np.append(False, mine[1:, 0] == mine[:-1, 1])
-            groups.append((colour, mine, goes_on, fine[mine[:, 0]] & fine[mine[:, 1]]))
+    own = [skeleton.limb_colour(limb) for limb in skeleton.limbs]
+    colours = tuple(colour for colour in (MIDDLE, RIGHT, LEFT) if colour in own)
+    thick = ~(fine[limbs[:, 0]] & fine[limbs[:, 1]])
+    slots = np.array([colours.index(colour) for colour in own], np.intp) * 2 + thick
+    order = np.argsort(slots, kind="stable")
+    limbs, slots = limbs[order], slots[order]
+    goes_on = np.zeros(len(limbs), bool)
+    goes_on[1:] = (limbs[1:, 0] == limbs[:-1, 1]) & (slots[1:] == slots[:-1])
     details = fine.copy()
     details[list(skeleton.body or range(len(skeleton)))] = False
-    return Lines(tuple(groups), fine, details)
+    return Lines(colours, limbs, slots, goes_on, fine, details)
 
 
 def _skeletons(canvas: Canvas) -> None:
     image_HW3, poses, min_score = canvas.image_HW3, canvas.poses, canvas.options.min_score
     lines = _lines(canvas.skeleton)
+    starts, ends = lines.limbs.T
     places = _within_reach(poses.keypoints, image_HW3)
-    fixed = np.rint(places * (1 << SUBPIXEL_BITS)).astype(np.int32)
     seen = poses.scores >= min_score
-    dots = poses.scores >= max(CERTAIN, min_score)
-    crowded, with_limb = np.zeros((2, *dots.shape), bool)
-    thick_widths = np.array(canvas.widths)
-    fine_widths = np.maximum(THINNEST, thick_widths // 2)
-    groups = []
-    for colour, limbs, goes_on, fine in lines.limbs:
-        shown = seen[:, limbs[:, 0]] & seen[:, limbs[:, 1]]
-        # A line shorter than it is wide is a blot.
-        ends = places[:, limbs]
-        length = np.abs(ends[:, :, 0] - ends[:, :, 1]).max(axis=2)
-        shown &= length >= np.where(fine, 2 * THINNEST, 1)
-        people, which = np.nonzero(shown)
-        with_limb[people[:, None], limbs[which]] = True
-        people, which = np.nonzero(length < THINNEST)
-        crowded[people[:, None], limbs[which]] = True
-        thin = shown & fine & (fine_widths < thick_widths)[:, None]
-        for some, wide in ((thin, fine_widths), (shown & ~thin, thick_widths)):
-            if some.any():
-                chains = _chains(fixed, some, limbs, goes_on)
-                groups.append((colour, chains, wide.tolist()))
-    radii = thick_widths // 2  # within the outline, which keeps the joint apart from the picture
-    dot_radii = np.where(lines.fine_joints, np.maximum(1, radii // 2)[:, None], radii[:, None])
-    # As close as those of a small face and of a small hand are, they would be one white spot.
-    dots = (dots & ~(crowded & lines.details)) | with_limb
-    whole = np.rint(places).astype(np.intp)
-    stamped = [
-        _stamped(whole, dots & (dot_radii == radius), radius, image_HW3)
-        for radius in range(1, LARGEST_STAMP + 1)
-    ]
-    large = dots & (dot_radii > LARGEST_STAMP)
-    for i, has_large in enumerate(large.any(axis=1).tolist()):
-        for colour, chains, wide in groups:
-            _outlined(image_HW3, chains[i], colour, wide[i])
+    shown = seen.take(starts, axis=1) & seen.take(ends, axis=1)
+    along = np.abs(places.take(starts, axis=1) - places.take(ends, axis=1))
+    length = np.maximum(along[..., 0], along[..., 1])
+    # A line shorter than it is wide is a blot.
+    shown &= length >= np.where(lines.slots % 2, 1, 2 * THINNEST)
+    pieces, bounds = _chains(places, shown, lines)
+    certain = poses.scores >= max(CERTAIN, min_score)
+    stamped, large, radii = _dots(image_HW3, places, certain, shown, length, lines, canvas.widths)
+    for i, width in enumerate(canvas.widths):
+        fine_width = max(THINNEST, width // 2)
+        for colour, (a, b, c) in zip(lines.colours, bounds[i], strict=True):
+            if fine_width == width:
+                _outlined(image_HW3, pieces[a:c], colour, width)
+            else:
+                _outlined(image_HW3, pieces[a:b], colour, fine_width)
+                _outlined(image_HW3, pieces[b:c], colour, width)
         for pixels in stamped:
             image_HW3[pixels[i]] = WHITE
-        if has_large:
-            for place, radius in zip(whole[i][large[i]], dot_radii[i][large[i]], strict=True):
-                cv2.circle(image_HW3, place.tolist(), int(radius), WHITE, cv2.FILLED)
+        for joint in large[i]:
+            x, y = np.rint(places[i, joint]).astype(int).tolist()
+            cv2.circle(image_HW3, (x, y), radii[i][joint], WHITE, cv2.FILLED)
 
 
 def _chains(
-    places: NDArray[np.int32],
-    shown: NDArray[np.bool_],
-    limbs: NDArray[np.intp],
-    goes_on: NDArray[np.bool_],
-) -> list[list[NDArray[np.int32]]]:
-    """The shown limbs (N, L) of each person, as lines of two or more of the ``places`` (N, K, 2).
+    places: NDArray[np.floating], shown: NDArray[np.bool_], lines: Lines
+) -> tuple[list[NDArray[np.int32]], list[list[tuple[int, int, int]]]]:
+    """The shown limbs (N, L) of all people as lines of two or more of the ``places`` (N, K, 2),
+    in sub-pixels; and for each person and colour where its fine ones begin and end among them,
+    and where its others end.
 
     A limb that goes on where another ends shares its line: round ends cost OpenCV much.
     """
+    fixed = np.rint(places * (1 << SUBPIXEL_BITS)).astype(np.int32)
     people, which = np.nonzero(shown)
-    new = ~goes_on[which]
+    new = ~lines.goes_on[which]
     new[1:] |= (people[1:] != people[:-1]) | (which[1:] != which[:-1] + 1)
     new[:1] = True
     last = np.cumsum(1 + new) - 1  # where each limb's end lies among the points
-    points = np.empty((len(which) + np.count_nonzero(new), 2), np.int32)
-    points[last] = places[people, limbs[which, 1]]
-    points[last[new] - 1] = places[people[new], limbs[which[new], 0]]
-    lines = [points[i:j] for i, j in pairwise([*(last[new] - 1).tolist(), len(points)])]
-    of_person = np.searchsorted(people[new], np.arange(len(shown) + 1)).tolist()
-    return [lines[i:j] for i, j in pairwise(of_person)]
+    first = last[new] - 1
+    points = np.empty((len(which) + len(first), 2), np.int32)
+    points[last] = fixed[people, lines.limbs[which, 1]]
+    points[first] = fixed[people[new], lines.limbs[which[new], 0]]
+    pieces = [points[i:j] for i, j in pairwise([*first.tolist(), len(points)])]
+    parts = 2 * len(lines.colours)
+    owners = people[new] * parts + lines.slots[which[new]]
+    ends = np.searchsorted(owners, np.arange(len(shown) * parts + 1)).tolist()
+    bounds = [
+        [(ends[i], ends[i + 1], ends[i + 2]) for i in range(one * parts, (one + 1) * parts, 2)]
+        for one in range(len(shown))
+    ]
+    return pieces, bounds
+
+
+Pixels = tuple[NDArray[np.intp], NDArray[np.intp]]
+
+
+def _dots(
+    image_HW3: NDArray[np.uint8],
+    places: NDArray[np.floating],
+    certain: NDArray[np.bool_],
+    shown: NDArray[np.bool_],
+    length: NDArray[np.floating],
+    lines: Lines,
+    widths: list[int],
+) -> tuple[list[list[Pixels]], list[list[int]], list[list[int]]]:
+    """The circles on the joints that are ``certain`` (N, K) or have a limb: for each small radius
+    the pixels of each person, the joints of each person with a large one, and the radii (N, K).
+    """
+    crowded, with_limb = np.zeros((2, *certain.shape), bool)
+    for mark, limbs in ((with_limb, shown), (crowded, length < THINNEST)):
+        people, which = np.nonzero(limbs)
+        mark[people[:, None], lines.limbs[which]] = True
+    # As close as those of a small face and of a small hand are, they would be one white spot.
+    dots = certain & ~(crowded & lines.details) | with_limb
+    # Within the outline, which keeps the joint apart from the picture.
+    radii = np.array(widths, np.intp)[:, None] // 2
+    radii = np.where(lines.fine_joints, np.maximum(1, radii // 2), radii)
+    whole = np.rint(places).astype(np.intp)
+    stamped = [
+        _stamped(whole, dots & (radii == radius), radius, image_HW3)
+        for radius in range(1, LARGEST_STAMP + 1)
+    ]
+    large = dots & (radii > LARGEST_STAMP)
+    return stamped, [np.flatnonzero(row).tolist() for row in large], radii.tolist()
 
 
 def _stamped(
     places: NDArray[np.intp], shown: NDArray[np.bool_], radius: int, image_HW3: NDArray[np.uint8]
-) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+) -> list[Pixels]:
     """Rows and columns of the pixels of each person's circles around the shown places (N, K, 2).
 
     OpenCV would take longer for the calls than for the painting, as small as these circles are.
