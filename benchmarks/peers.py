@@ -21,6 +21,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,9 +37,9 @@ from hrtrack.progress import shown
 from hrtrack.tracker.progress import new_bars
 
 HERE = Path(__file__).parent
-LENGTHS = {1: 120, 5: 80, 9: 60, 20: 40}
-"""Frames a turn by the number of people, so that each takes about as long."""
-FOUR_K_LENGTH = 30
+LENGTHS = {1: 240, 5: 100, 9: 60, 20: 40}
+"""Frames a turn by the number of people, so that none takes very long."""
+FOUR_K_LENGTH = 40
 AFTER, BEFORE, PLAIN, MEDIAPIPE = "hrtrack", "hrtrack before", "plain loop", "MediaPipe Pose full"
 PARTS = ("cpu_ms", "decode_ms", "draw_ms", "encode_ms")
 
@@ -145,6 +146,10 @@ def table(rows: Sequence[Row], found: Sequence[Found]) -> str:
 @click.option("--people", multiple=True, type=click.IntRange(1), default=tuple(LENGTHS))
 @click.option("--turns", type=click.IntRange(1), default=5, show_default=True)
 @click.option(
+    "--minutes", type=click.FloatRange(0), default=24.0, show_default=True,
+    help="Begin no turn that would not end within this time.",
+)  # fmt: skip
+@click.option(
     "--share", type=click.FloatRange(0.1, 10), default=1.0, show_default=True,
     help="So many times the usual number of frames.",
 )  # fmt: skip
@@ -159,6 +164,7 @@ def main(
     pose: Path | None,
     people: tuple[int, ...],
     turns: int,
+    minutes: float,
     share: float,
     json_path: Path | None,
 ) -> None:
@@ -170,7 +176,7 @@ def main(
     if four_k is not None:
         rows += loops.rows(four_k, Path(four_k).stem, 1, max(15, round(FOUR_K_LENGTH * share)))
     taken: list[list[Found]] = [[] for _ in rows]
-    began = datetime.now(UTC)
+    began, begun = datetime.now(UTC), time.monotonic()
 
     def keep() -> None:
         if json_path is None:
@@ -190,7 +196,11 @@ def main(
 
     with shown(new_bars(quiet=False)) as bars:
         task = bars.add_task("turns", total=turns * len(rows))
-        for _ in range(turns):
+        for done in range(turns):
+            passed = time.monotonic() - begun
+            if done and passed * (done + 1) / done > 60 * minutes:
+                click.echo(f"peers: stopped after {done} of {turns} turns", err=True)
+                break
             for row, mine in zip(rows, taken, strict=True):
                 bars.update(task, description=f"{row.name}, {row.people} in {row.clip}")
                 mine.append(row.turn())
