@@ -172,7 +172,10 @@ class Encoder:
             # OpenCV's conversion takes a fifth of FFmpeg's time; its matrix is BT.601's.
             planes = cv2.cvtColor(image_HW3, cv2.COLOR_RGB2YUV_I420, dst=self._planes)
             self._planes = None if self._kind.keeps else planes
-            picture = av.VideoFrame.from_numpy_buffer(planes, format="yuv420p")
+            # Where chroma ends in the middle of a row, PyAV takes the picture for a lower one.
+            whole_rows = self._size[1] % 4 == 0
+            wrap = av.VideoFrame.from_numpy_buffer if whole_rows else av.VideoFrame.from_ndarray
+            picture = wrap(planes, format="yuv420p")
             if self._kind.pixels != "yuv420p":
                 picture = picture.reformat(format=self._kind.pixels)
         picture.pts, picture.time_base = pts, self._base
