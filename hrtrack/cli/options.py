@@ -15,6 +15,7 @@ import click
 
 from ..tracker.options import Choice, Count, Rate, Share, shown_options
 from ..tracker.outputs.base import READABLE, TABLES
+from ..tracker.outputs.pictures.encoders import ENCODERS
 
 SOURCE, OUTPUT, DISPLAY, LIVE = "Source", "Output", "Display", "Cameras and streams"
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -284,6 +285,16 @@ output_options = together(
         metavar="LENGTH",
         advanced=True,
         help="Split the output video into segments of this length or size: 90s, 10m, 500MB.",
+    ),
+    option(
+        OUTPUT,
+        "--encoder",
+        default="libx264",
+        show_default=True,
+        type=click.Choice(ENCODERS),
+        advanced=True,
+        help="What encodes the output video as H.264. auto takes a hardware encoder where one "
+        "answers, and says which. Hardware encoders have not been tried out yet.",
     ),
     option(OUTPUT, "--overwrite", is_flag=True, help="Replace existing output files."),
     option(OUTPUT, "--quiet", "-q", is_flag=True, help="Hide the progress bar and the summary."),

@@ -53,6 +53,7 @@ class TrackSettings:
     output: str | None
     save: tuple[str, ...]
     segment: str | None
+    encoder: str
     overwrite: bool
     quiet: bool
     log_level: str

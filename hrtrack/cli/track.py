@@ -37,6 +37,7 @@ from ..tracker.many import Done, Work, read_summary, run_many, run_on_ray
 from ..tracker.outputs.base import FORMATS, SUFFIXES, Run, Sink, Target, parse_save, prepare
 from ..tracker.outputs.open import open_sinks
 from ..tracker.outputs.pictures.draw import DrawOptions
+from ..tracker.outputs.pictures.encoders import AUTO, H264, NO_H264, pick
 from ..tracker.outputs.pictures.segments import parse_limit, piece
 from ..tracker.outputs.results.replay import Replay
 from ..tracker.outputs.results.several import begin, joining, part_of, sources_of, take_apart
@@ -235,6 +236,7 @@ def run_source(
         if settings.segment is None:  # before the networks are loaded for nothing
             for target in targets:
                 prepare(target, overwrite=settings.overwrite)
+        encoder = _encoder(settings, targets, frames.size)
         if settings.redraw is None:
             tracker = loaded()
             wants_heat = "heatmaps" in layers.layers
@@ -279,6 +281,7 @@ def run_source(
             segment=parse_limit(settings.segment) if settings.segment else None,
             others=others,
             budget=isinstance(poser, Pipeline) and poser.budget is not None,
+            encoder=encoder,
         )
         try:
             with sinks, progress:
@@ -302,6 +305,25 @@ def run_source(
         error=error,
         stopped=stopped,
     )
+
+
+def _encoder(settings: TrackSettings, targets: Sequence[Target], size: tuple[int, int]) -> str:
+    """What the videos are encoded with; says what ``auto`` took."""
+    videos = [target for target in targets if target.format == "video"]
+    if settings.encoder == H264.codec or not videos:
+        return H264.codec
+    for target in videos:
+        suffix = Path(target.path).suffix.lower()
+        if settings.encoder != AUTO and suffix in NO_H264:
+            raise UsageError(
+                f"--encoder {settings.encoder} makes H.264, which {target.path} cannot hold; "
+                "name an .mp4, .mkv or .mov file, or leave out --encoder"
+            )
+    found = pick(settings.encoder, size)
+    if settings.encoder == AUTO and not settings.quiet:
+        where = "the CPU: no hardware encoder answers" if found == H264.codec else "hardware"
+        click.echo(f"hrtrack: --encoder auto: {found}, {where}", err=True)
+    return found
 
 
 def attempt(

@@ -296,6 +296,8 @@ class Run:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     budget: bool = False
     """Whether some people may be carried instead of estimated, which tables have a column for."""
+    encoder: str = "libx264"
+    """What H.264 is encoded with, as `pictures.encoders.pick` chose it."""
 
 
 class Sink(Protocol):

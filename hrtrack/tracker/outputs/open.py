@@ -102,15 +102,16 @@ def open_sinks(
     stopwatch: Stopwatch | None = None,
     others: Iterable[Callable[[Run], Sink]] = (),
     budget: bool = False,
+    encoder: str = "libx264",
 ) -> Sinks:
     """Opens every output of a run; SinkError, before any work, when one cannot be written.
 
     ``segment`` cuts videos into pieces (`segments.parse_limit` reads it). ``others`` make the
     sinks that are no files: a window, a viewer in the browser. With a ``budget`` not everybody is
-    estimated in every frame.
+    estimated in every frame. ``encoder`` is what `pictures.encoders.pick` gave.
     """
     targets = list(targets)
-    run = Run(source, skeleton, model or {}, overwrite, stopwatch or Stopwatch(), budget)
+    run = Run(source, skeleton, model or {}, overwrite, stopwatch or Stopwatch(), budget, encoder)
     if sum(target.to_stdout for target in targets) > 1:
         raise SinkError("only one output can go to standard output")
     for target in targets:

@@ -55,6 +55,7 @@ class Tracks:
         self._first = True
         self._next_id = 1
         self._next_key = 1
+        self._has_budget = False
         self._state = self._empty()
 
     def __len__(self) -> int:
@@ -214,8 +215,10 @@ class Tracks:
     def to_carry(self, proposals: Proposals, flow: Flow | None = None) -> Carried:
         """The people in view of these proposals, to be carried on instead of estimated.
 
-        With ``flow``, which has seen the new picture, their joints are found again in it.
+        With ``flow``, which has seen the new picture, their joints are found again in it. Whoever
+        carries people on asks in every frame, from the first one on.
         """
+        self._has_budget = True
         state = self._state
         rows = state.rows_of(proposals.track_keys)
         proposals, rows = proposals[rows >= 0], rows[rows >= 0]
@@ -394,7 +397,8 @@ class Tracks:
         state.motion[rows] = moved
         seconds = np.maximum(self._time - state.measured[rows], 1e-3)
         trust = np.minimum(state.scores[rows], poses.scores)
-        self._observe_drift(rows, poses.keypoints - state.keypoints[rows], trust, seconds)
+        if self._has_budget:  # which alone reads the drift
+            self._observe_drift(rows, poses.keypoints - state.keypoints[rows], trust, seconds)
         state.keypoints[rows] = poses.keypoints
         age = seconds[:, None, None]
         share = (1.0 - np.exp(-age / options.pose_time)) * poses.scores[..., None]
