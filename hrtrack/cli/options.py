@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from ..tracker.options import Choice, Count, Rate, Share, shown_options
-from ..tracker.outputs.base import READABLE, TABLES
+from ..tracker.outputs.base import RESULTS, TABLES
 from ..tracker.outputs.pictures.encoders import ENCODERS
 
 SOURCE, OUTPUT, DISPLAY, LIVE = "Source", "Output", "Display", "Cameras and streams"
@@ -276,7 +276,7 @@ output_options = together(
         "--save",
         multiple=True,
         metavar="[FORMAT:]PATH",
-        help=f"Save results as {worded(READABLE)}; the suffix or FORMAT says which. - writes JSONL "
+        help=f"Save results as {worded(RESULTS)}; the suffix or FORMAT says which. - writes JSONL "
         f"to stdout. Several clips can share one {worded(TABLES)} file. Repeatable.",
     ),
     option(

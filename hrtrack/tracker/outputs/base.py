@@ -143,6 +143,9 @@ the tests take it from here."""
 SUFFIXES = {name: form.suffixes for name, form in FORMATS.items()}
 """Every output that is a file, pictures too, and the suffixes that stand for it."""
 
+RESULTS = tuple(name for name, form in FORMATS.items() if form.sink.startswith("results."))
+"""The formats of results; the others are pictures."""
+
 READABLE = tuple(name for name, form in FORMATS.items() if form.reader is not None)
 """The results formats that `read_results` reads."""
 
