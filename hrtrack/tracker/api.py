@@ -42,6 +42,11 @@ from .video.own import Clip, Picture, in_color, own_frames, to_rgb
 LOG = logging.getLogger(__name__)
 FASTEST = 60.0
 """Frames a second beyond which no live source is kept up with unless that is asked for."""
+NO_PEOPLE = {
+    "onehand21": ("hands", "rtmdet_nano_8xb32-300e_hand, or whole for pictures of one hand"),
+    "ap10k17": ("animals", "whole, for pictures of one animal"),
+}
+"""Skeletons whose models need other boxes than those of people: what they are of, and which."""
 P = ParamSpec("P")
 S = TypeVar("S")
 
@@ -130,10 +135,12 @@ class Tracker:
             device=there.device if there else None,
             eight_bits=options.precision in ("auto", "int8"),
         )
-        if self.skeleton.name == "onehand21" and self.detector.name == "person_fast":
+        if self.skeleton.name in NO_PEOPLE and self.detector.name == "person_fast":
+            what, advice = NO_PEOPLE[self.skeleton.name]
             LOG.warning(
-                "the model is for hands, and person_fast finds people; give a detector of hands, "
-                "as rtmdet_nano_8xb32-300e_hand, or whole for pictures of one hand"
+                "the model is for %s, but person_fast finds people; give --detector %s",
+                what,
+                advice,
             )
         self.stopwatch = options.stopwatch or Stopwatch()
         self._doubt = Doubt()

@@ -180,8 +180,8 @@ class TrackerOptions:
         metadata=_about(
             Model(),
             MODEL,
-            "Person detector: a name of hrtrack models, an ONNX file, or whole to take the picture "
-            "for one person.",
+            "Person detector: a name of hrtrack models, an ONNX file, or whole, which takes the "
+            "whole picture as one person.",
             metavar="NAME|PATH",
         ),
     )

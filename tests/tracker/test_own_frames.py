@@ -374,4 +374,4 @@ def test_a_hand_network_on_boxes_of_people_is_told(
     with Tracker(model) as tracker:
         assert tracker.skeleton.name == "onehand21"
     (said,) = caplog.messages
-    assert "person_fast finds people; give a detector of hands" in said
+    assert "for hands, but person_fast finds people; give --detector rtmdet_nano" in said
