@@ -101,14 +101,14 @@ def paint(events: list[Event], number: int, path: Path) -> None:
             continue
         place, width = names.index(one.thread), one.end - one.start
         colour = STAGE_COLOURS.get(one.stage, "#777777") if one in mine else "#e3e3e3"
-        edge = {"edgecolor": "white", "linewidth": 0.6}
+        edge: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.6}
         axes.barh(place, width, left=one.start - begin, height=0.5, color=colour, **edge)
     beside: dict[str, int] = {}
     for one in mine:
         place, middle = names.index(one.thread), (one.start + one.end) / 2 - begin
         label = f"{one.stage} {one.end - one.start:.1f}"
         if one.end - one.start > NARROW * len(label) / 4 * (right - left):
-            style = {"color": "white", "fontsize": 9, "fontweight": "bold"}
+            style: dict[str, Any] = {"color": "white", "fontsize": 9, "fontweight": "bold"}
             axes.text(middle, place, label, ha="center", va="center", **style)
             continue
         step = beside[one.thread] = beside.get(one.thread, -1) + 1
