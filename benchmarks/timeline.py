@@ -94,33 +94,34 @@ def paint(events: list[Event], number: int, path: Path) -> None:
     room = MARGIN * (end - begin)
     left, right = -room, end - begin + room
     names = [*ROWS, *sorted({one.thread for one in events} - set(ROWS))]
-    figure = Figure(figsize=(10.5, 0.75 * len(names) + 1.5), layout="constrained")
+    figure = Figure(figsize=(10.5, 0.95 * len(names) + 1.2), layout="constrained")
     axes = figure.subplots()
     for one in events:
         if one.end - begin < left or one.start - begin > right:
             continue
         place, width = names.index(one.thread), one.end - one.start
         colour = STAGE_COLOURS.get(one.stage, "#777777") if one in mine else "#e3e3e3"
-        edge = {"edgecolor": "white", "linewidth": 0.6}
+        edge: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.6}
         axes.barh(place, width, left=one.start - begin, height=0.5, color=colour, **edge)
-    narrow = 0
+    beside: dict[str, int] = {}
     for one in mine:
         place, middle = names.index(one.thread), (one.start + one.end) / 2 - begin
         label = f"{one.stage} {one.end - one.start:.1f}"
         if one.end - one.start > NARROW * len(label) / 4 * (right - left):
-            style = {"color": "white", "fontsize": 9, "fontweight": "bold"}
+            style: dict[str, Any] = {"color": "white", "fontsize": 9, "fontweight": "bold"}
             axes.text(middle, place, label, ha="center", va="center", **style)
             continue
-        above = 0.44 if narrow % 2 else -0.44
-        narrow += 1
+        step = beside[one.thread] = beside.get(one.thread, -1) + 1
+        side = 1 if place == len(names) - 1 else -1
         line = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.6}
+        far = 0.34 + 0.17 * (step % 2)
         axes.annotate(
-            label, (middle, place + above * 0.57), (middle, place + above), fontsize=8.5,
-            ha="center", va="bottom" if above < 0 else "top", arrowprops=line,
+            label, (middle, place + side * 0.25), (middle, place + side * far),
+            fontsize=8.5, ha="center", va="top" if side > 0 else "bottom", arrowprops=line,
         )  # fmt: skip
     _waits(axes, mine, names, begin)
     axes.set_xlim(left, right)
-    axes.set_ylim(len(names) - 0.4, -0.75)
+    axes.set_ylim(len(names) - 0.35, -0.65)
     labels = [f"{name}:\n{ROWS[name]}" if name in ROWS else name for name in names]
     axes.set_yticks(range(len(names)), labels)
     axes.set_xlabel(
@@ -141,8 +142,8 @@ def _waits(axes: Any, mine: list[Event], names: list[str], begin: float) -> None
             arrow = {"arrowstyle": "-|>", "color": "#333333", "shrinkA": 0, "shrinkB": 2}
             axes.annotate("", (x1, y1 - 0.25), (x0, y0 + 0.25), arrowprops=arrow)
             axes.text(
-                (x0 + x1) / 2, (y0 + y1) / 2, f"  waits {x1 - x0:.1f}", fontsize=8.5,
-                color="#333333", va="center",
+                (x0 + x1) / 2, (y0 + y1) / 2 + 0.03, f"waits {x1 - x0:.1f}  ", fontsize=8.5,
+                color="#333333", ha="right", va="top",
             )  # fmt: skip
 
 
