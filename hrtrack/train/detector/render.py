@@ -93,8 +93,12 @@ def mosaic_tensors(mosaics: Sequence[MosaicSpec], seed: int) -> MosaicTensors:
                 row[:] = _row(layer)
     height, width = mosaics[0].size
     frame = np.array([height, width, seed], np.int64)
-    drawn = (torch.from_numpy(part) for part in (tiles, pasted, frame))
-    return MosaicTensors(*drawn, [mosaic.colours.look() for mosaic in mosaics])
+    return MosaicTensors(
+        torch.from_numpy(tiles),
+        torch.from_numpy(pasted),
+        torch.from_numpy(frame),
+        [mosaic.colours.look() for mosaic in mosaics],
+    )
 
 
 def _row(layer: Layer) -> tuple[int, ...]:

@@ -97,6 +97,6 @@ def mean_pckh(found: FloatArray, people: People) -> float | None:
 def mean_oks(found: FloatArray, people: People) -> float:
     """The mean over people of the OKS of keypoints (N, K, 2) with the same person's labels."""
     labelled, sigmas = people.weights > 0, np.asarray(people.skeleton.sigmas)
-    each = aligned_oks(found, people.keypoints, people.areas, sigmas, labelled)
+    each = aligned_oks(found, people.keypoints, people.areas, sigmas, labelled.astype(np.float64))
     some = labelled.any(axis=1)
     return float(each[some].mean()) if some.any() else math.nan

@@ -82,10 +82,10 @@ class Crops(Dataset[tuple[Draw, Sample]]):
             nothing = np.zeros(len(people.skeleton))
             crop = np.zeros((*draw.size, 3), np.uint8)
             return draw, (crop, np.zeros((len(nothing), 2)), nothing, nothing.astype(bool), row)
-        (drawn, *joints), rng = self._augmentation(
+        (drawn, points, weights, outside), rng = self._augmentation(
             draw, people.boxes[row], people.keypoints[row], people.weights[row]
         )
-        return draw, (paint(photo, drawn, rng), *joints, -1)
+        return draw, (paint(photo, drawn, rng), points, weights, outside, -1)
 
 
 def collate(samples: list[tuple[Draw, Sample]]) -> Batch:
