@@ -26,8 +26,9 @@ OVERLAP = 0.1
 out of it with each other's identity."""
 AHEAD = 0.2
 """Seconds before which people who are about to overlap so much count, too."""
-ALWAYS = 6
-"""So many people who cross are always estimated. In a crowd somebody always covers somebody."""
+FEW = 6
+"""So many people who cross are always estimated. Where it is more, nobody is for that reason: in a
+crowd somebody always covers somebody, and whoever stands alone would have no turn."""
 SURPLUS = 1.0
 """Frames' worth of turns or of time that is saved up at the most for later frames."""
 ROOM = 0.95
@@ -50,7 +51,7 @@ WARM_UP = 5
 class Budget:
     """Chooses frame by frame who is estimated; the joints of the others are carried on.
 
-    Newcomers always are, people who cover one another, and whoever has gone without for
+    Newcomers always are, a few people who cross, and whoever has gone without for
     `MOST_FRAMES` frames and `MOST_SECONDS` seconds. Of the rest those come first whose joints are
     likely to be furthest from where they are shown: the time since their last estimate, times how
     far their joints went astray from the predicted motion before, times how uncertain they are.
@@ -190,29 +191,15 @@ class Budget:
             self._saved = max(self._saved - spent, -SURPLUS * self._period)
 
     def _crossing(self, proposals: Proposals, live: Live, rows: NDArray[np.intp]) -> BoolArray:
-        """Who (N,) of at most `ALWAYS` people covers somebody else, or will before long.
-
-        Of more those come first who cover most of one another and move past one another fastest.
-        """
-        count = len(proposals)
-        crossing = np.zeros(count, bool)
-        velocity = np.zeros((count, 2))
+        """Who (N,) covers somebody else, or will before long; nobody in a crowd (`FEW`)."""
+        velocity = np.zeros((len(proposals), 2))
         known = rows >= 0
         velocity[known] = live.velocity[rows[known]]
         then = proposals.boxes + np.tile(AHEAD * velocity, 2)
         overlap = np.maximum(iou(proposals.boxes, proposals.boxes), iou(then, then))
-        one, other = np.nonzero(np.triu(overlap >= OVERLAP, 1))
-        if not len(one):
-            return crossing
-        sizes = np.maximum((proposals.boxes[:, 2:] - proposals.boxes[:, :2]).mean(axis=1), 1.0)
-        apart = np.hypot(*(velocity[one] - velocity[other]).T) / np.maximum(
-            sizes[one], sizes[other]
-        )
-        for pair in np.argsort(-overlap[one, other] * (CALM + apart), kind="stable").tolist():
-            both = [one[pair], other[pair]]
-            if crossing.sum() + 2 - crossing[both].sum() <= ALWAYS:
-                crossing[both] = True
-        return crossing
+        np.fill_diagonal(overlap, 0.0)
+        crossing = overlap.max(axis=1, initial=0.0) >= OVERLAP
+        return crossing & (crossing.sum() <= FEW)
 
     def _urgency(self, live: Live, rows: NDArray[np.intp], waited: Float64Array) -> Float64Array:
         """How far (N,) joints may have gone astray by now, in sizes, the more the less is known."""
