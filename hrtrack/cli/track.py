@@ -134,8 +134,8 @@ def require_packages(settings: TrackSettings, formats: Iterable[str]) -> None:
     if settings.serve is not None:
         needed.append(("aiohttp", "aiohttp", "serve", "--serve"))
     for form in set(formats):
-        if (package := FORMATS[form].package) is not None:
-            module, extra = package
+        if (missing := FORMATS[form].package) is not None:
+            module, extra = missing
             needed.append((module, module, extra, form.capitalize()))
     known = {entry.name: entry.url or "" for entry in zoo.entries()}
     asked = settings.tracker
