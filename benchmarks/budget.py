@@ -1,12 +1,14 @@
 """What a budget for poses costs: a share of the people estimated a frame, beside all of them.
 
-    python -m benchmarks.budget CLIP --people 20 --people 5 --share 1/2 --share 1/3
+    python -m benchmarks.budget CLIP --people 20 --people 5 --share 1/2 --share 1/3 --shake 1
     python -m benchmarks.budget crossings LABELS
 
 The first follows a clip with everybody estimated and then with a fixed share, over the same frames
-in memory, and compares poses, identities and time. LABELS is the folder of Penn Action's ``*.mat``
-files, of which `scripts.crossing_bench` makes its scenes; their poses have no pictures, so people
-are carried on by the motion filter alone there.
+in memory, and compares poses, identities and time. With ``--shake`` it also estimates everybody in
+crops that are a little off at random, and with ``--every`` with the detector less often: so well do
+two full runs agree. LABELS is the folder of Penn Action's ``*.mat`` files, of which
+`benchmarks.crossings` makes its scenes; their poses have no pictures, so people are carried on by
+the motion filter alone there.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -37,6 +40,7 @@ from hrtrack.tracker.tracking.associate import Tracks
 from hrtrack.tracker.tracking.budget import Budget
 from hrtrack.tracker.tracking.flow import Flow
 from hrtrack.tracker.tracking.proposals import BoxProposer, Found
+from hrtrack.tracker.tracking.schedule import DetectionSchedule
 from hrtrack.tracker.video.frame import Frame
 from hrtrack.tracker.video.open import open_source
 
@@ -44,6 +48,8 @@ SAME = 0.3
 """Boxes that overlap (IoU) so much are the same person's in both runs."""
 CERTAIN = 0.3
 """Joints with this score in the full run count."""
+GROWN = 0.01
+"""Spread of the sizes of crops that are off."""
 CURVES = ("slow", "medium", "fast")
 
 
@@ -113,11 +119,56 @@ class Turn:
     cpu_ms: float
 
 
-def run(tracker: Tracker, frames: Sequence[Frame], share: Fraction) -> Turn:
+class Shaken:
+    """The pipeline's own estimator with crops that are off at random.
+
+    ``pixels`` is the spread of their middles, `GROWN` that of their sizes.
+    """
+
+    def __init__(self, inner: Callable[..., Poses], pixels: float) -> None:
+        self._inner = inner
+        self._pixels = pixels
+        self._rng = np.random.default_rng(0)
+
+    def __call__(
+        self, frame: Frame, boxes: NDArray[np.floating], scores: NDArray[np.floating]
+    ) -> Poses:
+        middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+        middle = middle + self._rng.normal(0, self._pixels, middle.shape)
+        half = half * np.exp(self._rng.normal(0, GROWN, (len(half), 1)))
+        shaken = np.concatenate([middle - half, middle + half], axis=1)
+        poses = self._inner(frame, shaken, scores)
+        return replace(poses, boxes=np.asarray(boxes, np.float32))
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a clip is followed: the share of the people estimated in each frame, the spread in pixels
+    of crops that are off, and the frames from one look of the detector to the next."""
+
+    share: Fraction = Fraction(1)
+    shake: float = 0.0
+    every: int = 1
+
+    def __str__(self) -> str:
+        words = [str(self.share)]
+        if self.shake:
+            words.append(f"crops {self.shake:g} px off")
+        if self.every > 1:
+            words.append(f"detector every {self.every}")
+        return ", ".join(words)
+
+
+def run(tracker: Tracker, frames: Sequence[Frame], case: Case) -> Turn:
     """Follows the people with a share of them estimated in each frame."""
     pipeline = tracker.pipeline()
-    if share < 1:
-        pipeline = replace(pipeline, budget=Budget(share=float(share)), flow=Flow())
+    if case.every > 1:
+        pipeline.proposer.schedule = DetectionSchedule(case.every, measured=False)
+    if case.share < 1:
+        pipeline = replace(pipeline, budget=Budget(share=float(case.share)), flow=Flow())
+    if case.shake:
+        shaken: Any = Shaken(pipeline.estimate, case.shake)
+        pipeline = replace(pipeline, estimate=shaken)
     begin, cpu = time.perf_counter(), time.process_time()
     poses = [pipeline.step(frame) for frame in frames]
     seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
@@ -125,20 +176,20 @@ def run(tracker: Tracker, frames: Sequence[Frame], share: Fraction) -> Turn:
 
 
 def judge_clip(
-    clip: str, frames: Sequence[Frame], people: int, shares: Sequence[Fraction], turns: int
+    clip: str, frames: Sequence[Frame], people: int, cases: Sequence[Case], turns: int
 ) -> list[str]:
-    """The rows of a table, one a share."""
+    """The rows of a table, one a case."""
     rows = []
     with Tracker(max_people=people, target_fps="off", backend="openvino") as tracker:
-        run(tracker, frames[:10], Fraction(1))
-        taken: dict[Fraction, list[Turn]] = {share: [] for share in (Fraction(1), *shares)}
+        run(tracker, frames[:10], Case())
+        taken: dict[Case, list[Turn]] = {case: [] for case in (Case(), *cases)}
         for _ in range(turns):
-            for share, mine in taken.items():
-                mine.append(run(tracker, frames, share))
-        full = taken[Fraction(1)][0].poses
+            for case, mine in taken.items():
+                mine.append(run(tracker, frames, case))
+        full = taken[Case()][0].poses
         everyone = sum(map(len, full))
-        whole = statistics.median(turn.fps for turn in taken[Fraction(1)])
-        for share, mine in taken.items():
+        whole = statistics.median(turn.fps for turn in taken[Case()])
+        for case, mine in taken.items():
             poses = mine[0].poses
             pairs = compare(full, poses, tracker.skeleton)
             oks = np.array([pair.oks for pair in pairs])
@@ -152,7 +203,7 @@ def judge_clip(
             ]
             fps = statistics.median(turn.fps for turn in mine)
             cells = [
-                Path(clip).stem, str(people), str(share),
+                Path(clip).stem, str(people), str(case),
                 f"{np.concatenate([p.estimated for p in poses]).mean():.2f}",
                 f"{fps:.1f}", f"{fps / whole:.2f}",
                 f"{statistics.median(turn.cpu_ms for turn in mine):.1f}",
@@ -192,14 +243,18 @@ class Shared:
 
     def __call__(self, poses: Poses) -> Poses:
         self._given = poses.boxes.astype(np.float64), poses.person_scores.astype(np.float64)
-        proposals = self._proposer.propose(Frame(poses.frame, poses.time, self._room))
+        frame = Frame(poses.frame, poses.time, self._room)
+        self._budget.begin(frame)
+        proposals = self._proposer.propose(frame)
         overlap = iou(proposals.boxes, self._given[0])
         which = overlap.argmax(axis=1) if len(poses) else np.zeros(len(proposals), np.intp)
         chosen = self._budget.choose(proposals, self._tracks.live(poses.time), poses.time)
+        self._budget.estimated(0.0)
+        self._budget.finish()
         # In the box of someone who is hidden nobody is found.
         looked = chosen & proposals.from_detector
-        waiting = self._tracks.waiting(proposals[~chosen])
-        found = self._tracks.update(poses[which[looked]], proposals[looked], waiting)
+        to_carry = self._tracks.to_carry(proposals[~chosen])
+        found = self._tracks.update(poses[which[looked]], proposals[looked], to_carry)
         # Whom a carried pose shows nobody can tell in a crossing: what counts is who is who where
         # people are estimated. `judge` knows a pose by its box.
         return found[found.estimated]
@@ -227,6 +282,8 @@ class Shares(click.ParamType):
 @click.argument("labels", required=False, type=click.Path(path_type=Path, exists=True))
 @click.option("--people", multiple=True, default=(5, 20), type=click.IntRange(1))
 @click.option("--share", "shares", multiple=True, default=("1/2", "1/3"), type=Shares())
+@click.option("--shake", "shakes", multiple=True, type=click.FloatRange(0.0, min_open=True))
+@click.option("--every", "everies", multiple=True, type=click.IntRange(2))
 @click.option("--frames", default=10_000, help="The first so many frames of the clip.")
 @click.option("--turns", default=1, help="Runs of each, of which the time is the median.")
 @click.option("--seeds", default=3, help="Scenes of crossings with so many seeds.")
@@ -235,6 +292,8 @@ def main(
     labels: Path | None,
     people: tuple[int, ...],
     shares: tuple[Fraction, ...],
+    shakes: tuple[float, ...],
+    everies: tuple[int, ...],
     frames: int,
     turns: int,
     seeds: int,
@@ -247,7 +306,12 @@ def main(
         return
     with open_source(clip) as source:
         pictures = [replace(f, image=f.image.copy()) for f in itertools.islice(source, frames)]
-    rows = [row for count in people for row in judge_clip(clip, pictures, count, shares, turns)]
+    cases = [
+        *(Case(shake=one) for one in shakes),
+        *(Case(every=one) for one in everies),
+        *(Case(share) for share in shares),
+    ]
+    rows = [row for count in people for row in judge_clip(clip, pictures, count, cases, turns)]
     click.echo(table(HEADER, rows))
 
 

@@ -44,7 +44,8 @@ CANVAS = (228, 228, 224)
 
 
 def crowd(skeleton: Skeleton, people: int = PEOPLE) -> Poses:
-    """People of 100 to 300 pixels in rows on a 720p picture; details stand around their limbs."""
+    """People of 100 to 300 pixels in rows on a 720p picture, with the joints of the body anywhere
+    in their boxes, which makes far longer lines than people have."""
     rng = np.random.default_rng(0)
     heights = np.linspace(100, 300, people)
     corner = np.stack([np.arange(people) % 10 * 125 + 5.0, np.arange(people) // 10 * 330 + 40.0], 1)
@@ -63,6 +64,51 @@ def crowd(skeleton: Skeleton, people: int = PEOPLE) -> Poses:
     )  # fmt: skip
 
 
+def standing(skeleton: Skeleton, people: int = PEOPLE) -> Poses:
+    """`crowd`, whose joints are where those of people who stand and face the camera are; hands
+    are spread. ``skeleton`` begins with the joints of COCO."""
+    scattered = crowd(skeleton, people)
+    unit = np.concatenate([STANDING, *(_more(len(skeleton)))])
+    size = scattered.boxes[:, 2:] - scattered.boxes[:, :2]
+    keypoints = scattered.boxes[:, None, :2] + unit[None] * size[:, None]
+    return replace(scattered, keypoints=keypoints.astype(np.float32))
+
+
+def _more(joints: int) -> list[NDArray[np.float64]]:
+    """What the joints of Halpe-26 and COCO-WholeBody-133 are beyond those of COCO."""
+    feet = STANDING[[15, 15, 15, 16, 16, 16]] + [
+        [0.03, 0.02], [0.05, 0.02], [-0.02, 0.02], [-0.03, 0.02], [-0.05, 0.02], [0.02, 0.02]
+    ]  # fmt: skip
+    if joints == 26:
+        return [np.array([[0.5, 0.02], [0.5, 0.18], [0.5, 0.52]]), feet]
+    if joints != 133:
+        return []
+
+    def ring(points: int, x: float, y: float, wide: float, tall: float) -> NDArray[np.float64]:
+        turn = np.arange(points) * 2 * np.pi / points
+        return np.stack([x + wide * np.cos(turn), y + tall * np.sin(turn)], axis=1)
+
+    def row(points: int, start: tuple[float, float], end: tuple[float, float]) -> Any:
+        return np.linspace(start, end, points)
+
+    chin = np.linspace(0, np.pi, 17)
+    face = [
+        np.stack([-np.cos(chin), np.sin(chin)], axis=1),
+        row(5, (-0.75, -0.5), (-0.25, -0.5)), row(5, (0.25, -0.5), (0.75, -0.5)),
+        row(4, (0, -0.3), (0, 0.1)), row(5, (-0.15, 0.2), (0.15, 0.2)),
+        ring(6, -0.45, -0.25, 0.15, 0.08), ring(6, 0.45, -0.25, 0.15, 0.08),
+        ring(12, 0, 0.55, 0.3, 0.15), ring(8, 0, 0.55, 0.2, 0.08),
+    ]  # fmt: skip
+    fingers = [
+        (0.03 + 0.022 * step) * np.array([np.sin(turn), 0.5 * np.cos(turn)])
+        for turn in (-0.7, -0.35, 0, 0.35, 0.7)
+        for step in range(1, 5)
+    ]
+    hand = np.array([(0, 0), *fingers])
+    head = (0.5, 0.08) + np.concatenate(face) * (0.09, 0.055)
+    return [feet, head, STANDING[9] + hand, STANDING[10] + hand]
+
+
 def milliseconds(step: Callable[[int], object], rounds: int = 60, warm_up: int = 5) -> float:
     """The median of a step's processor time."""
     times = []
@@ -76,24 +122,27 @@ def milliseconds(step: Callable[[int], object], rounds: int = 60, warm_up: int =
 def measure() -> None:
     cv2.setNumThreads(1)
     print(f"ms of processor time a frame, {PEOPLE} people, drawing on 1280x720")
-    print("skeleton        draw  associate  smooth")
+    print("skeleton      joints       draw  associate  smooth")
     for name in ("coco17", "halpe26", "wholebody133"):
-        drawing, following, smoothing = times(by_name(name))
-        print(f"{name:14} {drawing:5.2f}  {following:9.2f}  {smoothing:6.2f}")
+        for kind in (standing, crowd):
+            skeleton = by_name(name)
+            drawing, following, smoothing = times(skeleton, kind(skeleton))
+            joints = "scattered" if kind is crowd else "standing"
+            print(f"{name:13} {joints:10} {drawing:6.2f}  {following:9.2f}  {smoothing:6.2f}")
 
 
-def times(skeleton: Skeleton) -> tuple[float, float, float]:
+def times(skeleton: Skeleton, poses: Poses) -> tuple[float, float, float]:
     """Milliseconds a frame to draw, to associate and to smooth."""
-    poses = crowd(skeleton)
     image = np.full((720, 1280, 3), CANVAS, np.uint8)
     noise = np.random.default_rng(1).normal(0, 1, (60, *poses.keypoints.shape)).astype(np.float32)
     frames = [
         replace(poses, frame=i, time=i / 30, keypoints=poses.keypoints + noise[i])
         for i in range(len(noise))
     ]
-    tracks, smoother = Tracks(skeleton), Smoother(skeleton)
+    tracks, smoother, before = Tracks(skeleton), Smoother(skeleton), Smoother(skeleton)
+    smooth = [before.update(poses) for poses in frames]  # as what is drawn is
     return (
-        milliseconds(lambda i: draw(image, frames[i], skeleton, LAYERS)),
+        milliseconds(lambda i: draw(image, smooth[i], skeleton, LAYERS)),
         milliseconds(lambda i: tracks.update(frames[i])),
         milliseconds(lambda i: smoother.update(frames[i])),
     )

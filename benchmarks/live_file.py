@@ -48,6 +48,8 @@ from hrtrack.shown import Shown
 from hrtrack.skeleton import Skeleton
 from hrtrack.tracker.api import Tracker
 from hrtrack.tracker.inference.open import open_detector
+from hrtrack.tracker.tracking.budget import Budget
+from hrtrack.tracker.tracking.flow import Flow
 from hrtrack.tracker.tracking.proposals import BoxProposer, Detector, Found
 from hrtrack.tracker.video.frame import Frame
 from hrtrack.tracker.video.open import open_source
@@ -55,6 +57,7 @@ from hrtrack.tracker.video.open import open_source
 Every = int | Literal["auto"]
 Image = NDArray[np.uint8]
 PACES = ("one-late", "slower", "faster")
+CROWDED = "crowded"
 GHOST_IOU = 0.3
 """A box that overlaps less with everybody that a judge sees shows nobody."""
 JUDGE_SCORE = 0.15
@@ -62,8 +65,9 @@ JUDGE_SCORE = 0.15
 PACE_WORDS = """\
 Paces: `one-late`, the camera is slower than the loop and the detector is ready in the next frame;
 `slower`, the camera is slower and the detector takes 120 ms; `faster`, the camera is half as fast
-again as the loop and the detector takes one and a half frames; `real`, true time on this machine;
-`busy core`, the same beside a process that keeps a core busy.
+again as the loop and the detector takes one and a half frames; `crowded`, everybody's poses take
+more than two frames of the camera and the detector a third of one; `real`, true time on this
+machine; `busy core`, the same beside a process that keeps a core busy.
 """
 SLOW_DETECTOR = 0.12
 """Seconds that the detector takes on a small laptop beside the pose network."""
@@ -240,19 +244,25 @@ class Processed:
     dropped: int
 
 
-def run_live(clip: Clip, showing: Showing, every: Every, costs: Costs) -> Processed:
-    """A live run in virtual time."""
+def run_live(
+    clip: Clip, showing: Showing, every: Every, costs: Costs, budget: bool = False
+) -> Processed:
+    """A live run in virtual time; with a ``budget`` it keeps up with the camera."""
     clock = Clock()
     camera = Camera(showing.rate, len(showing.order))
     frames, found, ages = [], [], []
     pipeline = clip.tracker.pipeline()
     detector = charged(clip.detector, clock, costs.detector)
-    pipeline.proposer = live_proposer(detector, pipeline.tracks, every, clock)
+    pipeline.proposer = live_proposer(detector, pipeline.tracks, every, clock, budget)
     pipeline.estimate = CachedEstimator(  # type: ignore[assignment]
         pipeline.estimate, clip.poses, clock, costs
     )
+    if budget:
+        pipeline.budget = Budget(target_fps=showing.rate, waits=True, clock=clock)
+        pipeline.flow = Flow()
     for number, arrived in camera.frames(clock):
-        frame = Frame(number, arrived, clip.images[showing.order[number]])
+        image = clip.images[showing.order[number]]
+        frame = Frame(number, arrived, image, dropped=camera.dropped, arrived=arrived)
         found.append(pipeline.step(frame))
         frames.append(frame)
         ages.append(clock.now - arrived)
@@ -275,7 +285,11 @@ def costs_of(clip: Clip, rate: float, pace: str) -> tuple[float, Costs]:
     ``one-late``: the camera is slower than the loop, and the detector is ready in the next
     frame. ``slower``: the camera is slower, and the detector takes `SLOW_DETECTOR`. ``faster``:
     the camera is half as fast again as the loop, and the detector takes one and a half frames.
+    ``crowded``: the poses of everybody take two and a fifth of a camera's frames, the detector
+    and the rest three tenths each.
     """
+    if pace == CROWDED:
+        return rate, Costs(0.3 / rate, 2.2 / rate / clip.typical(), 0.3 / rate)
     camera = 1.5 * rate if pace == "faster" else rate
     busy = 1.0 if pace == "faster" else 0.6
     detector = {"one-late": 0.5 / rate, "slower": SLOW_DETECTOR, "faster": 1.5 / rate}[pace]
@@ -353,13 +367,14 @@ def simulate(
     paces: Sequence[str],
     everies: Sequence[Every],
     seconds: float | None,
+    budget: bool,
 ) -> list[Row]:
     """All cases of one clip in virtual time."""
     rows = []
     for rate, pace, every in product(rates, paces, everies):
         camera, costs = costs_of(clip, rate, pace)
         showing = restamped(len(clip.images), clip.rate, camera, seconds)
-        live = run_live(clip, showing, every, costs)
+        live = run_live(clip, showing, every, costs, budget)
         truth = run_file(clip, live.frames, every)
         seen = [[judge(one.image)[0] for judge in clip.judges] for one in live.frames]
         rows.append(
@@ -378,7 +393,7 @@ def simulate(
 
 def run_real(
     path: Path, rate: float, every: Every, busy: bool, seconds: float | None,
-    judges: Sequence[Detector], threads: int | None,
+    judges: Sequence[Detector], threads: int | None, budget: bool,
 ) -> Row:  # fmt: skip
     """A live run in true time, over loopback from a server of its own."""
     with open_source(str(path)) as source:
@@ -387,7 +402,8 @@ def run_real(
             warm = frame.image
     pieces = list(Recording(path, restamped(count, own, rate, seconds).order, rate))
     poses, ages, keys, dropped = [], [], [], 0
-    with Tracker(threads=threads, detect_every=every) as tracker:
+    target = "auto" if budget else "off"
+    with Tracker(threads=threads, detect_every=every, target_fps=target) as tracker:
         tracker.image(warm)
         with busy_core(busy), serving(pieces, rate) as server:
             for frame, found in tracker.track(server.url):
@@ -466,13 +482,16 @@ def _list(context: click.Context, option: click.Parameter, text: str) -> list[st
 @click.command(help=__doc__)
 @click.argument("clips", nargs=-1, required=True, type=click.Path(True, path_type=Path))
 @click.option("--rates", default="30,15,10,5", callback=_list, help="Processed frames a second.")
-@click.option("--paces", default=",".join(PACES), callback=_list, help="Of " + ", ".join(PACES))
+@click.option(
+    "--paces", default=",".join(PACES), callback=_list, help="Of " + ", ".join((*PACES, CROWDED))
+)
 @click.option("--every", default="1,2,5,auto", callback=_list, help="Frames between two looks.")
 @click.option("--seconds", type=float, help="Run the clip forwards and backwards for so long.")
 @click.option(
     "--judge", "judges", multiple=True, type=click.Path(True, path_type=Path),
     help="ONNX person detector that tells ghosts from people; may be repeated.",
 )  # fmt: skip
+@click.option("--budget", is_flag=True, help="Keep up with the camera: `--target-fps auto`.")
 @click.option("--real", is_flag=True, help="In true time over loopback, at --rates of the camera.")
 @click.option(
     "--busy", is_flag=True, help="With --real: also beside a process that keeps a core busy."
@@ -495,6 +514,7 @@ def main(
     every: list[str],
     seconds: float | None,
     judges: tuple[Path, ...],
+    budget: bool,
     real: bool,
     busy: bool,
     repeat: int,
@@ -511,13 +531,13 @@ def main(
         loads = (False, True) if busy else (False,)
         for path, rate, load, one in product(clips, speeds, loads, everies):
             for _ in range(repeat):
-                rows.append(run_real(path, rate, one, load, seconds, opened, threads))
+                rows.append(run_real(path, rate, one, load, seconds, opened, threads, budget))
                 tell(rows[-1])
     else:
-        with Tracker(threads=threads) as tracker:
+        with Tracker(threads=threads, target_fps="off") as tracker:
             for path in clips:
                 clip = open_clip(path, tracker, judges, cache)
-                rows += simulate(clip, speeds, paces, everies, seconds)
+                rows += simulate(clip, speeds, paces, everies, seconds, budget)
     show(rows)
     if json_path is not None:
         json_path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")

@@ -3,17 +3,22 @@
 This is how a first script drives two ONNX files with ONNX Runtime (or rtmlib its models): the
 reference that `hrtrack bench pipeline` is compared with.
 
-    python benchmarks/plain_loop.py CLIP FRAMES DETECTOR.onnx POSE.onnx [MAX_PEOPLE [THREADS]]
+    python benchmarks/plain_loop.py CLIP FRAMES DETECTOR.onnx POSE.onnx [MOST [THREADS [file]]]
 
 takes a DEIM / RT-DETR style detector (images, orig_target_sizes -> labels, boxes, scores) and a
-heatmap model with a float32 NCHW input. MAX_PEOPLE keeps the likeliest boxes of a frame, as
-`--max-people` does. Prints one line of JSON; its processor time counts what ONNX Runtime's threads
-spend waiting in a loop, so compare that with THREADS 1 and `--threads 1`.
+heatmap model with a float32 NCHW input. MOST keeps so many of the likeliest boxes of a frame, as
+`--max-people` does. With ``file`` the frames are afterwards read, drawn on and written once more,
+with OpenCV, as MPEG-4 Part 2, for OpenCV's wheels have no encoder for H.264. Prints one line of
+JSON; its processor time counts what ONNX Runtime's threads spend waiting in a loop, so compare that
+with THREADS 1 and `--threads 1`.
 """
 
 import json
+import os
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -23,6 +28,8 @@ MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
 MIN_SCORE = 0.45
 PADDING = 1.25
+LIMBS = ((5, 7), (7, 9), (6, 8), (8, 10), (5, 6), (5, 11), (6, 12), (11, 12), (11, 13), (13, 15),
+         (12, 14), (14, 16))  # fmt: skip
 
 
 def load(path: str, threads: int) -> onnxruntime.InferenceSession:
@@ -61,38 +68,82 @@ def estimate(
     return (points - affine[:, 2]) / scale
 
 
-def main(
-    clip: str, count: int, detector_path: str, pose_path: str, most: int, threads: int
-) -> None:
+def read(clip: str, count: int) -> Iterator[np.ndarray]:
+    """The first frames of a clip, in OpenCV's BGR."""
     video = cv2.VideoCapture(clip)
-    frames: list[np.ndarray] = []
-    while len(frames) < count:
+    for _ in range(count):
         good, frame = video.read()
         if not good:
-            break
-        frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+            return
+        yield frame
+
+
+def draw(frame: np.ndarray, box: np.ndarray, joints: np.ndarray) -> None:
+    x0, y0, x1, y1 = box.astype(int).tolist()
+    cv2.rectangle(frame, (x0, y0), (x1, y1), (0, 200, 0), 2)
+    points = joints.astype(int).tolist()
+    for a, b in LIMBS:
+        cv2.line(frame, points[a], points[b], (0, 120, 255), 2, cv2.LINE_AA)
+
+
+def annotate(
+    clip: str, count: int, step: Callable[[np.ndarray], list[tuple[np.ndarray, np.ndarray]]]
+) -> dict[str, float]:
+    """The same, from file to annotated file."""
+    rate = cv2.VideoCapture(clip).get(cv2.CAP_PROP_FPS)
+    out: cv2.VideoWriter | None = None
+    seen = 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "out.mp4")
+        start, cpu = time.perf_counter(), time.process_time()
+        for frame in read(clip, count):
+            if out is None:
+                size = frame.shape[1], frame.shape[0]
+                out = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+            for box, joints in step(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)):
+                draw(frame, box, joints)
+            out.write(frame)
+            seen += 1
+        if out is not None:
+            out.release()
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    return {"file_fps": seen / seconds, "file_cpu_ms": cpu / seen * 1e3}
+
+
+def main(
+    clip: str,
+    count: int,
+    detector_path: str,
+    pose_path: str,
+    most: int,
+    threads: int,
+    whole: bool,
+) -> None:
+    frames = [cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) for frame in read(clip, count)]
     detector, pose = load(detector_path, threads), load(pose_path, threads)
     people = 0
 
-    def step(frame: np.ndarray) -> int:
+    def step(frame: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         boxes = detect(detector, frame, most)
-        for box in boxes:
-            estimate(pose, frame, box)
-        return len(boxes)
+        return [(box, estimate(pose, frame, box)) for box in boxes]
 
     for frame in frames[:5]:
         step(frame)
     start, cpu = time.perf_counter(), time.process_time()
     for frame in frames:
-        people += step(frame)
+        people += len(step(frame))
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     count = len(frames)
     found = {"name": "plain loop: detector every frame, one box at a time", "frames": count}
     found |= {"fps": count / seconds, "people": people / count, "cpu_ms": cpu / count * 1e3}
+    if whole:
+        frames.clear()
+        found |= annotate(clip, count, step)
     print(json.dumps(found))
 
 
 if __name__ == "__main__":
     limit = int(sys.argv[5]) if len(sys.argv) > 5 else sys.maxsize
     count = int(sys.argv[6]) if len(sys.argv) > 6 else 0
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4], limit, count)
+    whole = "file" in sys.argv[7:]
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4], limit, count, whole)

@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 
 from hrtrack.cli import run
 from hrtrack.configs.pose_schema import DataSection, SetSection
-from hrtrack.geometry import PADDING, invert, transform
+from hrtrack.evaluation.predict import Reader, labelled_boxes, predict
+from hrtrack.geometry import PADDING, joint_similarities
 from hrtrack.models.network import PoseNetwork
 from hrtrack.tracker.inference.open import open_network
 from hrtrack.train.pose.data.pseudo_labels import open_people
-from hrtrack.train.pose.validate import upright_crops
 
 Floats = NDArray[np.floating]
 RIGHT = 0.5
@@ -92,14 +92,15 @@ def judge(network: PoseNetwork, where: str, share: float, *, pseudo: bool) -> Ju
     )
     people = open_people(DataSection(train=(spec,)), [spec])
     cv2.setNumThreads(1)
-    found = np.zeros((len(people), len(people.skeleton), 3))
-    for rows, crops, affines in upright_crops(people, network.input_hw, PADDING):
-        seen = np.asarray(network(crops)["keypoints"], np.float64)
-        seen[..., :2] = transform(seen[..., :2], invert(affines))
-        found[rows] = seen
-    squared = ((found[..., :2] - people.keypoints) ** 2).sum(axis=2)
-    variance = (2 * np.asarray(people.skeleton.sigmas)) ** 2
-    similar = np.exp(-squared / (2 * np.maximum(people.areas, 1)[:, None] * variance))
+    reader = Reader(
+        network.input_hw, lambda crops: np.array(network(crops)["keypoints"], np.float64)
+    )
+    found = predict(
+        {"": reader}, labelled_boxes(people), people.photo, len(people.skeleton),
+        padding=PADDING, lenient=True, quiet=True,
+    )[""]  # fmt: skip
+    sigmas = np.asarray(people.skeleton.sigmas)
+    similar = joint_similarities(found[..., :2], people.keypoints, people.areas, sigmas)
     person, joint = np.nonzero(people.weights > 0)
     right = (similar[person, joint] >= RIGHT).astype(np.float64)
     return Judged(found[person, joint, 2], right, person)

@@ -109,11 +109,17 @@ def charged(detector: Detector, clock: Clock, seconds: float) -> Detector:
 
 
 def live_proposer(
-    detector: Detector, tracks: Tracks, every: int | Literal["auto"], clock: Clock
+    detector: Detector, tracks: Tracks, every: int | Literal["auto"], clock: Clock, spares: bool
 ) -> BoxProposer:
     """The `BoxProposer` of a live source whose worker and clock are virtual."""
     return BoxProposer(
-        detector, tracks, every=every, background=True, executor=OneWorker(clock), clock=clock
+        detector,
+        tracks,
+        every=every,
+        background=True,
+        spares=spares,
+        executor=OneWorker(clock),
+        clock=clock,
     )
 
 

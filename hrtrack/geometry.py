@@ -65,15 +65,23 @@ def aligned_oks(
     valid: FloatArray | None = None,
 ) -> FloatArray:
     """The same of poses that stand side by side: ``a`` and ``b`` (..., K, 2), ``areas`` (...)."""
-    squared = (a - b) ** 2
-    squared = squared[..., 0] + squared[..., 1]
-    variance = (2 * np.asarray(sigmas)) ** 2
-    similar = np.exp(-squared / (2 * np.maximum(areas, 1.0)[..., None] * variance))
+    similar = joint_similarities(a, b, areas, sigmas)
     if valid is None:
         return similar.mean(axis=-1)
     weights = np.broadcast_to(valid, similar.shape)
     total = weights.sum(axis=-1)
     return np.where(total > 0, (similar * weights).sum(axis=-1) / np.maximum(total, 1e-9), 0.0)
+
+
+def joint_similarities(
+    a: FloatArray, b: FloatArray, areas: FloatArray, sigmas: FloatArray
+) -> FloatArray:
+    """What each joint adds to the OKS (..., K) of ``a`` and ``b`` (..., K, 2), ``areas`` (...)."""
+    squared = (a - b) ** 2
+    squared = squared[..., 0] + squared[..., 1]
+    variance = (2 * np.asarray(sigmas)) ** 2
+    similar: FloatArray = np.exp(-squared / (2 * np.maximum(areas, 1.0)[..., None] * variance))
+    return similar
 
 
 def crop_boxes(boxes: FloatArray, aspect: float, padding: float = PADDING) -> FloatArray:
@@ -107,6 +115,15 @@ def crop_affines(windows: FloatArray, input_hw: tuple[int, int]) -> FloatArray:
     matrices[:, 0, 2] = width / 2 - scale * windows[:, 0]
     matrices[:, 1, 2] = height / 2 - scale * windows[:, 1]
     return matrices
+
+
+def box_affines(
+    boxes: FloatArray, input_hw: tuple[int, int], padding: float = PADDING
+) -> FloatArray:
+    """Maps (N, 2, 3) from image pixels to the upright crops of boxes (N, 4): `crop_boxes` and
+    `crop_affines`."""
+    height, width = input_hw
+    return crop_affines(crop_boxes(boxes, width / height, padding), input_hw)
 
 
 def rotated_affine(

@@ -78,6 +78,7 @@ class Poses:
     the person has been seen. ``skeleton`` names the K joints, where that is known. ``estimated``
     (N,) is False for people whose joints were carried on by their motion, because the pose
     network had no time for them in this frame (``target_fps``); given as None it is True for all.
+    ``source`` names the clip where the poses were read from a table of several clips.
     """
 
     frame: int
@@ -90,6 +91,7 @@ class Poses:
     actions: tuple[Action | None, ...] | None = None
     skeleton: Skeleton | None = field(default=None, repr=False)
     estimated: BoolArray = None  # type: ignore[assignment]
+    source: str | None = None
 
     def __post_init__(self) -> None:
         people, joints = self.scores.shape
@@ -160,6 +162,7 @@ class Poses:
             actions,
             self.skeleton,
             self.estimated[index],
+            self.source,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -167,7 +170,8 @@ class Poses:
 
         Pixels are rounded to 0.01 and scores to 0.0001. ``skeleton`` is the skeleton's name, or
         None where it is not known; so is ``time``. Only people who were not estimated have an
-        entry ``estimated``, which is False.
+        entry ``estimated``, which is False, and only poses of a table of several clips an entry
+        ``source``.
         """
         boxes = np.round(self.boxes.astype(float), 2).tolist()
         people_scores = np.round(self.person_scores.astype(float), 4).tolist()
@@ -187,6 +191,7 @@ class Poses:
             for i in range(len(self))
         ]
         return {
+            **({} if self.source is None else {"source": self.source}),
             "frame": self.frame,
             "time": None if math.isnan(self.time) else round(self.time, 6),
             "skeleton": None if self.skeleton is None else self.skeleton.name,
@@ -240,6 +245,7 @@ def joined(first: Poses, *others: Poses) -> Poses:
         None,
         first.skeleton,
         np.concatenate([one.estimated for one in every]),
+        first.source,
     )
 
 
@@ -248,6 +254,16 @@ def carried_entry(poses: Poses, i: int) -> dict[str, bool]:
     return {} if poses.estimated[i] else {"estimated": False}
 
 
+def estimated_of(people: list[dict[str, Any]]) -> NDArray[np.bool_]:
+    """The inverse of `carried_entry`: who (N,) was estimated, which is all others."""
+    return np.array([person.get("estimated", True) is not False for person in people], bool)
+
+
 def action_to_dict(action: Action | None) -> dict[str, Any] | None:
     """A label with its score, or None."""
     return None if action is None else {"label": action.label, "score": round(action.score, 4)}
+
+
+def action_from_dict(value: Any) -> Action | None:
+    """The inverse of `action_to_dict`."""
+    return None if value is None else Action(str(value["label"]), float(value["score"]))

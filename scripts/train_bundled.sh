@@ -3,7 +3,7 @@
 # fast model again on clean labels, then the strong one. Every step can be stopped and run again.
 #   scripts/train_bundled.sh DATA [OUTPUT]     DATA holds lspet/, everyday/ and coco/
 # Written without a GPU at hand: its parts are tested on a CPU, the whole has not been run.
-# For a borrowed GPU without packages and with a clock: docs/gpu_training.md.
+# For a rented GPU with few packages and a clock: docs/gpu_training.md.
 set -eu
 data=$1
 out=${2:-runs}

@@ -81,6 +81,52 @@ def test_every_recipe_is_run_here() -> None:
         assert f'"{path.name}"' in text, path.name
 
 
+def row_of(task: str) -> list[str]:
+    """The cells of a task's row in the table of programs of docs/comparison.md."""
+    text = (EXAMPLES.parent / "docs/comparison.md").read_text(encoding="utf-8")
+    (row,) = (line for line in text.splitlines() if f"`{task}_" in line)
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+@pytest.mark.parametrize("task", ["video", "picture", "table", "cameras", "knee"])
+def test_the_comparison_counts_its_programs(task: str) -> None:
+    """Lines as the page counts them: formatted, without comments, docstring and empty lines."""
+    peers = ("hrtrack", "rtmlib", "supervision", "mediapipe")
+    for peer, cell in zip(peers, row_of(task)[1:], strict=True):
+        program = EXAMPLES / "compare" / f"{task}_{peer}.py"
+        if program.exists():
+            assert cell.split()[0].rstrip(",") == str(
+                lines_of_code(program.read_text(encoding="utf-8"))
+            )
+        else:
+            assert not cell[:1].isdigit()
+
+
+def test_our_programs_of_the_comparison(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pandas")
+    out, table, photo = tmp_path / "out.mp4", tmp_path / "out.csv", tmp_path / "photo.png"
+    cv2.imwrite(str(photo), canvas(60)[..., ::-1])
+    other = moving_portrait(tmp_path / "other.mp4", FRAMES)
+    run(monkeypatch, "compare/video_hrtrack.py", clip, out)
+    assert count_frames(out) == FRAMES
+    run(monkeypatch, "compare/table_hrtrack.py", clip, table)
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    assert rows[0][:4] == ["frame", "time", "id", "joint"]
+    assert sum(row[2] == "1" for row in rows) == 17 * FRAMES
+    capsys.readouterr()
+    run(monkeypatch, "compare/picture_hrtrack.py", photo)
+    assert len(capsys.readouterr().out.splitlines()) >= 17
+    run(monkeypatch, "compare/knee_hrtrack.py", clip)
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("s: person 1, " in line for line in lines) == FRAMES
+    assert lines[0].startswith("0.00 s: person 1, ")
+    run(monkeypatch, "compare/cameras_hrtrack.py", clip, other)
+    names = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert names.count([str(clip), "1"]) == names.count([str(other), "1"]) == FRAMES
+
+
 def test_opencv_loop(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

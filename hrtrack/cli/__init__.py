@@ -10,6 +10,7 @@ import click
 
 from ..errors import HrtrackError, one_line
 from ..interrupt import Stopped, listening
+from ..tracker.outputs.base import FORMATS
 from .main import hrtrack
 
 INTERRUPTED = 130
@@ -74,7 +75,8 @@ def _import_advice(error: ImportError) -> str:
     extras = {
         "torch": "train", "safetensors": "train", "pycocotools": "train", "scipy": "train",
         "matplotlib": "train", "tensorboard": "train", "onnx": "train", "onnxscript": "train",
-        "PIL": "train", "pyarrow": "parquet", "ray": "ray", "nncf": "int8", "aiohttp": "serve",
+        "PIL": "train", "ray": "ray", "nncf": "int8", "aiohttp": "serve",
+        **dict(form.package for form in FORMATS.values() if form.package is not None),
     }  # fmt: skip
     package = (error.name or "").split(".")[0]
     if package in extras:

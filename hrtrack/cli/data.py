@@ -49,7 +49,7 @@ def pseudo_label(
     """
     from ..configs.pose_schema import load_config
     from ..tracker.inference.open import open_network
-    from ..train.pose.judge import write_pseudo_labels
+    from ..train.pose.data.pseudo_labels import write_pseudo_labels
 
     checked = load_config(config, overrides)
     network = open_network(model, backend=backend, device=device)  # type: ignore[arg-type]

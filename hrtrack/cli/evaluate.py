@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import UsageError
+from ..errors import DataError, UsageError
 from .export import convert
 from .options import FILE, FOLDER, former, tracker_options
+
+if TYPE_CHECKING:
+    from ..poses import Poses
+    from ..tracker.outputs.base import Target
 
 
 @click.group("eval", invoke_without_command=True, short_help="Measure accuracy on labelled data.")
@@ -271,20 +275,34 @@ def evaluate_action(
 )
 @click.option(
     "--results",
-    type=FILE,
     required=True,
     metavar="FILE",
-    help="Tracks to measure: JSONL or MOT text that hrtrack saved.",
+    help="Tracks to measure: what --save wrote, a file of any format, or MOT text.",
 )
 @click.option("--json", "json_path", type=FILE, help="Write the figures to this file.")
-def evaluate_tracking(truth: Path, results: Path, json_path: Path | None) -> None:
+def evaluate_tracking(truth: Path, results: str, json_path: Path | None) -> None:
     """Measure tracks: MOTA, IDF1, HOTA, and MOTA per joint."""
-    from ..evaluation.tracks import evaluate_files
+    from ..evaluation.tracks import evaluate_tracks
+    from ..tracker.outputs.results.read import saved_results
 
+    saved = saved_results(results)
     if json_path:
-        _require_output(json_path, truth, results)
-    found = evaluate_files(truth, results)
+        _require_output(json_path, truth, Path(saved.path))
+    found = evaluate_tracks(truth, saved_tracks(saved), saved.path)
     if json_path:
         json_path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     for name, value in found.items():
         click.echo(f"{name:24} {value if not isinstance(value, float) else round(value, 4)}")
+
+
+def saved_tracks(saved: Target) -> Iterator[Poses]:
+    """The poses of saved results; DataError where a format that keeps every frame has none."""
+    from ..tracker.outputs.base import FORMATS
+    from ..tracker.outputs.results.read import read_results
+
+    frames = 0
+    for poses in read_results(f"{saved.format}:{saved.path}"):
+        frames += 1
+        yield poses
+    if not frames and "empty frames" not in FORMATS[saved.format].lacks:
+        raise DataError(f"{saved.path} holds no frame")

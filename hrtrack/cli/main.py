@@ -25,7 +25,7 @@ from .options import (
     help_all_option,
     option,
     output_options,
-    taken,
+    pop_all,
     together,
     tracker_options,
 )
@@ -132,13 +132,15 @@ def hrtrack(ctx: click.Context, **settings: Any) -> int | None:
         return 0
     from .outputs import TrackSettings
 
-    options = TrackerOptions(**taken(settings, shown_options()))
-    camera = _with_former(settings["camera"], taken(settings, ("size", "fps", "pixel_format")))
+    options = TrackerOptions(**pop_all(settings, shown_options()))
+    camera = _with_former(settings["camera"], pop_all(settings, ("size", "fps", "pixel_format")))
     asked = TrackSettings(source=sources[0], **settings | {"camera": camera}, tracker=options)
     if len(sources) > 1:
+        from .outputs import several_tables
         from .side_by_side import track_streams
 
-        return track_streams(asked, sources)
+        with several_tables(asked):
+            return track_streams(asked, sources)
     from .track import track
 
     return track(asked)
@@ -158,7 +160,7 @@ def _with_former(camera: CameraMode | None, former: dict[str, Any]) -> CameraMod
 
 @click.command(cls=GroupedCommand, short_help="Draw saved results over their video.")
 @click.argument("source")
-@click.argument("results", metavar="RESULTS.jsonl")
+@click.argument("results", metavar="RESULTS")
 @clip_options
 @output_options
 @tracker_options("skeleton")
@@ -167,6 +169,8 @@ def _with_former(camera: CameraMode | None, former: dict[str, Any]) -> CameraMod
 def draw(results: str, **settings: Any) -> int:
     """Draw the saved RESULTS over the SOURCE that they belong to. No model runs.
 
+    RESULTS is what --save wrote: a file of any format, a folder, or FORMAT:PATH.
+
     \b
     hrtrack clip.mp4 --save out.jsonl
     hrtrack draw clip.mp4 out.jsonl --output drawn.mp4
@@ -174,7 +178,7 @@ def draw(results: str, **settings: Any) -> int:
     from .outputs import TrackSettings
     from .track import track
 
-    options = TrackerOptions(**taken(settings, ("skeleton",)))
+    options = TrackerOptions(**pop_all(settings, ("skeleton",)))
     return track(TrackSettings(**settings, redraw=results, tracker=options))
 
 

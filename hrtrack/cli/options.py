@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 import click
 
 from ..tracker.options import Choice, Count, Rate, Share, shown_options
+from ..tracker.outputs.base import RESULTS, TABLES
+from ..tracker.outputs.pictures.encoders import ENCODERS
 
 SOURCE, OUTPUT, DISPLAY, LIVE = "Source", "Output", "Display", "Cameras and streams"
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -21,6 +23,12 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Function], Function]
 EVERY_OPTION = "hrtrack.every_option"
+
+
+def worded(names: Iterable[str]) -> str:
+    """``a, b or c``."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 class CountOr(click.ParamType):
@@ -213,7 +221,7 @@ def _tracker_option(name: str, every: bool) -> Decorator[Any]:
     )
 
 
-def taken(settings: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+def pop_all(settings: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Takes these names out of ``settings``."""
     return {name: settings.pop(name) for name in names}
 
@@ -268,8 +276,8 @@ output_options = together(
         "--save",
         multiple=True,
         metavar="[FORMAT:]PATH",
-        help="Save results as jsonl, csv, coco, openpose, mot or parquet; the suffix or FORMAT "
-        "says which. - writes JSONL to stdout. Repeatable.",
+        help=f"Save results as {worded(RESULTS)}; the suffix or FORMAT says which. - writes JSONL "
+        f"to stdout. Several clips can share one {worded(TABLES)} file. Repeatable.",
     ),
     option(
         OUTPUT,
@@ -277,6 +285,16 @@ output_options = together(
         metavar="LENGTH",
         advanced=True,
         help="Split the output video into segments of this length or size: 90s, 10m, 500MB.",
+    ),
+    option(
+        OUTPUT,
+        "--encoder",
+        default="libx264",
+        show_default=True,
+        type=click.Choice(ENCODERS),
+        advanced=True,
+        help="What encodes the output video as H.264. auto takes a hardware encoder where one "
+        "answers, and says which. Hardware encoders have not been tried out yet.",
     ),
     option(OUTPUT, "--overwrite", is_flag=True, help="Replace existing output files."),
     option(OUTPUT, "--quiet", "-q", is_flag=True, help="Hide the progress bar and the summary."),

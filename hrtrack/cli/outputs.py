@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,14 @@ from ..poses import Poses
 from ..skeleton import Skeleton
 from ..tracker.loop import Pipeline
 from ..tracker.options import TrackerOptions
-from ..tracker.outputs.base import STDOUT, SUFFIXES, Run, Target, parse_save
+from ..tracker.outputs.base import FORMATS, STDOUT, SUFFIXES, TABLES, Run, Target, parse_save
 from ..tracker.outputs.pictures.draw import DrawOptions, Trail, Trails, draw, draw_heatmaps
 from ..tracker.outputs.pictures.segments import pieces
-from ..tracker.outputs.results.jsonl import Replay
+from ..tracker.outputs.results.replay import Replay, results_path
+from ..tracker.outputs.results.several import begin, joining, part_of
 from ..tracker.video.camera import camera_number
 from ..tracker.video.frame import Frame
-from ..tracker.video.open import VIDEO_SUFFIXES, LiveOptions, is_still, require_there
+from ..tracker.video.open import VIDEO_SUFFIXES, LiveOptions, is_still, require_there, stem_of
 from .options import NO_WISH, CameraMode
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class TrackSettings:
     output: str | None
     save: tuple[str, ...]
     segment: str | None
+    encoder: str
     overwrite: bool
     quiet: bool
     log_level: str
@@ -91,7 +93,7 @@ def wants_window(settings: TrackSettings, sources: list[str]) -> bool:
     return show
 
 
-def others_of(
+def viewers_of(
     settings: TrackSettings, layers: DrawOptions, made_by: str, *, show: bool, wall: bool = False
 ) -> list[Callable[[Run], Window | Viewer]]:
     """The outputs that are no files: the window and the viewer in the browser; ``wall`` where
@@ -158,7 +160,8 @@ def all_targets(settings: TrackSettings, names: Sequence[str]) -> dict[str, list
     """The sources, without earlier outputs of others among them, and the files of each.
 
     Where ``--source`` names a folder or a glob, the places are folders, however many clips are in
-    it; one clip may still go to a file.
+    it; one clip may still go to a file. A file of a format that can hold several clips is a table
+    of them all (`tables_of`), of which each writes a part.
 
     Raises:
         UsageError: several sources and one file, one file for two outputs, an output that is the
@@ -175,21 +178,6 @@ def all_targets(settings: TrackSettings, names: Sequence[str]) -> dict[str, list
     return targets
 
 
-def stem_of(name: str) -> str:
-    """What the outputs of a source are called."""
-    if name == "-":
-        return "stdin"
-    stem = Path(name).stem
-    scheme, colon, address = name.partition("://")
-    if colon:
-        host, _, path = address.partition("?")[0].strip("/").partition("/")
-        # What stands before an @ may hold a password, and no dot in a host begins a suffix.
-        stem = Path(path).stem or host.rpartition("@")[2] or scheme
-    if colon or name.startswith("lavfi:") or camera_number(name) is not None:
-        stem = re.sub(r"[^\w.-]+", "_", stem).strip("_")
-    return stem or "source"
-
-
 def targets_of(
     settings: TrackSettings, name: str, *, folders: bool, many: bool, stem: str | None = None
 ) -> list[Target]:
@@ -204,17 +192,47 @@ def targets_of(
     for pattern in settings.save:
         text, one_file = pattern.replace(NAME, stem), NAME not in pattern
         target = parse_save(text)
-        named = target.to_stdout or Path(target.path).suffix.lower() in KNOWN
-        if many and named and one_file:
+        named = _is_file(target)
+        if folders and _is_table(pattern, target):
+            target = part_of(target, name, stem)
+        elif many and named and one_file:
             raise UsageError(
                 f"--save {text}: with several sources name a format and a folder, "
-                f"for example {target.format}:results, or put {NAME} in the file's name"
+                f"for example {target.format}:results, or put {NAME} in the file's name; "
+                f"only {' and '.join(TABLES)} hold several clips in one file"
             )
-        if folders and not named:
+        elif folders and not named:
             suffix = next(iter(SUFFIXES[target.format]), "")
             target = Target(target.format, str(Path(target.path) / f"{stem}{suffix}"))
         targets.append(target)
     return targets
+
+
+def _is_file(target: Target) -> bool:
+    """Whether a target of several sources is a file, not a folder of files."""
+    return target.to_stdout or Path(target.path).suffix.lower() in KNOWN
+
+
+def _is_table(pattern: str, target: Target) -> bool:
+    """Whether what ``--save`` names is one table where there are several sources."""
+    known = FORMATS[target.format]
+    fits = Path(target.path).suffix.lower() in known.suffixes and not os.path.isdir(target.path)
+    return known.several and fits and NAME not in pattern and not target.to_stdout
+
+
+def tables_of(settings: TrackSettings) -> list[Target]:
+    """The tables that hold all clips, where ``--source`` names several."""
+    return [target for text in settings.save if _is_table(text, target := parse_save(text))]
+
+
+@contextmanager
+def several_tables(settings: TrackSettings) -> Iterator[None]:
+    """The tables of a run over several sources: may they be written, and joined in the end."""
+    tables = tables_of(settings)
+    for table in tables:
+        begin(table, overwrite=settings.overwrite)
+    with joining(tables):
+        yield
 
 
 def _annotated(output: str, name: str, stem: str, *, folders: bool, many: bool) -> Target:
@@ -244,10 +262,13 @@ def require_distinct_paths(
     targets: Mapping[str, Sequence[Target]], settings: TrackSettings
 ) -> None:
     """UsageError when a file would be written twice, or over one that is read."""
-    inputs = [*targets, *([settings.redraw] if settings.redraw else [])]
-    files = {name: name.removeprefix("file://") for name in inputs}
+    files = {name: name.removeprefix("file://") for name in targets}
     read = {os.path.realpath(path): name for name, path in files.items() if os.path.isfile(path)}
-    taken: dict[str, str] = {}
+    if settings.redraw is not None:
+        read[os.path.realpath(results_path(settings.redraw))] = settings.redraw
+    parts = [t.part_of for places in targets.values() for t in places if t.part_of is not None]
+    tables = {os.path.realpath(part.table): "the table of all clips" for part in parts}
+    taken: dict[str, str] = {**tables}
     for name, places in targets.items():
         for target in places:
             place = STDOUT if target.to_stdout else os.path.realpath(target.path)
@@ -255,7 +276,8 @@ def require_distinct_paths(
                 continue  # a device, as /dev/null, takes any number
             other = taken.get(place)
             if other == name:
-                raise UsageError(f"{target.path} is named twice as an output; name two places")
+                path = target.part_of.table if target.part_of else target.path
+                raise UsageError(f"{path} is named twice as an output; name two places")
             if other is not None:
                 raise UsageError(
                     f"{other} and {name} would both be written to {target.path}; "

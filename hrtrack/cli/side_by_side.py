@@ -22,13 +22,12 @@ from ..tracker.progress import new_bars
 from ..tracker.side_by_side import Halt, side_by_side
 from ..tracker.stopwatch import Stopwatch
 from ..tracker.video.camera import camera_number
-from ..tracker.video.open import expand_sources
+from ..tracker.video.open import expand_sources, stem_of
 from .outputs import (
     TrackSettings,
-    others_of,
     require_distinct_paths,
-    stem_of,
     targets_of,
+    viewers_of,
     wants_window,
 )
 from .track import (
@@ -97,7 +96,7 @@ def track_streams(settings: TrackSettings, sources: Sequence[str]) -> int:
         if show or settings.serve is not None:
             from ..tracker.outputs.viewers.wall import Wall
 
-            views = others_of(settings, layers, str(settings.tracker.model), show=show, wall=True)
+            views = viewers_of(settings, layers, str(settings.tracker.model), show=show, wall=True)
             labels = [Path(name).name or name for name in sources]
             wall = Wall(labels, views, loaded().skeleton, stopwatch)
             stack.callback(wall.close)

@@ -21,6 +21,7 @@ import click
 from ..errors import (
     BackendError,
     HrtrackError,
+    SinkError,
     SourceError,
     TruncatedSourceError,
     UsageError,
@@ -32,18 +33,30 @@ from ..skeleton import open_skeleton
 from ..tracker.api import Tracker
 from ..tracker.inference.backends.base import CHECKPOINTS
 from ..tracker.loop import Pipeline, run
-from ..tracker.many import Done, Work, run_many, run_on_ray
-from ..tracker.outputs.base import Run, Sink, Target, prepare
+from ..tracker.many import Done, Work, read_summary, run_many, run_on_ray
+from ..tracker.outputs.base import FORMATS, SUFFIXES, Run, Sink, Target, parse_save, prepare
 from ..tracker.outputs.open import open_sinks
 from ..tracker.outputs.pictures.draw import DrawOptions
+from ..tracker.outputs.pictures.encoders import AUTO, H264, NO_H264, pick
 from ..tracker.outputs.pictures.segments import parse_limit, piece
-from ..tracker.outputs.results.jsonl import Replay
+from ..tracker.outputs.results.replay import Replay
+from ..tracker.outputs.results.several import begin, joining, part_of, sources_of, take_apart
 from ..tracker.progress import Meter
 from ..tracker.side_by_side import Halt
 from ..tracker.stopwatch import Stopwatch
-from ..tracker.video.open import expand_sources, open_source
+from ..tracker.video.open import expand_sources, open_source, stem_of
 from .export import build_engine, convert
-from .outputs import TrackSettings, all_targets, others_of, picture_maker, targets_of, wants_window
+from .outputs import (
+    NAME,
+    TrackSettings,
+    all_targets,
+    picture_maker,
+    several_tables,
+    tables_of,
+    targets_of,
+    viewers_of,
+    wants_window,
+)
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -85,6 +98,8 @@ def track(settings: TrackSettings) -> int:
     if settings.redraw is not None and len(sources) > 1:
         raise UsageError("hrtrack draw takes one source: saved results belong to one clip")
     with ExitStack() as stack:
+        if any(target.part_of for every in targets.values() for target in every):
+            stack.enter_context(several_tables(settings))
         stopwatch = Stopwatch()
         loaded = Once(lambda: stack.enter_context(make_tracker(settings, stopwatch)))
         outcomes = []
@@ -118,8 +133,10 @@ def require_packages(settings: TrackSettings, formats: Iterable[str]) -> None:
     needed = [("ray", "Ray", "ray", "--ray")] if settings.ray is not None else []
     if settings.serve is not None:
         needed.append(("aiohttp", "aiohttp", "serve", "--serve"))
-    if "parquet" in formats:
-        needed.append(("pyarrow", "pyarrow", "parquet", "Parquet"))
+    for form in set(formats):
+        if (missing := FORMATS[form].package) is not None:
+            module, extra = missing
+            needed.append((module, module, extra, form.capitalize()))
     known = {entry.name: entry.url or "" for entry in zoo.entries()}
     asked = settings.tracker
     name = str(asked.model)
@@ -144,9 +161,9 @@ def require_packages(settings: TrackSettings, formats: Iterable[str]) -> None:
             raise BackendError(f"{what} needs {package}: pip install 'hrtrack[{extra}]'")
 
 
-def tell_fault(name: str, said: str) -> None:
+def tell_fault(name: str, message: str) -> None:
     """What went wrong with a source, with its name unless that is in it already."""
-    click.echo(f"hrtrack: {said if name in said else f'{name}: {said}'}", err=True)
+    click.echo(f"hrtrack: {message if name in message else f'{name}: {message}'}", err=True)
 
 
 class Once:
@@ -219,6 +236,7 @@ def run_source(
         if settings.segment is None:  # before the networks are loaded for nothing
             for target in targets:
                 prepare(target, overwrite=settings.overwrite)
+        encoder = _encoder(settings, targets, frames.size)
         if settings.redraw is None:
             tracker = loaded()
             wants_heat = "heatmaps" in layers.layers
@@ -249,7 +267,7 @@ def run_source(
         )
         others: Sequence[Callable[[Run], Sink]]
         if lane is None:
-            others = others_of(settings, layers, made_by["model"], show=show)
+            others = viewers_of(settings, layers, made_by["model"], show=show)
         else:
             others = [lane.tile.sink] if lane.tile is not None else []
         sinks = open_sinks(
@@ -263,6 +281,7 @@ def run_source(
             segment=parse_limit(settings.segment) if settings.segment else None,
             others=others,
             budget=isinstance(poser, Pipeline) and poser.budget is not None,
+            encoder=encoder,
         )
         try:
             with sinks, progress:
@@ -286,6 +305,25 @@ def run_source(
         error=error,
         stopped=stopped,
     )
+
+
+def _encoder(settings: TrackSettings, targets: Sequence[Target], size: tuple[int, int]) -> str:
+    """What the videos are encoded with; says what ``auto`` took."""
+    videos = [target for target in targets if target.format == "video"]
+    if settings.encoder == H264.codec or not videos:
+        return H264.codec
+    for target in videos:
+        suffix = Path(target.path).suffix.lower()
+        if settings.encoder != AUTO and suffix in NO_H264:
+            raise UsageError(
+                f"--encoder {settings.encoder} makes H.264, which {target.path} cannot hold; "
+                "name an .mp4, .mkv or .mov file, or leave out --encoder"
+            )
+    found = pick(settings.encoder, size)
+    if settings.encoder == AUTO and not settings.quiet:
+        where = "the CPU: no hardware encoder answers" if found == H264.codec else "hardware"
+        click.echo(f"hrtrack: --encoder auto: {found}, {where}", err=True)
+    return found
 
 
 def attempt(
@@ -352,13 +390,12 @@ RUNNING_ONLY = (
 def track_many(settings: TrackSettings, sources: list[str], targets: Targets) -> int:
     """Runs every clip that is not done yet; returns the exit code.
 
-    The summary by which an interrupted job resumes stands in the folder of the outputs.
+    The summary by which an interrupted job resumes stands in the folder of the outputs, or else
+    of the first results.
     """
-    if settings.output is None:
-        raise UsageError("--jobs and --ray need --output FOLDER: their summary stands there")
+    folder = _summary_folder(settings)
     if settings.show or settings.serve or settings.redraw:
         raise UsageError("--jobs and --ray exclude --show, --serve and --redraw")
-    folder = Path(settings.output)
     share = max(1, (os.cpu_count() or 1) // settings.jobs)
     threads = settings.tracker.threads or share
     quiet = replace(
@@ -376,7 +413,62 @@ def track_many(settings: TrackSettings, sources: list[str], targets: Targets) ->
         hashlib.sha256(json.dumps(shaping, sort_keys=True, default=str).encode()).hexdigest()[:16],
         settings.overwrite,
     )
-    run_one = functools.partial(_run_clip, quiet)
+    tables = tables_of(settings)
+    for table in tables:
+        _resume(table, work, folder)
+    with joining(tables):
+        return _run_work(settings, work, functools.partial(_run_clip, quiet), folder)
+
+
+def _summary_folder(settings: TrackSettings) -> Path:
+    if settings.output is not None:
+        return Path(settings.output)
+    for pattern in settings.save:
+        target = parse_save(pattern)
+        if NAME not in pattern and not target.to_stdout:
+            path = Path(target.path)
+            return path.parent if path.suffix.lower() in SUFFIXES[target.format] else path
+    raise UsageError(
+        "--jobs and --ray need --output FOLDER, or --save with a folder or a table: their summary "
+        "stands there"
+    )
+
+
+def _resume(table: Target, work: Work, folder: Path) -> None:
+    """Makes a table ready for a job that begins, or that goes on with what it holds.
+
+    SinkError for a table that jobs here did not make, or made with other options.
+    """
+    known = {} if work.overwrite else read_summary(folder)
+    places = {clip: part_of(table, clip, stem_of(clip)) for clip in {*known, *work.outputs}}
+    of_source = {part.part_of.source: clip for clip, part in places.items() if part.part_of}
+    ours = {clip for clip, entry in known.items() if places[clip].path in (entry.own or ())}
+    if not ours:
+        begin(table, overwrite=work.overwrite)
+    elif Path(table.path).is_file():
+        for source in sources_of(table):
+            clip = of_source.get(source)
+            if clip not in ours:
+                raise SinkError(f"{table.path} exists already; pass --overwrite to replace it")
+            if clip not in work.outputs and known[clip].options != work.options:
+                raise SinkError(
+                    f"{table.path} holds {clip} with other options; pass --overwrite to begin "
+                    "anew without it, or name another file"
+                )
+        nobody = [
+            clip for clip in ours if (done := known[clip].done) and not (done.error or done.people)
+        ]
+        take_apart(
+            table,
+            lambda source: Path(places[of_source[source]].path),
+            [source for source, clip in of_source.items() if clip in nobody],
+        )
+
+
+def _run_work(
+    settings: TrackSettings, work: Work, run_one: Callable[[str], Done], folder: Path
+) -> int:
+    """Runs what is left of a job, and tells of each clip as it ends; returns the exit code."""
     done: list[Done] = []
 
     def report_done(one: Done) -> None:
@@ -400,7 +492,7 @@ def track_many(settings: TrackSettings, sources: list[str], targets: Targets) ->
         if stopped is not None:
             ended = f", stopped after {len(done)} of them; the same command goes on"
         click.echo(
-            f"hrtrack: {len(sources)} sources, {frames}, {len(failed)} with errors{ended}",
+            f"hrtrack: {len(work.outputs)} sources, {frames}, {len(failed)} with errors{ended}",
             err=True,
         )
     if stopped is not None:

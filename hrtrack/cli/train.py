@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..errors import ConfigError, UsageError
-from .options import FOLDER, former
+from .options import FOLDER, Finite, former
 
 SCOPES = ("stem", "blocks", "all")
 SEEDS = 3
@@ -34,6 +36,13 @@ quiet_option = click.option("--quiet", "-q", is_flag=True, help="Hide the progre
     help="Start from these weights: a file, a model's name, or the bundled model of the task.",
 )
 @click.option("--resume", is_flag=True, help="Resume the run in --output from its last checkpoint.")
+@click.option(
+    "--time-limit",
+    type=Finite(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Stop after so many seconds of this command, save, and write the weights so far. "
+    "--resume goes on. Leave time for the saving.",
+)
 @device_option
 @click.option(
     "--data",
@@ -65,9 +74,12 @@ def train(config: str | None, overrides: tuple[str, ...], **settings: Any) -> No
     hrtrack train action --data penn_action
     torchrun --nproc-per-node 4 -m hrtrack train mpii_w32_256x256 data.root=mpii
     """
+    begun = time.monotonic()
     if config is None:
         _list_configs()
         return
+    limit = settings["time_limit"]
+    settings["until"] = math.inf if limit is None else begun + limit
     _leave_cores_free()
     kind = task_of(config)
     if kind != ACTION and (settings["data"] or settings["seed"] is not None):
@@ -134,6 +146,8 @@ def _require_sense(settings: dict[str, Any]) -> None:
     """UsageError for options that would be ignored."""
     if settings["throughput"] and settings["ablate"]:
         raise UsageError("--throughput and --ablate do not go together")
+    if settings["time_limit"] is not None and (settings["throughput"] or settings["ablate"]):
+        raise UsageError("--time-limit is for a training, not for --throughput or --ablate")
     begins = settings["init"] is not None or settings["resume"]
     if settings["throughput"] and settings["resume"]:
         raise UsageError("--throughput measures a network that is thrown away; leave out --resume")
@@ -189,6 +203,7 @@ def _pose(config: str, overrides: tuple[str, ...], output: Path, settings: dict[
         resume=settings["resume"],
         device=settings["device"],
         quiet=settings["quiet"],
+        until=settings["until"],
     )
     click.echo(final)
 
@@ -231,6 +246,7 @@ def _detector(
         init=None if name is None else resolve(name, task="detector"),
         device=settings["device"],
         quiet=settings["quiet"],
+        until=settings["until"],
     )
     model = output / f"{checked.name}.onnx"
     detector = detector.cpu().eval()
@@ -252,6 +268,8 @@ def _action(
         raise UsageError(
             "train action needs --data: Penn Action, a folder of ACTION/*.jsonl, or labels.csv"
         )
+    if settings["time_limit"] is not None:
+        raise UsageError("--time-limit is for pose networks and detectors")
     if overrides:
         raise UsageError("train action takes its changes from a YAML file: copy action.yaml")
     if settings["init"] or settings["resume"] or settings["device"] not in ("auto", "cpu"):

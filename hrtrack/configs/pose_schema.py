@@ -83,19 +83,29 @@ class SetSection(base.SetSection):
 
 
 class DataSection(Section):
-    """``root`` is put before the sets' relative paths; ``{root}`` may be given on the command
-    line as ``data.root=...``. ``max_unreadable``: bad photos to skip before giving up.
-    ``resident``: keep every crop on the training device, as a square of ``resident_side``
-    pixels that reaches 1.5 times as far as the network's crop, and augment there.
+    """``root`` is put before all relative paths of this section; on the command line it may be
+    given as ``data.root=...``. ``shards``: a folder that `hrtrack data pack` wrote; its people
+    stand in for those of ``train`` and, where that is given, ``val``, whose photos are not
+    needed then. ``max_unreadable``: bad photos to skip before giving up.
+    ``resident``: keep every crop on the training device and augment there. A crop is a square
+    that reaches 1.5 times as far as the network's, of ``resident_side`` pixels, or of as many
+    as the shards have.
     """
 
     root: str = "."
-    train: tuple[SetSection, ...] = Field(min_length=1)
+    train: tuple[SetSection, ...] = ()
     val: SetSection | None = None
+    shards: str | None = None
     max_unreadable: int = Field(20, ge=0)
     workers: int = Field(4, ge=0)
     resident: bool = False
     resident_side: int = Field(288, ge=32)
+
+    @model_validator(mode="after")
+    def _somebody(self) -> DataSection:
+        if not self.train and self.shards is None:
+            raise ValueError("give at least one set under train, or shards")
+        return self
 
 
 class AugmentSection(Section):
@@ -141,6 +151,8 @@ class FitSection(base.FitSection):
     schedule follows the clock. It is validated after every ``val_every`` epochs. ``precision``:
     on CPUs by a trial (`hrtrack.train.pose.settle`, which also raises ``accumulate`` where a batch
     would not fit into the memory). ``graph``: with ``data.resident`` and no ``accumulate``.
+    ``store``: the numbers in ``weights.safetensors`` and ``best.safetensors``; ``fp16`` halves the
+    files, where they have to travel. What a resumed training reads keeps every bit.
     """
 
     epochs: int = Field(210, ge=1)
@@ -149,6 +161,7 @@ class FitSection(base.FitSection):
     optimizer: Literal["adam", "adamw", "muon"] = "adam"
     schedule: Literal["step", "cosine", "one_cycle"] = "step"
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    store: Literal["fp32", "fp16"] = "fp32"
     sync_norm: bool = True
     val_every: int = Field(1, ge=1)
     stages: tuple[StageSection, ...] = ()
@@ -162,8 +175,9 @@ class FitSection(base.FitSection):
 class TeacherSection(Section):
     """A finished network to learn from besides the labels, for networks with softmax maps.
 
-    ``model``: a pose network as `hrtrack.train.pose.distillation.Teacher` takes it. ``features``
-    and ``maps`` weigh the two losses against that of the labels.
+    ``model``: a pose network as `hrtrack.train.pose.distillation.Teacher` takes it. OpenVINO
+    computes it in the loading processes, and with ``data.resident`` PyTorch on the training's
+    device. ``features`` and ``maps`` weigh the two losses against that of the labels.
     """
 
     model: str
@@ -188,8 +202,8 @@ class TrainConfig(Section):
         softmax = self.model.heatmaps == "softmax"
         if softmax != (self.target.kind == "distribution"):
             raise ValueError("model.heatmaps=softmax and target.kind=distribution belong together")
-        if self.teacher is not None and (self.data.resident or not softmax):
-            raise ValueError("a teacher needs model.heatmaps=softmax and data.resident=false")
+        if self.teacher is not None and not softmax:
+            raise ValueError("a teacher needs model.heatmaps=softmax")
         return self
 
 

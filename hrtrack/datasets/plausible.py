@@ -147,7 +147,7 @@ def _real_sizes(given: Given, photos: Photos) -> FloatArray:
         return sizes
     looked = np.isfinite(real).all(axis=1) & np.isfinite(given.sizes).all(axis=1)
     first = int(np.flatnonzero(other)[0])
-    said = (
+    fault = (
         f"{given.of(other)} is on a picture that the file calls "
         f"{given.sizes[first, 0]:.0f}x{given.sizes[first, 1]:.0f}, but {given.files[first]} is "
         f"{real[first, 0]:.0f}x{real[first, 1]:.0f}"
@@ -155,8 +155,8 @@ def _real_sizes(given: Given, photos: Photos) -> FloatArray:
     leaves = _outside_picture(given, real).any(axis=1)
     leaves &= ~_outside_picture(given, given.sizes).any(axis=1) & other
     if leaves.any() or other.sum() > MANY * looked.sum():
-        raise DataError(f"{said}: labels and photos do not belong together")
-    LOG.warning("%s", said)
+        raise DataError(f"{fault}: labels and photos do not belong together")
+    LOG.warning("%s", fault)
     return sizes
 
 
@@ -240,10 +240,10 @@ def _joints_in_boxes(given: Given) -> None:
     )
 
 
-def _report(said: str, *, sure: bool) -> None:
+def _report(fault: str, *, sure: bool) -> None:
     if sure:
-        raise DataError(f"{said}: labels and photos do not belong together")
-    LOG.warning("%s", said)
+        raise DataError(f"{fault}: labels and photos do not belong together")
+    LOG.warning("%s", fault)
 
 
 def _joint(given: Given, row: int, joint: int) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import geometry
+from ..crops import cut
 from ..errors import SinkError
 from ..skeleton import Skeleton
 from ..types import FloatArray
@@ -40,8 +41,8 @@ def draw_error_gallery(poses: FloatArray, labels: Labels, path: Path) -> None:
     sheet = np.zeros((rows * TILE, COLUMNS * TILE, 3), np.uint8)
     for place, person in enumerate(order):
         tile = _tile(poses[person], labels, int(person), off[person] > FAR)
-        said = f"off by {badness[person]:.2f}" if np.isfinite(badness[person]) else "not found"
-        text = f"{Path(people.files[person]).name}  {said}"
+        caption = f"off by {badness[person]:.2f}" if np.isfinite(badness[person]) else "not found"
+        text = f"{Path(people.files[person]).name}  {caption}"
         tile[-CAPTION:] = 0
         cv2.putText(tile, text, (6, TILE - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, LABEL_COLOUR, 1)
         row, column = divmod(place, COLUMNS)
@@ -82,9 +83,8 @@ def _tile(
 
     people = labels.people
     photo = people.photo(person)
-    window = geometry.crop_boxes(people.boxes[person][None], 1.0, PADDING)
-    affine = geometry.crop_affines(window, (TILE, TILE))[0]
-    tile = np.asarray(cv2.warpAffine(photo, affine, (TILE, TILE)), np.uint8)
+    affine = geometry.box_affines(people.boxes[person][None], (TILE, TILE), PADDING)[0]
+    tile = cut(photo, affine, (TILE, TILE))
     skeleton, labelled = people.skeleton, labels.labelled[person]
     wanted: FloatArray = geometry.transform(people.keypoints[person], affine)
     if not np.isnan(pose).any():

@@ -24,7 +24,7 @@ from ..types import Detect, FloatArray
 from ..writable import require_file, require_picture
 from .labels import Labels, read_labels
 from .metrics import oks, pckh
-from .predict import Boxes, Protocol, detect, predict
+from .predict import Boxes, Protocol, detect, evaluated, predict
 
 FOUND_IOU = 0.3
 
@@ -105,11 +105,15 @@ def evaluate(
         if picture is not None:
             require_picture(picture)
     labels = read_labels(annotations, images, share)
+    readers = evaluated(networks, labels.people.skeleton, protocol)
     if detector is None:
         boxes = Boxes(labels.image, labels.people.boxes, np.ones(len(labels)))
     else:
         boxes = detect(detector, labels, quiet=quiet)
-    found = predict(networks, boxes, labels, protocol, quiet=quiet)
+    found = predict(
+        readers, boxes, labels.read_photo, len(labels.people.skeleton),
+        padding=protocol.padding, border=protocol.border, quiet=quiet,
+    )  # fmt: skip
     results = []
     for name, poses in found.items():
         kept, scores = _kept(poses, boxes, labels, protocol, detector is not None)

@@ -1,10 +1,11 @@
-"""Runs several networks over the same crops of labelled or found people."""
+"""Runs networks over the same crops of labelled or found people: the one loop over a data set."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import geometry
-from ..errors import ModelError
+from ..crops import cut
+from ..datasets.people import People
+from ..errors import DataError, ModelError
 from ..models.network import PoseNetwork
 from ..models.pose import decode
 from ..models.pose.flip import Align, averaged, averaged_bins
@@ -22,7 +25,7 @@ from ..skeleton import Skeleton
 from ..types import ByteArray, Detect, FloatArray
 from .labels import Labels
 
-BATCH = 16
+BATCH = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,70 +70,118 @@ def detect(detector: Detect, labels: Labels, *, quiet: bool = False) -> Boxes:
     return Boxes(np.concatenate(image), np.concatenate(boxes), np.concatenate(scores))
 
 
-def predict(
-    networks: Mapping[str, PoseNetwork],
-    boxes: Boxes,
-    labels: Labels,
-    protocol: Protocol,
-    *,
-    quiet: bool = False,
-) -> dict[str, FloatArray]:
-    """Keypoints (M, K, 3) in image pixels with scores in [0, 1], for every network.
+Photo = Callable[[int], ByteArray]
+"""The photo of an index as (H, W, 3) RGB; DataError when it cannot be read."""
+Read = Callable[[NDArray[np.uint8]], FloatArray]
+"""Keypoints (N, K, 3) in crop pixels, with scores, of uint8 RGB crops (N, H, W, 3)."""
 
-    Networks of one input size see the very same crops.
 
-    Raises:
-        DataError: a photo is missing or unreadable.
-        ModelError: a network's joints are not the labels'.
-    """
-    skeleton = labels.people.skeleton
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Anything that reads poses off crops of one height and width."""
+
+    input_hw: tuple[int, int]
+    read: Read
+
+
+def labelled_boxes(people: People) -> Boxes:
+    """Everybody's labelled box; a photo's index, for ``people.photo``, is its first person's."""
+    first: dict[tuple[int, str], int] = {}
+    names = zip(people.source.tolist(), people.files, strict=True)
+    image = [first.setdefault(name, row) for row, name in enumerate(names)]
+    return Boxes(np.array(image, np.int64), people.boxes, np.ones(len(people)))
+
+
+def evaluated(
+    networks: Mapping[str, PoseNetwork], skeleton: Skeleton, protocol: Protocol
+) -> dict[str, Reader]:
+    """The networks as the protocol reads them; ModelError where one has other joints."""
     for name, network in networks.items():
         _require_joints(network.info.skeleton, skeleton, name)
-    count, joints = len(boxes.image), len(skeleton)
-    found: dict[str, FloatArray] = {name: np.zeros((count, joints, 3)) for name in networks}
-    sizes = {network.input_hw for network in networks.values()}
+    return {
+        name: Reader(network.input_hw, partial(run, network, protocol=protocol))
+        for name, network in networks.items()
+    }
+
+
+def predict(
+    readers: Mapping[str, Reader],
+    boxes: Boxes,
+    photo: Photo,
+    joints: int,
+    *,
+    padding: float = geometry.PADDING,
+    border: int = 0,
+    lenient: bool = False,
+    title: str = "estimating poses",
+    quiet: bool = False,
+) -> dict[str, FloatArray]:
+    """Keypoints (M, K, 3) in image pixels with scores, for every reader.
+
+    Readers of one input size see the very same crops.
+
+    Args:
+        readers: by name.
+        boxes: the M people, whose photos are read once each.
+        photo: gives a photo.
+        joints: K.
+        padding: how far crops reach past the boxes.
+        border: grey level outside the photo.
+        lenient: leave out whose photo cannot be read; their keypoints are infinite.
+        title: of the bar.
+        quiet: no bar.
+
+    Raises:
+        DataError: a photo is missing or unreadable, and that is not put up with.
+    """
+    count = len(boxes.image)
+    found: dict[str, FloatArray] = {name: np.full((count, joints, 3), np.inf) for name in readers}
+    sizes = {reader.input_hw for reader in readers.values()}
     with progress(quiet) as bar:
-        task = bar.add_task("estimating poses", total=count)
-        for chosen, photos in _batches(boxes, labels):
-            cut = {hw: cut_crops(photos, boxes.boxes[chosen], hw, protocol) for hw in sizes}
-            for name, network in networks.items():
-                crops_NHW3, to_image = cut[network.input_hw]
-                read = run(network, crops_NHW3, protocol)
-                read[..., :2] = geometry.transform(read[..., :2], to_image)
-                found[name][chosen] = read
-            bar.advance(task, len(chosen))
+        task = bar.add_task(title, total=count)
+        for rows, photos in _batches(boxes, photo, lenient):
+            to_crop = {hw: geometry.box_affines(boxes.boxes[rows], hw, padding) for hw in sizes}
+            crops = {hw: cut_all(photos, to_crop[hw], hw, border) for hw in sizes}
+            for name, reader in readers.items():
+                hw = reader.input_hw
+                seen = reader.read(crops[hw])
+                seen[..., :2] = geometry.transform(seen[..., :2], geometry.invert(to_crop[hw]))
+                found[name][rows] = seen
+            bar.advance(task, len(rows))
     return found
 
 
-def _batches(boxes: Boxes, labels: Labels) -> Iterator[tuple[NDArray[np.int64], list[ByteArray]]]:
+def _batches(
+    boxes: Boxes, photo: Photo, lenient: bool
+) -> Iterator[tuple[NDArray[np.int64], list[ByteArray]]]:
     """Groups of people in the order of their photos; a photo is read once."""
     order = np.argsort(boxes.image, kind="stable")
-    last, photo = -1, np.zeros((0, 0, 3), np.uint8)
+    last, image = -1, None
     for start in range(0, len(order), BATCH):
-        chosen = order[start : start + BATCH]
-        photos = []
-        for index in boxes.image[chosen]:
-            if index != last:
-                last, photo = int(index), labels.read_photo(int(index))
-            photos.append(photo)
-        yield chosen, photos
+        rows, photos = [], []
+        for row in order[start : start + BATCH].tolist():
+            if boxes.image[row] != last:
+                last = int(boxes.image[row])
+                try:
+                    image = photo(last)
+                except DataError:
+                    if not lenient:
+                        raise
+                    image = None
+            if image is not None:
+                rows.append(row)
+                photos.append(image)
+        if rows:
+            yield np.array(rows, np.int64), photos
 
 
-def cut_crops(
-    photos: list[ByteArray], boxes: FloatArray, input_hw: tuple[int, int], protocol: Protocol
-) -> tuple[NDArray[np.uint8], FloatArray]:
-    """Crops (N, H, W, 3) of one box a photo, and the maps (N, 2, 3) back to the photos."""
-    import cv2
-
-    height, width = input_hw
-    windows = geometry.crop_boxes(boxes, width / height, protocol.padding)
-    affines = geometry.crop_affines(windows, input_hw)
-    fill = (protocol.border,) * 3
-    crops = [
-        cv2.warpAffine(photo, affine, (width, height), flags=cv2.INTER_LINEAR, borderValue=fill)
-        for photo, affine in zip(photos, affines, strict=True)
-    ]
-    return np.stack(crops).astype(np.uint8, copy=False), geometry.invert(affines)
+def cut_all(
+    photos: Sequence[ByteArray], to_crop: FloatArray, input_hw: tuple[int, int], border: int = 0
+) -> NDArray[np.uint8]:
+    """Crops (N, H, W, 3), one a photo, by maps (N, 2, 3) from photo to crop pixels."""
+    return np.stack(
+        [cut(photo, one, input_hw, border) for photo, one in zip(photos, to_crop, strict=True)]
+    )
 
 
 def run(network: PoseNetwork, crops_NHW3: NDArray[np.uint8], protocol: Protocol) -> FloatArray:

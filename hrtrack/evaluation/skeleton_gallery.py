@@ -51,13 +51,13 @@ def draw_skeletons(poses: FloatArray, labels: Labels, path: Path) -> None:
     ):
         band = np.full((HEADING + TILE + CAPTION + MARGIN, width, 3), PAPER, np.uint8)
         _write(band, heading, (MARGIN, HEADING - 10), 0.5)
-        for place, (person, said) in enumerate(chosen):
+        for place, (person, caption) in enumerate(chosen):
             left = MARGIN + place * (TILE + MARGIN)
             band[HEADING : HEADING + TILE, left : left + TILE] = _tile(
                 poses[person], labels, person, off[person] > FAR
             )
             found = np.isfinite(badness[person])
-            text = f"{said} {badness[person]:.3f}" if found else f"{said} not found"
+            text = f"{caption} {badness[person]:.3f}" if found else f"{caption} not found"
             _write(band, text.strip(), (left + 4, HEADING + TILE + 14), 0.4)
         sheets.append(band)
     save_sheet(np.concatenate([*sheets, _legend(width)]), path)
@@ -72,8 +72,7 @@ def _tile(pose: FloatArray, labels: Labels, person: int, off: NDArray[np.bool_])
 
     people, labelled = labels.people, labels.labelled[person]
     side = TILE * FINE
-    window = geometry.crop_boxes(people.boxes[person][None], 1.0, PADDING)
-    affine = geometry.crop_affines(window, (side, side))[0]
+    affine = geometry.box_affines(people.boxes[person][None], (side, side), PADDING)[0]
     canvas = np.full((side, side, 3), GROUND, np.uint8)
     wanted: FloatArray = geometry.transform(people.keypoints[person], affine)
     _limbs(canvas, wanted, labelled, people.skeleton, 5 * FINE // 2, LABEL)
@@ -111,13 +110,13 @@ def _legend(width: int) -> ByteArray:
 
     band = np.full((26, width, 3), PAPER, np.uint8)
     left = MARGIN
-    for colour, thick, said in (
+    for colour, thick, caption in (
         (LABEL, 3, "label"),
         (MISSED, 1, f"from a joint off by more than {FAR:g} diagonals to its label"),
     ):
         cv2.line(band, (left, 13), (left + 26, 13), colour, thick, cv2.LINE_AA)
-        _write(band, said, (left + 34, 17), 0.4)
-        left += 34 + cv2.getTextSize(said, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)[0][0] + 24
+        _write(band, caption, (left + 34, 17), 0.4)
+        left += 34 + cv2.getTextSize(caption, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)[0][0] + 24
     _write(band, "coloured by the body's side: prediction", (left, 17), 0.4)
     return band
 

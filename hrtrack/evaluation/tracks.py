@@ -1,11 +1,11 @@
-"""Tracks on disk: truth from PoseTrack JSON or MOT text, results from JSONL or MOT text."""
+"""Tracks against labels on disk: PoseTrack JSON or MOT text."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..skeleton import NAMES, by_name
+from ..poses import Poses
 from .metrics.tracking import Frame, compare_boxes, score, score_joints
 
 SEPARATOR = re.compile(r"\s*,\s*|\s+")
@@ -38,19 +38,22 @@ class Clip:
     joints: tuple[str, ...] = ()
 
 
-def evaluate_files(truth: Path, results: Path) -> dict[str, float | int]:
+def evaluate_tracks(truth: Path, results: Iterable[Poses], name: str) -> dict[str, float | int]:
     """MOTA, IDF1, HOTA and their counts, and MOTA of every joint that both files know.
 
     Args:
         truth: PoseTrack JSON (``images`` and ``annotations`` with ``track_id``) or MOTChallenge
             text.
-        results: hrtrack's JSONL or MOT text of the same clip; frames that the truth does not
-            label do not count.
+        results: the poses of the same clip, as `hrtrack.read_results` gives them; frames that
+            the truth does not label do not count.
+        name: what errors call the results.
 
     Raises:
-        DataError: a file is missing or of another kind.
+        DataError: the truth is missing or of another kind, or the results hold a frame twice, two
+            people of one identity in a frame, or a box that is none.
     """
-    wanted, given = read_truth(truth), read_results(results)
+    wanted = read_truth(truth)
+    given = _tracks(results, name)
     order = sorted(wanted.frames)
     if not order:
         raise DataError(f"{truth} labels no frame")
@@ -80,7 +83,7 @@ def evaluate_files(truth: Path, results: Path) -> dict[str, float | int]:
 def read_truth(path: Path) -> Clip:
     """The labels of one clip, PoseTrack JSON or MOT text by the file's suffix."""
     is_json = path.suffix.lower() == ".json"
-    read = _read_posetrack(path) if is_json else _read_mot(path, truth=True)
+    read = _read_posetrack(path) if is_json else _read_mot(path)
     last = max(read.frames, default=-1) + 1
     if last > FRAMES_MOST:
         raise DataError(f"{path} counts frames to {last}; no clip has so many")
@@ -91,10 +94,34 @@ def read_truth(path: Path) -> Clip:
     return Clip({index: read.frames.get(index, nobody) for index in range(last)})
 
 
-def read_results(path: Path) -> Clip:
-    """The tracks of one clip, hrtrack's JSONL or MOT text by the file's suffix."""
-    in_lines = path.suffix.lower() in (".jsonl", ".ndjson")
-    return _read_jsonl(path) if in_lines else _read_mot(path, truth=False)
+def _tracks(results: Iterable[Poses], name: str) -> Clip:
+    """The tracks of one clip, with the joints that the results name."""
+    frames: dict[int, Frame] = {}
+    names: tuple[str, ...] = ()
+    for poses in results:
+        where = f"{name}, frame {poses.frame}"
+        if poses.source is not None:
+            raise DataError(f"{name} holds several clips; give the results of one")
+        if poses.frame in frames:
+            raise DataError(f"{where} is there already")
+        if poses.skeleton is not None and poses.scores.shape[1]:
+            names = poses.skeleton.joints
+        try:
+            ids = _once(poses.ids.tolist())
+            if (poses.boxes[:, 2:] < poses.boxes[:, :2]).any():
+                raise ValueError("a box has no size")
+            boxes = _numbers(poses.boxes, len(ids), 4)
+            points = _numbers(poses.keypoints, *poses.keypoints.shape)
+        except ValueError as error:
+            raise DataError(f"{where}: {error}") from None
+        seen = poses.scores >= SEEN
+        if not names:  # joints without names are compared with nothing
+            points, seen = points[:, :0], seen[:, :0]
+        frames[poses.frame] = Frame(np.array(ids, np.int64), boxes, points, seen)
+    nobody = _frame([], [], len(names))  # whether or not the file names joints where nobody is
+    return Clip(
+        {index: frame if len(frame.ids) else nobody for index, frame in frames.items()}, names
+    )
 
 
 def _read_posetrack(path: Path) -> Clip:
@@ -178,7 +205,7 @@ def _posetrack_frame(people: list[dict[str, Any]], joints: int) -> Frame:
     )
 
 
-def _read_mot(path: Path, *, truth: bool) -> Clip:
+def _read_mot(path: Path) -> Clip:
     ids: dict[int, list[int]] = defaultdict(list)
     boxes: dict[int, list[list[float]]] = defaultdict(list)
     for number, line in _lines(path):
@@ -197,7 +224,7 @@ def _read_mot(path: Path, *, truth: bool) -> Clip:
             ) from None
         counts = len(fields) < 7 or fields[6] != 0
         ignored = not counts or (len(fields) > 7 and fields[7] not in PEDESTRIAN)
-        if truth and ignored:
+        if ignored:
             ids.setdefault(index, [])  # labelled all the same
             continue
         if person in ids[index]:
@@ -205,38 +232,6 @@ def _read_mot(path: Path, *, truth: bool) -> Clip:
         ids[index].append(person)
         boxes[index].append([left, top, left + width, top + height])
     return Clip({index: _frame(ids[index], boxes[index], 0) for index in ids})
-
-
-def _read_jsonl(path: Path) -> Clip:
-    frames: dict[int, Frame] = {}
-    names: tuple[str, ...] = ()
-    text = _text(path)
-    for number, line in _lines(path, text):
-        try:
-            data = json.loads(line)
-        except ValueError as error:
-            if frames and text.rstrip("\r").endswith(line):
-                break  # the last line of a run that was cut off
-            raise DataError(f"{path}, line {number}: no frame of hrtrack: {error!r}") from None
-        try:
-            people = data["people"]
-            if data["skeleton"] in NAMES:
-                names = by_name(data["skeleton"]).joints
-            ids = _once([int(person["id"]) for person in people])
-            frame = _frame(ids, [person["box"] for person in people], len(names))
-            if names and people:
-                joints = [person["keypoints"] for person in people]
-                points = _numbers(joints, len(people), len(names), 3)
-                frame = Frame(frame.ids, frame.boxes, points[..., :2], points[..., 2] >= SEEN)
-            index = int(data["frame"])
-            if index in frames:
-                raise ValueError(f"frame {index} is there already")
-            frames[index] = frame
-        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-            raise DataError(f"{path}, line {number}: no frame of hrtrack: {error!r}") from None
-    if not frames:
-        raise DataError(f"{path} holds no frame of hrtrack, which writes a line for each")
-    return Clip(frames, names)
 
 
 def _frame(ids: list[int], boxes: list[list[float]], joints: int) -> Frame:
@@ -257,8 +252,8 @@ def _only(frame: Frame, joints: list[int]) -> Frame:
     return Frame(frame.ids, frame.boxes, keypoints[:, picked], seen[:, picked], frame.heads)
 
 
-def _lines(path: Path, text: str | None = None) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate((_text(path) if text is None else text).splitlines(), 1):
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(_text(path).splitlines(), 1):
         if line.strip():
             yield number, line.strip()
 

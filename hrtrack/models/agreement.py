@@ -105,9 +105,9 @@ def compare(
     # The person fills the crop but for the padding around it.
     area = np.full(len(reference), input_hw[0] * input_hw[1] / geometry.PADDING**2)
     sigmas = np.array(skeleton.sigmas)
-    similar = geometry.oks(
-        found[..., :2], reference[..., :2], area, sigmas, decided[None].astype(np.float32)
-    ).diagonal()
+    similar = geometry.aligned_oks(
+        found[..., :2], reference[..., :2], area, sigmas, decided.astype(np.float32)
+    )
     counted = decided.any(axis=1)
     highest = max(float(reference[..., 2].max(initial=0)), 1e-6)
     some = len(distance) > 0

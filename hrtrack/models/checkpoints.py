@@ -51,6 +51,8 @@ def load_weights(path: str | Path) -> tuple[Weights, dict[str, str]]:
     else:
         weights, metadata = _read_checkpoint(path)
     renamed = {official_name(name): value for name, value in weights.items()}
+    if "conv_layers.0.weight" in renamed:  # a fused head, as OpenMMLab has called it since 1.0
+        renamed = {_fused_name(name): value for name, value in renamed.items()}
     floats = {
         name: value.float() if value.is_floating_point() else value
         for name, value in renamed.items()
@@ -63,6 +65,7 @@ def load_weights(path: str | Path) -> tuple[Weights, dict[str, str]]:
 
 _PARTS = (
     "conv1.", "conv2.", "bn1.", "bn2.", "layer1.", "transition", "stage", "final_layer.",
+    "conv_layers.",
     "incre_modules.", "downsamp_modules.", "classifier.",
 )  # fmt: skip
 
@@ -74,6 +77,13 @@ def official_name(name: str) -> str:
         if prefix is None:
             return name
         name = name[len(prefix) :]
+
+
+def _fused_name(name: str) -> str:
+    part, _, rest = name.partition(".")
+    if part == "conv_layers":
+        return HEAD + rest
+    return f"{HEAD}3.{rest}" if part == "final_layer" else name
 
 
 def _read_checkpoint(path: Path) -> tuple[Weights, dict[str, str]]:
@@ -88,8 +98,8 @@ def _read_checkpoint(path: Path) -> tuple[Weights, dict[str, str]]:
         raise ModelError(f"refused {path}: only plain tensors are loaded, and {found}") from None
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile):
         raise ModelError(f"{path} is not a PyTorch checkpoint, or it is damaged") from None
-    said = content.get(info.KEY) if isinstance(content, dict) else None
-    metadata = {info.KEY: said} if isinstance(said, str) else {}
+    recorded = content.get(info.KEY) if isinstance(content, dict) else None
+    metadata = {info.KEY: recorded} if isinstance(recorded, str) else {}
     for key in ("state_dict", "model", "best_state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -146,7 +156,8 @@ def infer_config(
     }
     without = [scope for scope, there in has_norm.items() if not there]
     scope = "all" if len(without) != 1 else without[0]
-    head = weights.get(HEAD + "weight")
+    fused = HEAD + "0.weight" in weights
+    head = weights.get(HEAD + ("3.weight" if fused else "weight"))
     return HRNetConfig(
         joints=HRNetConfig().joints if head is None else head.shape[0],
         width=first.shape[0],
@@ -158,6 +169,7 @@ def infer_config(
         blocks=_count(weights, r"stage2\.0\.branches\.0\.(\d+)\."),
         norm="none" if without else "batch",
         scope=scope,  # type: ignore[arg-type]
+        fused=fused,
     )
 
 
@@ -204,11 +216,11 @@ def hrnet_of(
     wanted: Skeleton | None = None,
 ) -> tuple[HRNet, PoseInfo]:
     """What `load_hrnet` gives, from what `load_weights` has read of the file."""
-    said = info.from_metadata(_gathered(metadata), path)
+    recorded = info.from_metadata(_gathered(metadata), path)
     if config is None:
         config = infer_config(weights, path)
-        if said is not None:
-            config = _with_said(config, said.config, path)
+        if recorded is not None:
+            config = _with_recorded(config, recorded.config, path)
     network = HRNet(config)
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     if new_head:
@@ -219,11 +231,11 @@ def hrnet_of(
         }
     _require_fit(weights, expected, path, optional=(HEAD,) if new_head else ())
     network.load_state_dict(weights, strict=False)
-    skeleton = said.skeleton if said is not None else None
+    skeleton = recorded.skeleton if recorded is not None else None
     if wanted is not None or skeleton is None or len(skeleton) != config.joints:
         skeleton = info.guess_skeleton(config.joints, path, wanted)
-    said = said or info.guess_info(skeleton, path)
-    described = dataclasses.replace(said, skeleton=skeleton, config=dataclasses.asdict(config))
+    recorded = recorded or info.guess_info(skeleton, path)
+    described = dataclasses.replace(recorded, skeleton=skeleton, config=dataclasses.asdict(config))
     return network.eval(), described
 
 
@@ -238,9 +250,11 @@ def _gathered(metadata: Mapping[str, str]) -> dict[str, str]:
     return {**metadata, info.KEY: json.dumps(fields)}
 
 
-def _with_said(inferred: HRNetConfig, said: Mapping[str, Any], path: str | Path) -> HRNetConfig:
+def _with_recorded(
+    inferred: HRNetConfig, recorded: Mapping[str, Any], path: str | Path
+) -> HRNetConfig:
     """The inferred config with those fields from the metadata that weights do not show."""
-    unseen = {key: said[key] for key in ("activation", "heatmaps", "scope") if key in said}
+    unseen = {key: recorded[key] for key in ("activation", "heatmaps", "scope") if key in recorded}
     try:
         return dataclasses.replace(inferred, **unseen)
     except TypeError as error:

@@ -49,12 +49,8 @@ class PoseInfo:
 
     def metadata(self) -> dict[str, str]:
         """The entry to write into a model file."""
-        skeleton = dataclasses.asdict(self.skeleton)
-        skeleton.pop("_index")
-        if not self.skeleton.body:
-            skeleton.pop("body")
         fields = {
-            "skeleton": skeleton,
+            "skeleton": skeleton_fields(self.skeleton),
             "input_hw": list(self.input_hw),
             "sigma": self.sigma,
             "config": self.config,
@@ -62,6 +58,23 @@ class PoseInfo:
             "unbiased": self.unbiased,
         }
         return {KEY: json.dumps(fields)}
+
+
+def skeleton_fields(skeleton: Skeleton) -> dict[str, Any]:
+    """A skeleton as JSON has it; `skeleton_of` reads it back."""
+    fields = dataclasses.asdict(skeleton)
+    fields.pop("_index")
+    if not skeleton.body:
+        fields.pop("body")
+    return fields
+
+
+def skeleton_of(fields: Any, source: str | Path) -> Skeleton:
+    """What `skeleton_fields` gave; ModelError, which names the file, where it is something else."""
+    try:
+        return _skeleton(fields)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"{source}: its skeleton cannot be read ({error!r})") from None
 
 
 def from_metadata(metadata: Mapping[str, str], source: str | Path) -> PoseInfo | None:
@@ -235,7 +248,7 @@ def commit_of(root: Path) -> str | None:
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--exclude=*", "--dirty"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return said.stdout.strip() or None
+    return answer.stdout.strip() or None

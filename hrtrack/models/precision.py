@@ -10,11 +10,13 @@ from typing import Literal
 import torch
 
 Precision = Literal["fp32", "bf16"]
-BUDGET, ROUNDS = 4.0, (1, 5)
-"""Seconds of a trial, and the fewest and the most times that each arithmetic is timed."""
+BUDGET = 4.0
+"""Seconds of a trial."""
+ROUNDS = (1, 5)
+"""The fewest and the most times that a trial times each arithmetic."""
 WORTH = 0.9
-"""bfloat16 is taken where a step needs less than this part of float32's time: for a gain smaller
-than that nobody wants less digits, and two runs would not choose alike."""
+"""bfloat16 is taken where a step needs less than this share of float32's time. A smaller gain is
+not worth the lost digits, and two runs might choose differently."""
 
 
 def in_bf16(precision: str, device: torch.device) -> bool:

@@ -52,6 +52,7 @@ _MMPOSE = "https://download.openmmlab.com/mmpose/"
 _OLD = _MMPOSE + "top_down/hrnet/"
 _NEW = _MMPOSE + "v1/body_2d_keypoint/topdown_heatmap/"
 _ANIMAL = _MMPOSE + "animal/hrnet/"
+_HAND = _MMPOSE + "hand/"
 _SDK = _MMPOSE + "v1/projects/rtmposev1/onnx_sdk/"
 _RTMW = _MMPOSE + "v1/projects/rtmw/onnx_sdk/"
 _YOLOX = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/"
@@ -132,9 +133,20 @@ _HRNET_FILES = (
             ("w48_ap10k_256x256-d95ab412_20211029", 72.8),
         )
     ),
+    *(
+        (_HAND + f"{folder}/", f"hrnetv2_w18_onehand10k_256x256{file}_20210330.pth", "onehand21",
+         99.0, "PCK@0.2 OneHand10K",
+         _CONFIGS + f"hand_2d_keypoint/topdown_heatmap/onehand10k/{page}_onehand10k.md")
+        for folder, file, page in (
+            ("hrnetv2", "-30bc9c6b", "hrnetv2"),
+            ("dark", "_dark-a2f80c64", "hrnetv2_dark"),
+            ("udp", "_udp-0d1b515d", "hrnetv2_udp"),
+        )
+    ),
 )  # fmt: skip
-_HRNET_SIZE = {"w32": (28.5, 7.10), "w48": (63.6, 14.6)}
-"""Millions of parameters, and GMAC at 256x192 (Sun et al., CVPR 2019, table 1)."""
+_HRNET_SIZE = {"w18": (9.6, 3.46), "w32": (28.5, 7.10), "w48": (63.6, 14.6)}
+"""Millions of parameters, and GMAC at 256x192 (Sun et al., CVPR 2019, table 1; HRNetV2-W18 was
+counted here)."""
 
 _BODY = "rtmpose-{}_simcc-body7_pt-body7_{}.zip"
 _FEET = "rtmpose-{}_simcc-body7_pt-body7-halpe26_700e-{}.zip"
@@ -229,6 +241,16 @@ _DETECTOR_FILES = (
             ("x_8xb8-300e_humanart-a39d44ed", 640, 61.3),
         )
     ),
+    (
+        _SDK + "rtmdet_nano_8xb32-300e_hand-267f9c8f.zip",
+        320,
+        76.0,
+        "AP hands, OneHand10K",
+        _RTMPOSE,
+        0.31,
+        None,
+        False,
+    ),
     *(
         (_YOLOX + f"yolox_{size}.onnx", side, ap, _COCO, "YOLOX README.md", flops / 2, m, here)
         for size, side, ap, flops, m, here in (
@@ -258,7 +280,7 @@ def _hrnet(
             if part[:1].isdigit() and part.count("x") == 1 and part.replace("x", "").isdigit()
         )
     )
-    params, gmac = _HRNET_SIZE["w32" if "w32" in stem else "w48"]
+    params, gmac = next(size for width, size in _HRNET_SIZE.items() if width in stem)
     return Entry(
         name, "pose", base + file, digits, _APACHE, "OpenMMLab HRNet", skeleton, hw, score, measure,
         page, round(gmac * hw[0] * hw[1] / (256 * 192), 1), params,
@@ -282,6 +304,7 @@ def _detector(
     name = url.rsplit("/", 1)[1].removesuffix(".onnx").removesuffix(".zip")
     name = name.rsplit("-", 1)[0] if url.endswith(".zip") else name
     owner = "OpenMMLab YOLOX, Human-Art" if url.startswith(_SDK) else "Megvii YOLOX, COCO"
+    owner = "OpenMMLab RTMDet, hands" if "hand" in name else owner
     return Entry(
         name, "detector", url, None, _APACHE, owner, "", (side, side), score, measure, source, gmac,
         params, here,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
@@ -38,8 +39,14 @@ from .video.frame import Frame
 from .video.open import LiveOptions, open_source
 from .video.own import Clip, Picture, in_color, own_frames, to_rgb
 
+LOG = logging.getLogger(__name__)
 FASTEST = 60.0
 """Frames a second beyond which no live source is kept up with unless that is asked for."""
+NO_PEOPLE = {
+    "onehand21": ("hands", "rtmdet_nano_8xb32-300e_hand, or whole for pictures of one hand"),
+    "ap10k17": ("animals", "whole, for pictures of one animal"),
+}
+"""Skeletons whose models need other boxes than those of people: what they are of, and which."""
 P = ParamSpec("P")
 S = TypeVar("S")
 
@@ -61,6 +68,13 @@ def _takes_fields_of(
 
 class Tracker:
     """Finds, follows and smooths people's poses.
+
+    ::
+
+        with Tracker() as tracker:
+            for frame, poses in tracker.track("clip.mp4"):
+                for person in poses:
+                    print(frame.time, person.id, person["left_wrist"])
 
     - `track` opens a file, a camera or a URL, or takes your own pictures, and yields every frame
       with its people.
@@ -121,6 +135,13 @@ class Tracker:
             device=there.device if there else None,
             eight_bits=options.precision in ("auto", "int8"),
         )
+        if self.skeleton.name in NO_PEOPLE and self.detector.name == "person_fast":
+            what, advice = NO_PEOPLE[self.skeleton.name]
+            LOG.warning(
+                "the model is for %s, but person_fast finds people; give --detector %s",
+                what,
+                advice,
+            )
         self.stopwatch = options.stopwatch or Stopwatch()
         self._doubt = Doubt()
         self._new_tagger: Callable[[], Tagger] | None = None
@@ -184,6 +205,7 @@ class Tracker:
                 every=self.options.detect_every,
                 max_people=self.options.max_people,
                 background=live,
+                spares=budget is not None,
             ),
             estimate=open_estimator(
                 self.network,

@@ -257,7 +257,7 @@ class TiledProposer:
         shifts = np.linspace(0, room, self._count, dtype=np.float32) - box[0]
         boxes = np.tile(box, (self._count, 1)).astype(np.float32)
         boxes[:, [0, 2]] += shifts[:, None]
-        return replace(Proposals.drawn(boxes, np.ones(self._count)), detected=detected)
+        return replace(Proposals.from_detections(boxes, np.ones(self._count)), detected=detected)
 
     def finish(self) -> None:
         """Nothing is measured."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -121,22 +120,22 @@ class Pipeline:
             self.budget.begin(frame)
         with self.stopwatch.stage("detect"):
             proposals = self.proposer.propose(frame)
-        waiting = None
+        to_carry = None
         if self.budget is not None:
             if self.flow is not None:
-                self.flow.update(frame.image)
+                self.flow.update(frame.image if self.budget.short else None)
             live = self.tracks.live(frame.time)
             chosen = self.budget.choose(proposals, live, frame.time)
-            waiting = self.tracks.waiting(proposals[~chosen], self.flow)
+            to_carry = self.tracks.to_carry(proposals[~chosen], self.flow)
             proposals = proposals[chosen]
-        before = time.perf_counter()
+        before = self.budget.clock() if self.budget is not None else 0.0
         poses = self.estimate(frame, proposals.boxes, proposals.scores)
         if self.budget is not None:
-            self.budget.estimated(time.perf_counter() - before)
+            self.budget.estimated(self.budget.clock() - before)
         if proposals.detected:
             self.doubt.observe(poses, self.tracks.options.min_score)
         with self.stopwatch.stage("associate"):
-            poses = self.tracks.update(poses, proposals, waiting)
+            poses = self.tracks.update(poses, proposals, to_carry)
             poses = self.smoother.update(poses)
         if self.tagger is not None:
             with self.stopwatch.stage("act"):

@@ -127,7 +127,7 @@ class TrackerOptions:
     Args:
         model: a bundled pose model's name, or the path of an ONNX file or checkpoint.
         detector: a bundled person detector's name, or the path of a YOLOX, RT-DETR style or
-            RTMDet ONNX file.
+            RTMDet ONNX file; ``whole`` takes the picture for the box of one person.
         skeleton: the pose model's joints where it does not say them: the name of a built-in
             keypoint set, a YAML file that describes one, or a `Skeleton`.
         action: name or path of an action model; None leaves actions out.
@@ -180,7 +180,8 @@ class TrackerOptions:
         metadata=_about(
             Model(),
             MODEL,
-            "Person detector: the name of a bundled model or an ONNX file.",
+            "Person detector: a name of hrtrack models, an ONNX file, or whole, which takes the "
+            "whole picture as one person.",
             metavar="NAME|PATH",
         ),
     )

@@ -89,7 +89,10 @@ class CapturedStep:
         self._gradients = [p.grad for p in self._parameters]
 
     def _compare(self, eager: float, wanted: list[Tensor]) -> None:
-        """ModelError unless a replay gives the loss of the eager step."""
+        """ModelError unless a replay gives the loss and the gradients of the eager step."""
+        # A recording goes wrong without a word: it repeats for ever what Python computed or chose
+        # while it was made, and leaves out what other streams did. The training would go on and
+        # learn something else.
         given = [gradient for gradient in self._gradients if gradient is not None]
         # So that a recording of nothing gives nothing.
         torch._foreach_zero_(given)

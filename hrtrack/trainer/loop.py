@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ..errors import UsageError
 from ..interrupt import shield
 from ..models.finite import ADVICE, require_numbers, require_sound_state
 from .logs import Logs, Meter
@@ -43,7 +44,7 @@ class Task(ABC, Generic[Batch]):
 
     title = "training"
     advice = ADVICE
-    """What to do about a loss that is no number any more."""
+    """What to do about a loss that became NaN or infinite."""
     parts: Sequence[str] = ()
     """Of the loss, for the records."""
     measures: Sequence[str] = ()
@@ -65,11 +66,10 @@ class Task(ABC, Generic[Batch]):
 
     @abstractmethod
     def source(self, clock: Clock, step: int, seen: int) -> Iterator[Batch]:
-        """Batches from a step on.
-
-        Each is a function of the seed and of the place alone, so that a training that was killed
-        and resumed ends as one that never was.
-        """
+        """Batches from a step on, each a function of the seed and of its place alone."""
+        # Not of a random generator that is carried along: loaders work ahead, and their number
+        # differs between machines, so that its state at a step could neither be saved nor be the
+        # same elsewhere.
 
     @abstractmethod
     def gradients(self, batches: Sequence[Batch], share: float) -> tuple[Found, int]:
@@ -78,8 +78,13 @@ class Task(ABC, Generic[Batch]):
         Afterwards the parameters have their clipped gradients.
         """
 
-    def validate(self, run: Trainer[Any], place: dict[str, float | int]) -> None:
-        """Has a look at ``run.ema``; called in the first process only."""
+    def validate(self, run: Trainer[Any], place: dict[str, float | int]) -> float | None:
+        """The score of ``run.ema``, the higher the better, or None; called in the first process
+        only, so that other processes do not know it."""
+        return None
+
+    def keep_best(self, run: Trainer[Any]) -> None:
+        """Keeps ``run.ema``, whose score is the best so far; called in the first process only."""
 
     def facts(self) -> dict[str, Any]:
         """What of its own a resumed training needs (`RunState.facts`)."""
@@ -101,13 +106,18 @@ class Trainer(Generic[Batch]):
         choice: what the machine decided of it, for the state.
         log_steps: steps between two rows of the records, so that a GPU is not asked for its loss
             at each; None: as ``fit`` says.
+        until: when to stop, on the clock of `time.monotonic`, though the training is not at its
+            end: at the first step that ends later, which is saved.
     """
 
     def __init__(
         self, task: Task[Batch], fit: FitSection, members: Team, folder: Path | None = None, *,
         config: dict[str, Any] | None = None, choice: dict[str, str | int] | None = None,
-        log_steps: int | None = None,
+        log_steps: int | None = None, until: float = math.inf,
     ) -> None:  # fmt: skip
+        if until < math.inf and members.world > 1:
+            raise UsageError("a time limit follows one clock; leave it out with several processes")
+        self._until = until
         self.task, self.fit, self.team, self.folder = task, fit, members, folder
         self.ema = Ema(task.network, fit.ema)
         self.logs: Logs | None = None
@@ -163,7 +173,7 @@ class Trainer(Generic[Batch]):
     def _steps(self, clock: Clock) -> None:
         task, device = self.task, self.team.device
         self._require_sound_state()  # of what it starts from
-        saved, kept = time.monotonic(), self.step
+        saved_at, saved_step = time.monotonic(), self.step
         source = task.source(clock, self.step, self.seen)
         clock.start()
         meter = Meter(self.seen)
@@ -189,7 +199,8 @@ class Trainer(Generic[Batch]):
                 self.ema.update(task.network, self.step)
             meter.add(found)
             share = clock.share(self.step, self.seen)
-            ended = share >= 1
+            stopped = share < 1 and time.monotonic() >= self._until
+            ended = share >= 1 or stopped
             if self.logs is not None and (ended or self.step % self._log_steps == 0):
                 row = meter.row(self.seen)
                 self._require_numbers(row["loss"], row["gradient"])
@@ -197,11 +208,16 @@ class Trainer(Generic[Batch]):
                 self.logs.train({**self._place(share), "lr": settings["lr"], **row})
             if ended or (passed and self._epochs(self.seen) % task.val_every == 0):
                 self._validate(share)
-            late = time.monotonic() - saved >= 60 * self.fit.save_minutes
+            late = time.monotonic() - saved_at >= 60 * self.fit.save_minutes
             if passed or ended or late:
                 self._save(clock)
-                saved, kept = time.monotonic(), self.step
-        if kept != self.step:  # the clock ran out between two looks at it
+                saved_at, saved_step = time.monotonic(), self.step
+            if stopped:
+                LOG.warning(
+                    "its time is up at step %d, which is saved: --resume goes on", self.step
+                )
+                break
+        if saved_step != self.step:  # the clock ran out between two looks at it
             self._validate(1.0)
             self._save(clock)
 
@@ -216,14 +232,22 @@ class Trainer(Generic[Batch]):
     def _validate(self, share: float) -> None:
         if self.logs is not None and self.task.measures:
             self._require_sound_state()
-            self.task.validate(self, self._place(share))
+            score = self.task.validate(self, self._place(share))
+            if score is not None and score > self.best:
+                self.best = score
+                self.task.keep_best(self)
         self.team.wait()
 
     def _require_numbers(
         self, loss: Tensor | float, gradient: Tensor | float, ahead: int = 0
     ) -> None:
-        said = self._saved, self.task.advice
-        require_numbers(self.step + ahead, float(loss), float(gradient), said[0], advice=said[1])
+        require_numbers(
+            self.step + ahead,
+            float(loss),
+            float(gradient),
+            self._saved,
+            advice=self.task.advice,
+        )
 
     def _require_sound_state(self) -> None:
         """`Diverged` where weights, norms' statistics or their averages are NaN or infinite."""

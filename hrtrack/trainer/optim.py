@@ -82,8 +82,10 @@ class Ema:
     tensors.
     """
 
-    # torch's AveragedModel does not fit: it would give the decay's rule the number of steps as a
-    # tensor on the device, and to read that at every step is to wait for the GPU.
+    # torch's AveragedModel would save nothing. It hands the number of steps to the decay's rule as
+    # a tensor on the device, which nobody can read without waiting for the GPU, so that a count of
+    # our own would stand beside it; counters among the buffers would still be a case apart; and
+    # with the same rule it takes 9.1 ms a step for body_fast on a CPU, where this takes 6.4.
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
         self.network = copy.deepcopy(network).eval()
@@ -134,6 +136,9 @@ def orthogonal(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return (x.mT if tall else x).to(matrices.dtype)
 
 
+# torch.optim.Muon refuses parameters that are no matrices, and nearly all of ours are convolutions.
+# Muon is worth its step because short trainings end lower: after 500 steps from the same weights at
+# a loss of 4.237, with AdamW at the same rate at 4.254 (one run each, docs/research/pose.md).
 class Muon(torch.optim.AdamW):
     """Muon for the groups that say ``orthogonal``, AdamW for the others.
 

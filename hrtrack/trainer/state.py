@@ -19,13 +19,16 @@ LOG = logging.getLogger(__name__)
 STATE = "state.pt"
 ELSEWHERE = "resume with the same configuration and data, or start in another folder"
 MAY_CHANGE = {
-    "name", "data.root", "data.workers", "data.max_unreadable", "data.cache", "fit.epochs",
-    "fit.steps", "fit.minutes", "fit.save_minutes", "fit.log_steps", "fit.val_every",
-    "fit.workers", "fit.graph",
+    "name", "data.root", "data.shards", "data.workers", "data.max_unreadable", "data.cache",
+    "fit.epochs", "fit.steps", "fit.minutes", "fit.save_minutes", "fit.log_steps", "fit.val_every",
+    "fit.workers", "fit.graph", "fit.store",
 }  # fmt: skip
 """Where the data lie, how long it goes on, and what has no part in the outcome."""
 
 
+# A training that was killed and resumed ends with the weights of one that never was, to the bit on
+# a CPU: nothing less can be tested, since any fault of resuming looks like noise otherwise, and
+# results stay comparable on machines that are lent for minutes at a time.
 @dataclass(slots=True)
 class RunState:
     """Everything that the next step depends on, and the best result so far.

@@ -51,7 +51,7 @@ def random_network(width: int, input_hw: tuple[int, int], device: str) -> HRNet:
     with torch.no_grad():
         network.train()(images)
         peaks = network.eval()(images).amax(dim=(2, 3)).mean()
-        network.final_layer.weight.mul_(0.8 / peaks)
+        network.head.weight.mul_(0.8 / peaks)
     return network.cpu()
 
 

@@ -39,7 +39,7 @@ class GivenProposer:
         if due:
             self._looks(frame.image)
         boxes = self._boxes[frame.index % LAPS]
-        return replace(Proposals.drawn(boxes, np.full(len(boxes), 0.9)), detected=due)
+        return replace(Proposals.from_detections(boxes, np.full(len(boxes), 0.9)), detected=due)
 
     def finish(self) -> None:
         """Nothing is measured."""

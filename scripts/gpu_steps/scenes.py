@@ -31,8 +31,7 @@ def scene(people: int, lap: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]
 
 def crop_maps(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N, 2, 3) from the pixels of crops of `CROP_HW` to the picture's."""
-    windows = geometry.crop_boxes(boxes, CROP_HW[1] / CROP_HW[0])
-    return geometry.invert(geometry.crop_affines(windows, CROP_HW))
+    return geometry.invert(geometry.box_affines(boxes, CROP_HW))
 
 
 def portrait() -> NDArray[np.uint8]:

@@ -71,6 +71,85 @@ print(network.describe())
 """
 
 
+HAND = "hrnetv2_w18_onehand10k_256x256"
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [
+        # Of 2021, as the published files are, and as OpenMMLab has called the parts since 1.0.
+        (HAND, "keypoint_head.final_layer.", "keypoint_head.final_layer.3."),
+        (HAND + "_udp", "head.conv_layers.", "head.final_layer."),
+    ],
+)
+def test_a_hand_network_reads_all_four_resolutions(
+    name: str, first: str, last: str, tmp_path: Path
+) -> None:
+    """The exact names and shapes of HRNetV2-W18 with its fused head."""
+    entry = next(entry for entry in zoo.PUBLIC if entry.name == name)
+    torch.manual_seed(0)
+    network = HRNet(HRNetConfig(joints=21, width=18, fused=True)).eval()
+    initialise(network, "he")
+    assert entry.params == pytest.approx(
+        sum(value.numel() for value in network.parameters()) / 1e6, abs=0.1
+    )
+    own = network.state_dict()
+    assert own["stage4.2.fuse_layers.3.0.0.0.weight"].shape == (18, 18, 3, 3)
+    assert own["final_layer.0.weight"].shape == (270, 270, 1, 1)
+    assert own["final_layer.3.weight"].shape == (21, 270, 1, 1)
+    state = {}
+    for key, value in own.items():
+        if key.startswith("final_layer.3."):
+            state[last + key.removeprefix("final_layer.3.")] = value
+        elif key.startswith("final_layer."):
+            state[first + key.removeprefix("final_layer.")] = value
+        else:
+            state["backbone." + key] = value
+    path = tmp_path / str(entry.url).rsplit("/", 1)[1]
+    torch.save({"meta": {}, "state_dict": state}, path)
+    loaded, info = load_hrnet(path)
+    assert loaded.config == network.config
+    assert info.skeleton.name == entry.skeleton == "onehand21"
+    assert info.input_hw == entry.input_hw
+    assert info.unbiased == ("udp" in name)
+    image = torch.randn(1, 3, 32, 64)
+    with torch.no_grad():
+        maps, expected = loaded(image), by_the_paper(network, image)
+    assert (maps - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_a_small_hand_network_is_converted(tmp_path: Path) -> None:
+    config = replace(SMALL, joints=21, fused=True)
+    path = openmmlab(tmp_path / "hrnetv2_w16_onehand10k_64x64.pth", config)
+    crops = drawn_crops((64, 64), 2)
+    by_torch = open_network(path, device="cpu", backend="torch")(crops)["keypoints"]
+    answers = open_network(path, precision="fp32", convert=convert)(crops)["keypoints"]
+    assert answers.shape == (2, 21, 3)
+    assert np.allclose(answers, by_torch, atol=0.01, rtol=1e-3)
+
+
+def by_the_paper(network: HRNet, image: torch.Tensor) -> torch.Tensor:
+    """HRNetV2's head on the four outputs of the last stage, resized by a method of its own: the
+    mean of the four nearest samples, weighted by their distances."""
+    outputs: list[torch.Tensor] = []
+    hook = network.stage4.register_forward_hook(lambda _, __, found: outputs.extend(found))
+    network.features(image)
+    hook.remove()
+    size = outputs[0].shape[2:]
+    grown = []
+    for one in outputs:
+        for axis, side in enumerate(size, 2):
+            at = (torch.arange(side) + 0.5) * one.shape[axis] / side - 0.5
+            at = at.clamp(0, one.shape[axis] - 1)
+            low = at.floor().long()
+            high = (low + 1).clamp(max=one.shape[axis] - 1)
+            part = (at - low).reshape((-1, 1) if axis == 2 else (1, -1))
+            one = one.index_select(axis, low) * (1 - part) + one.index_select(axis, high) * part
+        grown.append(one)
+    maps: torch.Tensor = network.final_layer(torch.cat(grown, dim=1))
+    return maps
+
+
 def test_once_and_then_without_torch(checkpoint: Path, cache: Path, tmp_path: Path) -> None:
     crops = drawn_crops((64, 64), 3)
     by_torch = open_network(checkpoint, device="cpu", backend="torch")(crops)["keypoints"]

@@ -57,8 +57,8 @@ def test_what_an_earlier_run_wrote_beside_its_sources_is_no_source(tmp_path: Pat
 
 
 def test_a_glob_of_one_clip_may_go_to_a_file() -> None:
-    assert places("in/*.mp4", ["in/a.mp4"], output="o.mkv", save=("r.csv",)) == [
-        ["video:o.mkv", "csv:r.csv"]
+    assert places("in/*.mp4", ["in/a.mp4"], output="o.mkv", save=("r.jsonl",)) == [
+        ["video:o.mkv", "jsonl:r.jsonl"]
     ]
     assert places("in/*.mp4", ["in/a.mp4"], output="video:-") == [["video:-"]]
     with pytest.raises(UsageError, match=r"videos are not written as \.avi; name"):

@@ -17,6 +17,7 @@ from hrtrack.cli.outputs import picture_maker
 from hrtrack.cli.track import counted
 from hrtrack.errors import UsageError
 from hrtrack.tracker.outputs.pictures.draw import DrawOptions
+from hrtrack.tracker.outputs.pictures.encoders import HARDWARE, fault_of
 from hrtrack.tracker.outputs.pictures.image import write_image
 from hrtrack.tracker.outputs.results.jsonl import read_jsonl
 from hrtrack.tracker.progress import Speed
@@ -49,6 +50,26 @@ def test_one_command_annotates_and_saves(clip: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.mp4"
     assert run("draw", str(clip), str(results), "--output", str(again)) == 0
     assert count_frames(again) == FRAMES
+
+
+def test_the_encoder_is_chosen_before_a_frame_is_tracked(
+    clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "r.jsonl"
+    assert run("-s", str(clip), "-o", str(tmp_path / "o.mp4"), "--encoder", "auto") == 0
+    assert count_frames(tmp_path / "o.mp4") == FRAMES
+    capfd.readouterr()
+    given = "-s", str(clip), "--save", str(results), "-o"
+    assert run(*given, str(tmp_path / "o.webm"), "--encoder", "h264_nvenc") == 2
+    assert "which" in capfd.readouterr().err
+    missing = [name for name in HARDWARE if fault_of(name, 320, 240) is not None]
+    for name in missing[:1]:
+        assert run(*given, str(tmp_path / "o2.mp4"), "--encoder", name) == 1
+        said = capfd.readouterr().err.splitlines()
+        assert len(said) == 1
+        assert f"--encoder {name}: " in said[0]
+        assert not results.exists()
+        assert not (tmp_path / "o2.mp4").exists()
 
 
 def test_a_frame_may_be_drawn_when_the_loop_is_further_on(clip: Path) -> None:

@@ -9,12 +9,17 @@ import numpy as np
 
 from hrtrack.poses import Action, Poses
 from hrtrack.skeleton import COCO17
-from hrtrack.tracker.outputs.base import parse_save
+from hrtrack.tracker.outputs.base import FORMATS, parse_save
 from hrtrack.tracker.outputs.open import open_sinks
 from hrtrack.tracker.stopwatch import Stopwatch
 from hrtrack.tracker.video.open import open_source
 
 from .clips import number_of
+
+
+def save_to(folder: Path, form: str, stem: str = "out") -> str:
+    """What ``--save`` takes for a file, or a folder, of a format."""
+    return f"{form}:{folder / stem}{''.join(FORMATS[form].suffixes[:1])}"
 
 
 def people(frame: int, time: float, count: int, *, actions: bool = True) -> Poses:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hrtrack import geometry
 from hrtrack.errors import UsageError
 from hrtrack.poses import Poses
-from hrtrack.skeleton import COCO17, by_name
+from hrtrack.skeleton import COCO17, Skeleton, by_name
 from hrtrack.tracker.inference.crop import Cropper
 from hrtrack.tracker.inference.estimate import Estimator, person_confidence
 from hrtrack.tracker.outputs.pictures.draw import DrawOptions, Trails, draw, draw_heatmaps
@@ -248,6 +248,40 @@ def test_a_small_face_is_not_hidden() -> None:
     assert changed.sum() < 50
     assert rows.max() <= 62
     assert columns.max() <= 67
+
+
+def test_the_details_of_a_small_face_are_no_white_spot() -> None:
+    """68 points on a face of 12 pixels are left out; on one of 120 pixels they are drawn."""
+    whole = by_name("wholebody133")
+    chin = [whole.index(f"face_{i}") for i in range(17)]
+    turn = np.linspace(0, np.pi, 17)
+    white = []
+    for radius in (6, 60):
+        keypoints = np.zeros((1, 133, 2), np.float32)
+        scores = np.zeros((1, 133), np.float32)
+        keypoints[0, chin] = 120 + radius * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+        keypoints[0, 0], scores[0, 0], scores[0, chin] = 120, 0.9, 0.9
+        box = np.array([[100, 20, 140, 220]], np.float32)
+        poses = Poses(0, 0.0, box, np.ones(1, np.float32), keypoints, scores, np.array([1]))
+        drawn = draw(grey(), poses, whole, DrawOptions({"skeleton"}, 0.3))
+        white.append(int((drawn == 255).all(axis=2).sum()))
+    nose = 5  # pixels
+    assert white[0] == nose
+    assert white[1] >= 17 * 5
+
+
+def test_a_skeleton_without_limbs_and_a_frame_without_people() -> None:
+    points = Skeleton("points", ("a", "b"), (), (), (0.1, 0.1))
+    options = DrawOptions({"skeleton", "boxes", "ids"}, 0.3)
+    assert (draw(grey(), Poses.empty(0, 0.0, 2), points, options) == 128).all()
+    assert (draw(grey(), Poses.empty(0, 0.0, 17), COCO17, options) == 128).all()
+    keypoints = np.array([[[50, 60], [100, 60]]], np.float32)
+    scores = np.array([[0.9, 0.5]], np.float32)
+    box = np.array([[40, 50, 110, 70]], np.float32)
+    poses = Poses(0, 0.0, box, np.ones(1, np.float32), keypoints, scores, np.array([1]))
+    drawn = draw(grey(), poses, points, DrawOptions({"skeleton"}, 0.3))
+    assert (drawn[60, 50] == 255).all()
+    assert (drawn[:, 90:] == 128).all()
 
 
 def test_labels_do_not_cover_each_other() -> None:

@@ -24,6 +24,7 @@ from hrtrack.skeleton import COCO17
 from hrtrack.tracker.video.frame import Frame
 
 from ..clips import canvas, moving_portrait, portrait
+from .test_many_joints import random_model
 
 FRAMES = 8
 
@@ -350,3 +351,27 @@ def test_people_know_the_names_of_their_joints(tracker: Tracker) -> None:
     nobody = tracker.image(np.zeros((90, 160, 3), np.uint8))
     assert list(nobody) == []
     assert nobody.skeleton == COCO17
+
+
+def test_the_whole_picture_as_one_person(clips: list[Path]) -> None:
+    """A portrait that fills its picture is found without a detector, and keeps its identity."""
+    pictures = [portrait()[:, shift : shift + 400] for shift in (40, 44, 48)]
+    with Tracker(detector="whole") as whole, Tracker() as usual:
+        found = list(whole.track(pictures, sequence=25))
+        expected = usual.image(pictures[0])
+    assert [poses.ids.tolist() for _, poses in found] == [[1]] * 3
+    for joint in ("nose", "left_shoulder", "right_shoulder"):
+        ours, theirs = (next(iter(poses))[joint] for poses in (found[0][1], expected))
+        assert abs(ours.x - theirs.x) + abs(ours.y - theirs.y) < 20
+
+
+def test_a_hand_network_on_boxes_of_people_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = random_model(tmp_path / "hand.onnx", 21)
+    Tracker(model, detector="whole").close()
+    assert not caplog.records
+    with Tracker(model) as tracker:
+        assert tracker.skeleton.name == "onehand21"
+    (said,) = caplog.messages
+    assert "for hands, but person_fast finds people; give --detector rtmdet_nano" in said

@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Scope = Literal["stem", "blocks", "all"]
 STEM_WIDTH = 64
@@ -29,6 +30,9 @@ class HRNetConfig:
     ``heatmaps`` says how the last layer's maps are to be read: ``linear`` maps are
     heatmaps as they stand (mean-squared-error training), ``softmax`` maps are logits of a
     distribution over all cells plus one for "not in this crop" (cross-entropy training).
+    ``fused``: the last layers read all four resolutions, resized bilinearly to the finest, as
+    OpenMMLab's hand networks do after HRNetV2 (Wang et al., "Deep High-Resolution Representation
+    Learning for Visual Recognition", TPAMI 2021); the exchange is bilinear then, too.
     """
 
     joints: int = 17
@@ -39,6 +43,7 @@ class HRNetConfig:
     activation: Literal["relu", "identity"] = "relu"
     scope: Scope = "all"
     heatmaps: Literal["linear", "softmax"] = "linear"
+    fused: bool = False
 
 
 class _Parts:
@@ -48,6 +53,7 @@ class _Parts:
         touched = config.scope in ("all", place)
         self.has_norm = not (touched and config.norm == "none")
         self.has_relu = not (touched and config.activation == "identity")
+        self.bilinear = config.fused
 
     def conv(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
         # A batch norm brings the bias; without one the convolution must have its own.
@@ -59,6 +65,11 @@ class _Parts:
 
     def act(self) -> nn.Module:
         return nn.ReLU(inplace=True) if self.has_relu else nn.Identity()
+
+    def upsample(self, factor: int) -> nn.Module:
+        if self.bilinear:
+            return nn.Upsample(scale_factor=factor, mode="bilinear", align_corners=False)
+        return nn.Upsample(scale_factor=factor, mode="nearest")
 
     def step(self, inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
         return nn.Sequential(
@@ -144,7 +155,7 @@ def _exchange(parts: _Parts, widths: list[int], source: int, target: int) -> nn.
         return nn.Sequential(
             parts.conv(widths[source], widths[target], 1),
             parts.norm(widths[target]),
-            nn.Upsample(scale_factor=2 ** (source - target), mode="nearest"),
+            parts.upsample(2 ** (source - target)),
         )
     steps: list[nn.Module] = []
     for position in range(target - source):
@@ -186,8 +197,18 @@ class HRNet(nn.Module):
         self.transition2 = self._grow(rest, widths, 3)
         self.stage3 = self._stage(widths[:3], config.modules[1], outputs=3)
         self.transition3 = self._grow(rest, widths, 4)
-        self.stage4 = self._stage(widths, config.modules[2], outputs=1)
-        self.final_layer = nn.Conv2d(config.width, config.joints, 1)
+        self.stage4 = self._stage(widths, config.modules[2], outputs=4 if config.fused else 1)
+        self.final_layer: nn.Module
+        if config.fused:
+            total = sum(widths)
+            self.final_layer = nn.Sequential(
+                nn.Conv2d(total, total, 1),
+                nn.BatchNorm2d(total),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(total, config.joints, 1),
+            )
+        else:
+            self.final_layer = nn.Conv2d(config.width, config.joints, 1)
 
     def _stage(self, widths: list[int], modules: int, outputs: int) -> nn.Sequential:
         """``modules`` exchange modules; only the last may give fewer than all resolutions."""
@@ -202,17 +223,29 @@ class HRNet(nn.Module):
         return nn.ModuleList([*(nn.Identity() for _ in range(branches - 1)), new])
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.final_layer(self.features(x))
+        maps: Tensor = self.final_layer(self.features(x))
+        return maps
+
+    @property
+    def head(self) -> nn.Conv2d:
+        """The convolution that makes the maps."""
+        last = self.final_layer[-1] if self.config.fused else self.final_layer  # type: ignore[index]
+        assert isinstance(last, nn.Conv2d)
+        return last
 
     def features(self, x: Tensor) -> Tensor:
-        """What the last layer reads: (N, width, H/4, W/4)."""
+        """What the last layers read: (N, width, H/4, W/4), of 15 times the width if fused."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
         x = self.layer1(x)
         xs = self.stage2([step(x) for step in self.transition1])
         xs = self.stage3([*xs, self.transition2[2](xs[-1])])
-        finest: Tensor = self.stage4([*xs, self.transition3[3](xs[-1])])[0]
-        return finest
+        finest, *coarser = self.stage4([*xs, self.transition3[3](xs[-1])])
+        if not coarser:
+            return finest
+        size = finest.shape[2:]
+        grown = (F.interpolate(x, size, mode="bilinear", align_corners=False) for x in coarser)
+        return torch.cat([finest, *grown], dim=1)
 
 
 def initialise(network: HRNet, how: Literal["official", "he", "fixup"]) -> None:
@@ -235,7 +268,7 @@ def initialise(network: HRNet, how: Literal["official", "he", "fixup"]) -> None:
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
-    nn.init.normal_(network.final_layer.weight, std=0.001)
+    nn.init.normal_(network.head.weight, std=0.001)
     if how != "fixup":
         return
     with torch.no_grad():

@@ -243,7 +243,7 @@ def pose_ranges(network: HRNet, described: PoseInfo, crops: NDArray[np.uint8]) -
     from ..pose.graph import PoseGraph
 
     require_crops(crops, described)
-    device = network.final_layer.weight.device
+    device = network.head.weight.device
     graph = PoseGraph(network, described).to(device)
     with torch.inference_mode(), watched(graph.network, floats={"final_layer"}) as ranges:
         for start in range(0, len(crops), BATCH):

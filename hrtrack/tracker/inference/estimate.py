@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,10 +11,6 @@ from ...poses import Poses
 from ..stopwatch import Stopwatch
 from ..video.frame import Frame
 from .crop import Cropper
-
-if TYPE_CHECKING:
-    pass
-
 
 SEEN = 0.2
 """Keypoints below this score do not count towards a person's score (HRNet's COCO rule)."""

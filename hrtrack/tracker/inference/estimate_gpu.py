@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from ... import geometry
+from ...crops import sample
 from ...models.network import DeviceNetwork
 from ...poses import Poses
 from ..stopwatch import Stopwatch
@@ -48,9 +48,7 @@ class GpuEstimator(Estimator):
             self._upload.forget()
             return Poses.empty(frame.index, frame.time, self.joints)
         with self._stopwatch.stage("crop"):
-            height, width = self.network.input_hw
-            windows = geometry.crop_boxes(boxes, width / height)
-            affines = geometry.crop_affines(windows, self.network.input_hw)
+            affines = geometry.box_affines(boxes, self.network.input_hw)
             to_image = geometry.invert(affines).astype(np.float64)
             crops = sample_crops(self._upload.take(frame), to_image, self.network.input_hw)
         with self._stopwatch.stage("infer"):
@@ -75,21 +73,6 @@ def sample_crops(
     Returns:
         Crops (N, H, W, 3) uint8 on the frame's device.
     """
-    height, width = input_hw
-    device = image_HW3.device
-    rows, columns = image_HW3.shape[:2]
-    maps = torch.from_numpy(np.ascontiguousarray(to_image, np.float32)).to(device)
-    y, x = torch.meshgrid(
-        torch.arange(height, device=device, dtype=torch.float32),
-        torch.arange(width, device=device, dtype=torch.float32),
-        indexing="ij",
-    )
-    points = torch.stack([x, y, torch.ones_like(x)], dim=-1).reshape(1, -1, 3)
-    at = points @ maps.transpose(1, 2)
-    # Corners at the outer edges: what PyTorch computes itself. For the others it would ask cuDNN,
-    # which wants a copy of the whole frame for each person.
-    size = torch.tensor([columns, rows], device=device, dtype=torch.float32)
-    grid = ((at * 2 + 1) / size - 1).reshape(-1, height, width, 2)
-    planes = image_HW3.permute(2, 0, 1)[None].float().expand(len(maps), -1, -1, -1)
-    crops = F.grid_sample(planes, grid, mode="bilinear", align_corners=False)
+    maps = torch.from_numpy(np.ascontiguousarray(to_image, np.float32)).to(image_HW3.device)
+    crops = sample(image_HW3, maps, input_hw)
     return crops.add_(0.5).clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -18,7 +18,7 @@ from ...skeleton import Skeleton
 from ..options import Backend, Precision
 from ..stopwatch import Stopwatch
 from .backends.base import CHECKPOINTS, Converter, EngineBuilder, require_torch
-from .detectors.base import MIN_SCORE, Detector, DeviceDetector
+from .detectors.base import MIN_SCORE, Detector, DeviceDetector, WholePicture
 from .detectors.openvino import OpenVinoDetector
 from .estimate import Estimator
 
@@ -34,7 +34,7 @@ def open_detector(
     *,
     eight_bits: bool = True,
 ) -> Detector:
-    """Opens a bundled, downloaded or own ONNX person detector.
+    """Opens a bundled, downloaded or own ONNX person detector, or ``whole``, which is none.
 
     It runs on OpenVINO's CPU plug-in, or, if it is of our own kind, on the CUDA ``device`` that
     the pose network is on. ``eight_bits``: compute so on a CPU if the file allows it.
@@ -43,6 +43,8 @@ def open_detector(
         ModelError: unknown name, missing or unreadable file, or a graph of another kind.
         BackendError: OpenVINO is not installed.
     """
+    if name_or_path == WholePicture.name:
+        return WholePicture()
     path, name, why = resolve(name_or_path, task="detector"), Path(name_or_path).stem, ""
     if device is not None and device.type == "cuda":
         from .detectors.torch import TorchDetector, is_ours
@@ -166,8 +168,8 @@ def choose_backend(path: Path, device: str | None) -> tuple[Backend, str]:
 
 def is_ours(path: Path) -> bool:
     """Whether an ONNX file of a pose network is hrtrack's own, which every back end runs."""
-    said = read_onnx_metadata(path)
-    return KEY in said or "config" in said
+    metadata = read_onnx_metadata(path)
+    return KEY in metadata or "config" in metadata
 
 
 def nvidia_driver_present() -> bool:

@@ -8,45 +8,149 @@ import stat
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from ...errors import SinkError, UsageError, write_error
 from ...writable import unfinished
 from ..stopwatch import Stopwatch
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ...poses import Poses
+    from ...skeleton import Skeleton
+    from ..video.base import Source
+    from ..video.frame import Frame
+
+    Picture = Callable[[], NDArray[np.uint8]]
+
+Content = Literal["empty frames", "times", "joints", "names", "boxes", "scores", "estimated"]
+"""What a results format may not keep: frames with nobody in them, their times, the joints, which
+joints those are, the boxes, the people's scores, and who was estimated in a frame."""
+
+
+class Package(NamedTuple):
+    """A package that the plain installation lacks: the module, and the extra that brings it."""
+
+    module: str
+    extra: str
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What may be done with an output of this kind."""
+    """A kind of output that is a file or a folder of files: what writes it, what reads it, and
+    what may be done with it.
+
+    ``sink`` and ``reader`` are ``MODULE:NAME`` in this folder; the module is loaded when a run
+    asks for the format. A sink is a `Sink` made of a `Target` and a `Run`. A reader makes the
+    poses of each frame of a path, in order, and of a clip of a table where it takes one.
+    """
 
     suffixes: tuple[str, ...]
     """The endings of file names that stand for it."""
-    pipe: bool = True
+    sink: str
+    reader: str | None = None
+    """What `read_results` reads it by; None if it is not read back."""
+    skeleton: str | None = None
+    """What finds the name of the skeleton in a file that names it and not its joints."""
+    assumes: str | None = None
+    """The skeleton of a file that names none and has as many joints."""
+    lacks: tuple[Content, ...] = ()
+    """What is lost between the sink and the reader; the tests expect everything else back."""
+    stdout: bool = True
     """Whether it can go to standard output."""
-    line_by_line: bool = False
+    fifo: bool = False
     """Whether it is written from front to end, so that a FIFO or a device can take it too."""
-    readable: bool = True
-    """Whether `read_results` reads it back; ``results/read.py`` has a reader for each that it
-    does."""
+    several: bool = False
+    """Whether one file can be the table of several clips: the module of the sink then has the
+    functions ``sources``, ``join`` and ``take_apart`` (``results/several.py``)."""
+    files: str | None = None
+    """The pattern of the files' names where it is a folder of files, as ``*_keypoints.json``."""
+    package: Package | None = None
+    """What has to be installed besides hrtrack."""
+
+    def load(self, place: str) -> Any:
+        """What stands at ``MODULE:NAME``."""
+        return getattr(self.module(place), place.partition(":")[2])
+
+    def module(self, place: str | None = None) -> ModuleType:
+        """The module of the sink, or of another place."""
+        return import_module(f".{(place or self.sink).partition(':')[0]}", __package__)
 
 
 FORMATS: dict[str, Format] = {
-    "video": Format((".mp4", ".mkv", ".mov", ".webm", ".m4v", ".gif"), readable=False),
+    "video": Format((".mp4", ".mkv", ".mov", ".webm", ".m4v", ".gif"), "pictures.video:Video"),
     "image": Format(
-        (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"), pipe=False, readable=False
+        (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"),
+        "pictures.image:Image",
+        stdout=False,
     ),
-    "jsonl": Format((".jsonl", ".ndjson"), line_by_line=True),
-    "csv": Format((".csv",), line_by_line=True),
-    "coco": Format((".json",)),
-    "mot": Format((".txt",), line_by_line=True),
-    "parquet": Format((".parquet",), pipe=False),
-    "openpose": Format((), pipe=False),
+    "jsonl": Format(
+        (".jsonl", ".ndjson"),
+        "results.jsonl:JsonLines",
+        "results.jsonl:read_jsonl",
+        skeleton="results.jsonl:skeleton_of",
+        fifo=True,
+    ),
+    "csv": Format(
+        (".csv",),
+        "results.table:Csv",
+        "results.table:read_csv",
+        lacks=("empty frames",),
+        fifo=True,
+        several=True,
+    ),
+    "coco": Format(
+        (".json",),
+        "results.coco:Coco",
+        "results.coco:read_coco",
+        assumes="coco17",
+        lacks=("empty frames",),
+    ),
+    "openpose": Format(
+        (),
+        "results.openpose:OpenPose",
+        "results.openpose:read_openpose",
+        lacks=("names", "boxes", "scores"),
+        stdout=False,
+        files="*_keypoints.json",
+    ),
+    "mot": Format(
+        (".txt",),
+        "results.mot:Mot",
+        "results.mot:read_mot_frames",
+        lacks=("empty frames", "times", "joints", "names", "estimated"),
+        fifo=True,
+    ),
+    "parquet": Format(
+        (".parquet",),
+        "results.parquet:Parquet",
+        "results.parquet:read_parquet",
+        lacks=("empty frames",),
+        stdout=False,
+        several=True,
+        package=Package("pyarrow", "parquet"),
+    ),
 }
-"""All outputs that are files, by the name that ``--save`` takes before a colon."""
+"""All outputs that are files, by the name that ``--save`` takes before a colon. A results format
+is added by its row here and its module; the command line, the checks before a run, the reader and
+the tests take it from here."""
 
 SUFFIXES = {name: form.suffixes for name, form in FORMATS.items()}
-"""The results formats and the suffixes that stand for them."""
+"""Every output that is a file, pictures too, and the suffixes that stand for it."""
+
+RESULTS = tuple(name for name, form in FORMATS.items() if form.sink.startswith("results."))
+"""The formats of results; the others are pictures."""
+
+READABLE = tuple(name for name, form in FORMATS.items() if form.reader is not None)
+"""The results formats that `read_results` reads."""
+
+TABLES = tuple(name for name, form in FORMATS.items() if form.several)
+"""The results formats of which one file can hold several clips."""
 
 UNWRITTEN = frozenset((".avi", ".wmv", ".asf", ".flv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
                        ".vob", ".3gp", ".ogv", ".mjpg", ".mjpeg", ".h264", ".hevc"))  # fmt: skip
@@ -55,12 +159,22 @@ UNWRITTEN = frozenset((".avi", ".wmv", ".asf", ".flv", ".mpg", ".mpeg", ".ts", "
 STDOUT = "-"
 
 
+class Part(NamedTuple):
+    """What a file that is one clip's part of a table knows of it: the clip's name, which stands
+    in the column ``source``, and the table's path."""
+
+    source: str
+    table: str
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One output: a format of `SUFFIXES` and a path, ``-`` for standard output."""
+    """One output: a format of `FORMATS` and a path, ``-`` for standard output; and whose part it
+    is of the table of several clips."""
 
     format: str
     path: str
+    part_of: Part | None = None
 
     @property
     def to_stdout(self) -> bool:
@@ -82,13 +196,13 @@ def parse_save(text: str) -> Target:
     if text == STDOUT:
         return Target("jsonl", STDOUT)
     name, colon, rest = text.partition(":")
-    # One letter before a colon is a Windows drive; other names with a colon have more than letters.
-    if colon and len(name) > 1 and name.isalpha():
-        if name not in SUFFIXES:
+    # One letter before a colon is a Windows drive; other words may belong to a file's name.
+    if colon and (name in FORMATS or (len(name) > 1 and name.isalpha())):
+        if name not in FORMATS:
             raise UsageError(f"unknown results format '{name}'; known are {', '.join(SUFFIXES)}")
         if not rest:
             raise UsageError(f"'{text}' names no path; write {name}:PATH")
-        if rest == STDOUT and not FORMATS[name].pipe:
+        if rest == STDOUT and not FORMATS[name].stdout:
             raise UsageError(f"{name} cannot go to standard output; name a path")
         return _checked(Target(name, rest))
     suffix = Path(text).suffix.lower()
@@ -122,18 +236,18 @@ def prepare(target: Target, *, overwrite: bool) -> None:
 
 
 def _prepare(target: Target, *, overwrite: bool) -> None:
-    path = Path(target.path)
-    if target.format == "openpose":
+    path, form = Path(target.path), FORMATS[target.format]
+    if form.files is not None:
         if path.exists() and not path.is_dir():
-            raise SinkError(f"{path} is a file; openpose: writes a folder of files")
-        if path.is_dir() and any(path.glob("*_keypoints.json")) and not overwrite:
+            raise SinkError(f"{path} is a file; {target.format}: writes a folder of files")
+        if path.is_dir() and any(path.glob(form.files)) and not overwrite:
             raise SinkError(f"{path} holds results already; pass --overwrite to replace them")
         _probe(unfinished(path / ".hrtrack"))
         return
     if path.is_dir():
         raise SinkError(f"{path} is a folder; a file name was expected")
     if path.exists() and not path.is_file():  # a device or a FIFO, which takes what comes
-        if not FORMATS[target.format].line_by_line:
+        if not form.fifo:
             raise SinkError(f"{path} is no regular file, which {target.format} results need")
         return
     if overwrite:
@@ -153,7 +267,7 @@ def _prepare(target: Target, *, overwrite: bool) -> None:
 
 def _checked(target: Target) -> Target:
     suffix = Path(target.path).suffix.lower()
-    known = SUFFIXES[target.format]
+    known = FORMATS[target.format].suffixes
     if target.format in ("video", "image") and suffix not in known:
         if target.format == "video" and target.to_stdout:
             return target
@@ -174,18 +288,6 @@ def _probe(path: Path) -> None:
         raise write_error(path.parent if path.name.startswith(".") else path, error) from None
 
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from ...poses import Poses
-    from ...skeleton import Skeleton
-    from ..video.base import Source
-    from ..video.frame import Frame
-
-    Picture = Callable[[], NDArray[np.uint8]]
-
-
 @dataclass(frozen=True)
 class Run:
     """The run whose results are written; ``model`` is what the outputs say of its maker."""
@@ -197,6 +299,8 @@ class Run:
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     budget: bool = False
     """Whether some people may be carried instead of estimated, which tables have a column for."""
+    encoder: str = "libx264"
+    """What H.264 is encoded with, as `pictures.encoders.pick` chose it."""
 
 
 class Sink(Protocol):

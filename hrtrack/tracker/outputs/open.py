@@ -6,12 +6,12 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from ...errors import HrtrackError, SinkError
 from ...interrupt import shield
 from ..stopwatch import Stopwatch
-from .base import Run, Sink, Target, prepare
+from .base import FORMATS, Run, Sink, Target, prepare
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,15 +102,16 @@ def open_sinks(
     stopwatch: Stopwatch | None = None,
     others: Iterable[Callable[[Run], Sink]] = (),
     budget: bool = False,
+    encoder: str = "libx264",
 ) -> Sinks:
     """Opens every output of a run; SinkError, before any work, when one cannot be written.
 
     ``segment`` cuts videos into pieces (`segments.parse_limit` reads it). ``others`` make the
     sinks that are no files: a window, a viewer in the browser. With a ``budget`` not everybody is
-    estimated in every frame.
+    estimated in every frame. ``encoder`` is what `pictures.encoders.pick` gave.
     """
     targets = list(targets)
-    run = Run(source, skeleton, model or {}, overwrite, stopwatch or Stopwatch(), budget)
+    run = Run(source, skeleton, model or {}, overwrite, stopwatch or Stopwatch(), budget, encoder)
     if sum(target.to_stdout for target in targets) > 1:
         raise SinkError("only one output can go to standard output")
     for target in targets:
@@ -134,41 +135,11 @@ def open_sinks(
 
 def _open(target: Target, run: Run, stride: int, segment: Limit | None) -> Sink:
     """One file's sink; each format's libraries are loaded only when it is asked for."""
-    match target.format:
-        case "video" if segment is not None and not target.to_stdout:
-            from .pictures.segments import SegmentedVideo
+    form = FORMATS[target.format]
+    if target.format != "video":
+        return cast("Sink", form.load(form.sink)(target, run))
+    if segment is not None and not target.to_stdout:
+        from .pictures.segments import SegmentedVideo
 
-            return SegmentedVideo(target, run, segment, stride)
-        case "video":
-            from .pictures.video import Video
-
-            return Video(target, run, stride)
-        case "image":
-            from .pictures.image import Image
-
-            return Image(target, run)
-        case "jsonl":
-            from .results.jsonl import JsonLines
-
-            return JsonLines(target, run)
-        case "csv":
-            from .results.table import Csv
-
-            return Csv(target, run)
-        case "coco":
-            from .results.coco import Coco
-
-            return Coco(target, run)
-        case "mot":
-            from .results.mot import Mot
-
-            return Mot(target, run)
-        case "openpose":
-            from .results.openpose import OpenPose
-
-            return OpenPose(target, run)
-        case "parquet":
-            from .results.parquet import Parquet
-
-            return Parquet(target, run)
-    raise NotImplementedError(f"no sink writes {target.format}")
+        return SegmentedVideo(target, run, segment, stride)
+    return cast("Sink", form.load(form.sink)(target, run, stride))

@@ -14,16 +14,16 @@ from ...skeleton import Skeleton
 from ...types import BoolArray, Float64Array
 from . import motion as kalman
 from .assign import match
-from .body_boxes import Drawn, body_boxes, reaches
+from .body_boxes import Detected, body_boxes, reaches
 from .similarity import Deciding, association_probability, similarities
-from .state import Live, Proposals, Sighting, State, Waiting
+from .state import Carried, Live, Proposals, Sighting, State
 
 if TYPE_CHECKING:
     from .flow import Flow
 
 STEADY = 0.5
 """Time constant in seconds with which the velocity of people in view fades between two frames that
-lie farther apart than `kalman.HOLD`: who swings to and fro has turned round by then."""
+lie farther apart than `kalman.HOLD`: whoever swings to and fro has turned round by then."""
 STEADIEST = 30.0
 """The longest time constant in seconds: practically constant velocity."""
 FLOW_NOISE = 0.01
@@ -55,6 +55,7 @@ class Tracks:
         self._first = True
         self._next_id = 1
         self._next_key = 1
+        self._has_budget = False
         self._state = self._empty()
 
     def __len__(self) -> int:
@@ -120,26 +121,29 @@ class Tracks:
         mine = state.rows_of(then.keys[rows])
         least = self.options.joint_score
         keypoints, scores = state.keypoints[mine], state.scores[mine]
-        drawn = Drawn(boxes, then.keypoints[rows], then.certain[rows])
-        state.drawn_boxes[mine], state.drawn_keypoints[mine] = drawn.boxes, drawn.keypoints
-        state.drawn_certain[mine] = drawn.certain
+        detected = Detected(boxes, then.keypoints[rows], then.certain[rows])
+        state.detected_boxes[mine], state.detected_keypoints[mine] = (
+            detected.boxes,
+            detected.keypoints,
+        )
+        state.detected_certain[mine] = detected.certain
         shift = kalman.to_centres(state.bodies[mine]) - kalman.to_centres(then.bodies[rows])
         certain = scores >= least
-        carried = drawn.carried(keypoints, certain, boxes + np.tile(shift[:, :2], 2))
+        carried = detected.carried(keypoints, certain, boxes + np.tile(shift[:, :2], 2))
         state.bodies[mine] = body_boxes(keypoints, scores, carried, self._reach, least)
         shift = self._ahead(state, time).position - state.motion.position
         return carried + np.tile(shift[mine, :2], 2)
 
     def update(
-        self, poses: Poses, proposals: Proposals | None = None, waiting: Waiting | None = None
+        self, poses: Poses, proposals: Proposals | None = None, to_carry: Carried | None = None
     ) -> Poses:
         """Gives the people of the next frame their IDs.
 
         Args:
             poses: the frame's people as estimated, one for each proposal, whatever their ``ids``.
-            proposals: the boxes in which the poses were found. None where the detector drew all of
+            proposals: the boxes in which the poses were found. None where the detector found all of
                 them in this very frame.
-            waiting: people in view who were not estimated in this frame. They are carried on and
+            to_carry: people in view who were not estimated in this frame. They are carried on and
                 count as seen, unless somebody else's box turned out to show them.
 
         Returns:
@@ -148,14 +152,14 @@ class Tracks:
         """
         options = self.options
         if proposals is None:
-            proposals = Proposals.drawn(poses.boxes, poses.person_scores)
+            proposals = Proposals.from_detections(poses.boxes, poses.person_scores)
         if poses.time < self._time - REWOUND:
             self._state = self._empty()
             self._time = poses.time
         now = max(poses.time, self._time)
         seconds = now - self._time if len(self._state.ids) else 0.0
         previous, self._time = self._time, now
-        poses, bodies, drawn = self._refined(poses, proposals)
+        poses, bodies, detected = self._refined(poses, proposals)
         self._forget(previous)
         good = np.flatnonzero(poses.person_scores >= options.low_score)
         poses = _picked(poses, good)
@@ -170,7 +174,7 @@ class Tracks:
 
         missing = in_view & (state.ids > 0)
         missing[rows] = False
-        resting, carried = self._resting(waiting, rows)
+        resting, carried = self._resting(to_carry, rows)
         missing[resting] = False
         self.alarms += int(missing.sum())
         self._correct(rows, _picked(poses, columns), sure, proposals.detected)
@@ -196,9 +200,9 @@ class Tracks:
         owners, source = owners[shown], given[shown]
         state.box_scores[owners] = proposals.scores[source]
         state.bodies[owners] = bodies[source]
-        state.drawn_boxes[owners] = drawn.boxes[source]
-        state.drawn_keypoints[owners] = drawn.keypoints[source]
-        state.drawn_certain[owners] = drawn.certain[source]
+        state.detected_boxes[owners] = detected.boxes[source]
+        state.detected_keypoints[owners] = detected.keypoints[source]
+        state.detected_certain[owners] = detected.certain[source]
         ids = state.ids[owners]
         others = None if carried is None else self._carry(state, resting, carried, poses)
         self._state = state
@@ -208,47 +212,49 @@ class Tracks:
         result = result if people.all() else result[people]
         return result if others is None else joined(result, others)
 
-    def waiting(self, proposals: Proposals, flow: Flow | None = None) -> Waiting:
+    def to_carry(self, proposals: Proposals, flow: Flow | None = None) -> Carried:
         """The people in view of these proposals, to be carried on instead of estimated.
 
-        With ``flow``, which has seen the new picture, their joints are found again in it.
+        With ``flow``, which has seen the new picture, their joints are found again in it. Whoever
+        carries people on asks in every frame, from the first one on.
         """
+        self._has_budget = True
         state = self._state
         rows = state.rows_of(proposals.track_keys)
         proposals, rows = proposals[rows >= 0], rows[rows >= 0]
         keypoints, centres = state.keypoints[rows], state.motion.position[rows, :2]
         if flow is None:
-            return Waiting(proposals, keypoints, centres, np.zeros(len(rows), bool))
+            return Carried(proposals, keypoints, centres, np.zeros(len(rows), bool))
         certain = state.scores[rows] >= self.options.joint_score
         moved, shifts, found = flow(keypoints, certain, state.motion.sizes[rows, 0])
-        return Waiting(proposals, moved, centres + shifts, found)
+        return Carried(proposals, moved, centres + shifts, found)
 
     def _resting(
-        self, waiting: Waiting | None, found: NDArray[np.intp]
-    ) -> tuple[NDArray[np.intp], Waiting | None]:
+        self, to_carry: Carried | None, found: NDArray[np.intp]
+    ) -> tuple[NDArray[np.intp], Carried | None]:
         """The rows of those who are carried indeed, all but those ``found`` in others' boxes."""
-        if waiting is None:
+        if to_carry is None:
             return np.zeros(0, np.intp), None
-        rows = self._state.rows_of(waiting.proposals.track_keys)
+        rows = self._state.rows_of(to_carry.proposals.track_keys)
         kept = (rows >= 0) & ~np.isin(rows, found)
-        return rows[kept], waiting[kept]
+        return rows[kept], to_carry[kept]
 
     def _carry(
-        self, state: State, rows: NDArray[np.intp], waiting: Waiting, poses: Poses
+        self, state: State, rows: NDArray[np.intp], carried: Carried, poses: Poses
     ) -> Poses | None:
         """Lets people who were not estimated count as seen; those of them who are shown."""
         if not len(rows):
             return None
         least = self.options.joint_score
-        boxes = self._flowed(state, rows, waiting)
+        boxes = self._flowed(state, rows, carried)
         state.seen[rows] = self._time
         state.carried[rows] += 1
         state.box_scores[rows], state.bodies[rows] = boxes.scores, boxes.boxes
         keypoints, scores = state.keypoints[rows], state.scores[rows]
-        drawn = boxes.from_detector
-        state.drawn_boxes[rows[drawn]] = boxes.boxes[drawn]
-        state.drawn_keypoints[rows[drawn]] = keypoints[drawn]
-        state.drawn_certain[rows[drawn]] = scores[drawn] >= least
+        renewed = boxes.from_detector
+        state.detected_boxes[rows[renewed]] = boxes.boxes[renewed]
+        state.detected_keypoints[rows[renewed]] = keypoints[renewed]
+        state.detected_certain[rows[renewed]] = scores[renewed] >= least
         worth = (scores >= least).sum(axis=1) >= min(self.options.shown_joints, self._joints)
         return Poses(
             poses.frame,
@@ -261,42 +267,42 @@ class Tracks:
             estimated=np.zeros(len(rows), bool),
         )[worth & (state.ids[rows] > 0)]
 
-    def _flowed(self, state: State, rows: NDArray[np.intp], waiting: Waiting) -> Proposals:
+    def _flowed(self, state: State, rows: NDArray[np.intp], carried: Carried) -> Proposals:
         """Enters where people were found again; their boxes, which the motion filter guessed."""
-        found, boxes = waiting.found, waiting.proposals
+        found, boxes = carried.found, carried.proposals
         if not found.any():
             return boxes
         mine = rows[found]
         motion = state.motion[mine]
-        beside = waiting.centres[found] - motion.position[:, :2]
+        beside = carried.centres[found] - motion.position[:, :2]
         there = kalman.to_corners(motion.position) + np.tile(beside, 2)
         moved = kalman.correct(motion, there, FLOW_NOISE, np.ones(len(mine)))
         state.motion[mine] = moved
         state.shape[mine] += beside[:, None]
-        state.keypoints[mine] = waiting.keypoints[found]
+        state.keypoints[mine] = carried.keypoints[found]
         guessed = ~boxes.from_detector[found]
         shifted = boxes.boxes.copy()
         shifted[np.flatnonzero(found)[guessed]] += np.tile(beside[guessed], 2)
         return replace(boxes, boxes=shifted)
 
-    def _refined(self, poses: Poses, proposals: Proposals) -> tuple[Poses, Float64Array, Drawn]:
-        """The poses with boxes that fit them, these boxes (N, 4), and what the detector drew.
+    def _refined(self, poses: Poses, proposals: Proposals) -> tuple[Poses, Float64Array, Detected]:
+        """The poses with boxes that fit them, these boxes (N, 4), and what the detector found.
 
-        A box that the detector did not draw was but a guess from the motion before; the pose in
+        A box that the detector did not find was but a guess from the motion before; the pose in
         it tells where the person is. Without that the motion would be measured by its own guess.
         """
         state, least = self._state, self.options.joint_score
         certain = poses.scores >= least
         rows = state.rows_of(proposals.track_keys)
         rows[proposals.from_detector] = -1
-        drawn = Drawn(state.drawn_boxes, state.drawn_keypoints, state.drawn_certain)
-        drawn = drawn.renewed(poses, rows, certain)
-        carried = drawn.carried(poses.keypoints, certain, poses.boxes)
+        detected = Detected(state.detected_boxes, state.detected_keypoints, state.detected_certain)
+        detected = detected.renewed(poses, rows, certain)
+        carried = detected.carried(poses.keypoints, certain, poses.boxes)
         bodies = body_boxes(poses.keypoints, poses.scores, carried, self._reach, least)
         if not proposals.from_detector.all():
             boxes = np.where(proposals.from_detector[:, None], poses.boxes, bodies)
             poses = replace(poses, boxes=boxes.astype(np.float32))
-        return poses, bodies, drawn
+        return poses, bodies, detected
 
     def _ahead(self, state: State, time: float) -> kalman.Motion:
         """Where people in view will be at ``time`` seconds."""
@@ -391,7 +397,8 @@ class Tracks:
         state.motion[rows] = moved
         seconds = np.maximum(self._time - state.measured[rows], 1e-3)
         trust = np.minimum(state.scores[rows], poses.scores)
-        self._observe_drift(rows, poses.keypoints - state.keypoints[rows], trust, seconds)
+        if self._has_budget:  # which alone reads the drift
+            self._observe_drift(rows, poses.keypoints - state.keypoints[rows], trust, seconds)
         state.keypoints[rows] = poses.keypoints
         age = seconds[:, None, None]
         share = (1.0 - np.exp(-age / options.pose_time)) * poses.scores[..., None]
@@ -433,26 +440,28 @@ class Tracks:
         count = len(poses)
         keys = np.arange(self._next_key, self._next_key + count)
         self._next_key += count
+        keypoints = poses.keypoints.astype(np.float64)
+        scores = poses.scores.astype(np.float64)
         return State(
-            keys,
-            np.zeros(count, np.int64),
-            kalman.start(poses.boxes.astype(np.float64), self.options.box_noise),
-            poses.keypoints.astype(np.float64),
-            poses.keypoints.astype(np.float64),
-            poses.scores.astype(np.float64),
-            poses.person_scores.astype(np.float64),
-            poses.scores[:, self._deciding.joints].astype(np.float64).mean(axis=1),
-            np.full(count, self._time),
-            np.full(count, self._time),
-            np.ones(count, np.int64),
-            np.zeros(count),
-            np.zeros((count, 4)),
-            np.zeros((count, 4)),
-            np.zeros((count, self._joints, 2)),
-            np.zeros((count, self._joints), bool),
-            np.full(count, self._time),
-            np.zeros(count, np.int64),
-            np.zeros(count),
+            keys=keys,
+            ids=np.zeros(count, np.int64),
+            motion=kalman.start(poses.boxes.astype(np.float64), self.options.box_noise),
+            keypoints=keypoints,
+            shape=keypoints.copy(),
+            scores=scores,
+            person_scores=poses.person_scores.astype(np.float64),
+            quality=scores[:, self._deciding.joints].mean(axis=1),
+            since=np.full(count, self._time),
+            seen=np.full(count, self._time),
+            hits=np.ones(count, np.int64),
+            box_scores=np.zeros(count),
+            bodies=np.zeros((count, 4)),
+            detected_boxes=np.zeros((count, 4)),
+            detected_keypoints=np.zeros((count, self._joints, 2)),
+            detected_certain=np.zeros((count, self._joints), bool),
+            measured=np.full(count, self._time),
+            carried=np.zeros(count, np.int64),
+            drift=np.zeros(count),
         )
 
     def _confirm(self, state: State, seen: BoolArray, fresh: BoolArray) -> None:
@@ -462,17 +471,17 @@ class Tracks:
         In the first frame with people there is nothing to wait for: a photo has only one.
         """
         options = self.options
-        waiting = (state.ids == 0) & seen
-        if not waiting.any():
+        unconfirmed = (state.ids == 0) & seen
+        if not unconfirmed.any():
             return
         if self._first:
-            enough = waiting
+            enough = unconfirmed
         else:
             boxes = kalman.to_corners(state.motion.position)
             beside = iou(boxes, boxes[state.ids > 0]).max(axis=1, initial=0.0) > options.beside_iou
             needed = np.where(beside, options.beside_hits, options.confirm_hits)
             sure = (state.person_scores >= options.sure_score) & ~fresh & ~beside
-            enough = waiting & (sure | (state.hits >= needed))
+            enough = unconfirmed & (sure | (state.hits >= needed))
         count = int(enough.sum())
         state.ids[enough] = np.arange(self._next_id, self._next_id + count)
         self._next_id += count

@@ -13,28 +13,30 @@ from ...skeleton import Skeleton
 from ...types import BoolArray, Float64Array
 
 COMMON = 3
-"""So many joints tell shift and growth; with fewer a box stays where it was put."""
+"""So many joints in common tell shift and growth; with fewer a box stays where it was put."""
 ENOUGH = 0.5
-"""Share of the joints in common below which one of them may be somebody else's:"""
+"""With less than this share of the joints in common, one of them may be somebody else's, and
+`STAYS` bounds what they do to a box."""
 STAYS = 0.5
-"""a box that they would carry to an overlap (IoU) of less than this stays where it was put. A weak
-model's box would leave its person, who would then be found a second time."""
+"""Few joints in common must not carry a box to an overlap (IoU) with its old place of less than
+this; it then stays where it was put. A weak model's box would leave its person, who would then be
+found a second time."""
 MOST_GROWTH = 2.0
-"""A box grows or shrinks by no more than this factor until the detector draws it anew."""
+"""A box grows or shrinks by no more than this factor until the detector finds it anew."""
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """N boxes (N, 4) as the detector drew them last, with the joints (N, K, 2) that lay in them
+class Detected:
+    """N boxes (N, 4) as the detector found them last, with the joints (N, K, 2) that lay in them
     then and which of these were certain (N, K)."""
 
     boxes: Float64Array
     keypoints: Float64Array
     certain: BoolArray
 
-    def renewed(self, poses: Poses, origin: NDArray[np.intp], certain: BoolArray) -> Drawn:
+    def renewed(self, poses: Poses, origin: NDArray[np.intp], certain: BoolArray) -> Detected:
         """Those of a new frame: the ``origin`` (N,) of a pose among the old ones, -1 for a pose
-        whose box the detector has just drawn."""
+        whose box the detector has just found."""
         boxes, keypoints = poses.boxes.astype(np.float64), poses.keypoints.astype(np.float64)
         old = np.flatnonzero(origin >= 0)
         if len(old):
@@ -42,7 +44,7 @@ class Drawn:
             boxes[old] = self.boxes[origin[old]]
             keypoints[old] = self.keypoints[origin[old]]
             certain[old] = self.certain[origin[old]]
-        return Drawn(boxes, keypoints, certain)
+        return Detected(boxes, keypoints, certain)
 
     def carried(
         self, keypoints: NDArray[np.floating], certain: BoolArray, otherwise: NDArray[np.floating]

@@ -15,14 +15,20 @@ from ..video.frame import Frame
 from .state import Live, Proposals, rows_of
 
 MOST_FRAMES = 3
-"""So many frames in a row, or"""
+"""A person goes without an estimate for at most so many frames in a row, or for at most
+`MOST_SECONDS`, whichever is longer."""
 MOST_SECONDS = 0.15
-"""so many seconds, whichever is longer, is the most that a person goes without an estimate."""
+"""The same bound in seconds."""
 CALM = 0.2
 """Drift in sizes a second that everybody has at least: whoever stands still gets a turn, too."""
-OVERLAP = 0.35
-"""Whose box overlaps another's by so much (IoU) is always estimated: carried people who cross would
-come out of it with each other's identity."""
+OVERLAP = 0.1
+"""Boxes that overlap by so much (IoU) are those of people who cross: carried on, they might come
+out of it with each other's identity."""
+AHEAD = 0.2
+"""Seconds before which people who are about to overlap so much count, too."""
+FEW = 6
+"""So many people who cross are always estimated. Where it is more, nobody is for that reason: in a
+crowd somebody always covers somebody, and whoever stands alone would have no turn."""
 SURPLUS = 1.0
 """Frames' worth of turns or of time that is saved up at the most for later frames."""
 ROOM = 0.95
@@ -34,6 +40,10 @@ LATEST = 0.1
 """Share of a new frame in the running means of what frames and people cost."""
 
 
+NEAR = 1.5
+"""With time for fewer than so many times the people in view, some may soon have to be left out."""
+
+
 WARM_UP = 5
 """Frames in which networks are still being compiled: they tell nothing of those to come."""
 
@@ -41,13 +51,16 @@ WARM_UP = 5
 class Budget:
     """Chooses frame by frame who is estimated; the joints of the others are carried on.
 
-    Newcomers always are, people who cover one another, and whoever has gone without for
+    Newcomers always are, a few people who cross, and whoever has gone without for
     `MOST_FRAMES` frames and `MOST_SECONDS` seconds. Of the rest those come first whose joints are
     likely to be furthest from where they are shown: the time since their last estimate, times how
     far their joints went astray from the predicted motion before, times how uncertain they are.
 
     How many there are is a fixed share of all, which is the same in every run, or as many as there
     is time for by measured costs.
+
+    Each frame calls `begin`, `choose`, `estimated` and `finish` in this order, and `choose` once; a
+    frame that broke off is followed by the next one's `begin`. Another order fails an assertion.
 
     Args:
         share: estimate this share of the people in view, in (0, 1].
@@ -79,19 +92,25 @@ class Budget:
         self._costs = Costs()
         self._saved = 0.0  # turns at a fixed share, seconds at a target
         self._waits = waits
-        self._now = clock
+        self.clock = clock
         self._begun: float | None = None
         self._worked = 0.0
         self._last: Frame | None = None
         self._apart = 0.0  # seconds between two frames of a live source
         self._people = 0
         self._pose_seconds = 0.0
+        self.short = share is not None and share < 1
+        """Whether poses are left out, or may soon have to be: who carries joints by
+        pictures needs the next one."""
+        self._pictures = 0  # in a row, up to the newest frame
+        self._called = "finish"  # the newest call
 
     def begin(self, frame: Frame) -> None:
         """Is told that the work on a frame begins."""
+        self._called = "begin"
         if self._period is None:
             return
-        now, last = self._now(), self._last
+        now, last = self.clock(), self._last
         if last is not None and self._begun is not None:
             late = not self._waits or frame.dropped > last.dropped
             whole = now - self._begun if late else self._worked
@@ -103,7 +122,12 @@ class Budget:
         self._pose_seconds = 0.0
 
     def choose(self, proposals: Proposals, live: Live, now: float) -> BoolArray:
-        """Who (N,) of the proposed people is to be estimated in a frame at ``now`` seconds."""
+        """Who (N,) of the proposed people is to be estimated in a frame at ``now`` seconds.
+
+        Everybody is as long as there are no pictures of two frames to carry joints by.
+        """
+        assert self._called == "begin", "choose() comes after begin()"
+        self._called = "choose"
         count = len(proposals)
         rows = rows_of(live.keys, proposals.track_keys)
         new = (rows < 0) | (live.ids[rows] <= 0) if len(live) else np.ones(count, bool)
@@ -112,14 +136,15 @@ class Budget:
         if len(live):
             waited = now - live.measured[rows]
             due |= (live.carried[rows] >= MOST_FRAMES) & (waited > MOST_SECONDS)
-        overlap = iou(proposals.boxes, proposals.boxes)
-        np.fill_diagonal(overlap, 0.0)
-        due |= overlap.max(axis=1, initial=0.0) >= OVERLAP
+        due |= self._crossing(proposals, live, rows)
         turns = self._turns(count)
+        self._pictures = self._pictures + 1 if self.short else 0
+        if self._period is not None:
+            self.short = turns < NEAR * count
         chosen = due
         left = turns - int(due.sum())
         others = np.flatnonzero(~due)
-        if left >= len(others):
+        if left >= len(others) or self._pictures < 2:
             chosen = np.ones(count, bool)
         elif left > 0:
             rank = self._urgency(live, rows[others], waited[others])
@@ -130,14 +155,18 @@ class Budget:
 
     def estimated(self, seconds: float) -> None:
         """Enters how long the pose network took for the people chosen last, crops included."""
+        assert self._called != "begin", "estimated() comes after choose()"
+        self._called = "estimated"
         self._pose_seconds = seconds
         if self._period is not None:
             self._costs.observe_poses(self._people, seconds)
 
     def finish(self) -> None:
         """Is told that all work on the frame is done, but for what becomes of its poses."""
+        assert self._called == "estimated", "finish() comes after estimated()"
+        self._called = "finish"
         if self._begun is not None:
-            self._worked = self._now() - self._begun
+            self._worked = self.clock() - self._begun
 
     def _turns(self, people: int) -> int:
         """How many may be estimated now."""
@@ -149,7 +178,7 @@ class Budget:
         free = ROOM * max(self._period, self._apart) - self._costs.rest
         self._saved = min(self._saved + free, (1 + SURPLUS) * max(free, 0.0))
         if self._costs.person * people <= WORTH * (self._costs.rest + self._costs.call):
-            return people
+            return int(np.ceil(NEAR * people))
         return int(max(self._saved - self._costs.call, 0.0) / max(self._costs.person, 1e-9))
 
     def _spend(self, chosen: int, people: int) -> None:
@@ -160,6 +189,17 @@ class Budget:
         elif self._period is not None:
             spent = self._costs.call + self._costs.person * chosen if chosen else 0.0
             self._saved = max(self._saved - spent, -SURPLUS * self._period)
+
+    def _crossing(self, proposals: Proposals, live: Live, rows: NDArray[np.intp]) -> BoolArray:
+        """Who (N,) covers somebody else, or will before long; nobody in a crowd (`FEW`)."""
+        velocity = np.zeros((len(proposals), 2))
+        known = rows >= 0
+        velocity[known] = live.velocity[rows[known]]
+        then = proposals.boxes + np.tile(AHEAD * velocity, 2)
+        overlap = np.maximum(iou(proposals.boxes, proposals.boxes), iou(then, then))
+        np.fill_diagonal(overlap, 0.0)
+        crossing = overlap.max(axis=1, initial=0.0) >= OVERLAP
+        return crossing & (crossing.sum() <= FEW)
 
     def _urgency(self, live: Live, rows: NDArray[np.intp], waited: Float64Array) -> Float64Array:
         """How far (N,) joints may have gone astray by now, in sizes, the more the less is known."""

@@ -31,8 +31,11 @@ class Flow:
         self._now: NDArray[np.uint8] | None = None
         self._scale = 1.0
 
-    def update(self, image_HW3: NDArray[np.uint8]) -> None:
-        """Takes the next picture, (H, W, 3) uint8 RGB."""
+    def update(self, image_HW3: NDArray[np.uint8] | None) -> None:
+        """Takes the next picture, (H, W, 3) uint8 RGB; with None nothing is found in the next."""
+        if image_HW3 is None:
+            self._before = self._now = None
+            return
         self._scale = min(1.0, HEIGHT / image_HW3.shape[0])
         if self._scale < 1.0:
             size = round(image_HW3.shape[1] * self._scale), HEIGHT

@@ -76,6 +76,7 @@ class BoxProposer:
             for it; `DetectionSchedule` chooses by measured times. Its boxes then arrive a frame or
             more later and are matched in the frame that they were made from. Results depend on
             timing, so files do without.
+        spares: poses are left out where time is short (`Budget`), see `DetectionSchedule`.
         options: thresholds.
         executor: what runs the detector beside the loop; a thread by default.
         clock: seconds that pass, for `DetectionSchedule`.
@@ -89,13 +90,16 @@ class BoxProposer:
         every: int | Literal["auto"] = "auto",
         max_people: int | None = None,
         background: bool = False,
+        spares: bool = False,
         options: BoxOptions | None = None,
         executor: Executor | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.options = options or BoxOptions()
         alone = max_people == 1
-        self.schedule = DetectionSchedule(every, measured=background, alone=alone, clock=clock)
+        self.schedule = DetectionSchedule(
+            every, measured=background, alone=alone, spares=spares, clock=clock
+        )
         self._detector = detector
         self._tracks = tracks
         self._max_people = max_people

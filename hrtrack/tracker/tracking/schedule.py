@@ -19,19 +19,24 @@ SHARE = 0.5
 MOVED = 0.5
 """It looks again before the fastest person has moved so many sizes."""
 LONGEST = 0.5
-"""Seconds after which it looks again whatever it costs: newcomers wait no longer."""
+"""Seconds after which the detector looks again whatever it costs: newcomers wait no longer."""
 ALONE = 2.0
-"""The same where one person is all that is wanted and followed: alarms tell when they are lost."""
+"""Seconds after which it looks again where one person is all that is wanted and is followed: alarms
+tell when that person is lost."""
 SURE = 0.5
-"""With a box score below it that one person may be a mistake, which the detector is to tell."""
+"""A person with a lower box score may be a mistake: the schedule does not rely on `ALONE` then."""
 GAP = 2
-"""Frames between two looks when people get lost one after another."""
+"""Frames from one look to the next at the least when people get lost one after another."""
 ROOM = 0.9
 """The share of the time between two frames that the work on one may fill before some are lost."""
 OFTEN = 15.0
-"""Frames a second from which on people move so little between two that late detections do."""
+"""From so many frames a second on people move so little between two frames that detections which
+come late are good enough."""
 CHEAP = 0.5
-"""Share of the rest of the work up to which a slow loop rather waits for the detector."""
+"""A slower loop waits for a detector that takes at most this share of the rest of the work."""
+PROMPT = 0.5
+"""Share of the time between two frames up to which the loop waits for a detector where it spares
+poses instead of frames."""
 LATEST = 0.2
 """Share of a new time in the running mean of a measured one."""
 
@@ -39,12 +44,17 @@ LATEST = 0.2
 class DetectionSchedule:
     """Decides frame by frame whether the detector is due.
 
+    Each frame calls `observe`, then `due` unless the detector is at work already, then `begin` and
+    `finish`; `detected` is called whenever a detection has ended. Another order fails an assertion.
+
     Args:
         every: frames from one look to the next, or ``auto``: as often as the detector costs
             no more than `SHARE` of the rest, oftener when people move fast.
         measured: weigh with measured costs instead of `NOMINAL_COST`.
         alone: one person is all that is wanted. While they are followed, ``auto`` looks every
             `ALONE` seconds and on alarms, for whoever else comes is not followed anyway.
+        spares: poses are left out where time is short (`Budget`), so that no frame is lost to
+            waiting for a detector that leaves time for some.
         clock: seconds that pass.
     """
 
@@ -54,6 +64,7 @@ class DetectionSchedule:
         *,
         measured: bool,
         alone: bool = False,
+        spares: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         if every != "auto" and every < 1:
@@ -61,6 +72,7 @@ class DetectionSchedule:
         self._every = every
         self._measured = measured
         self._alone = alone
+        self._spares = spares
         self._now = clock
         self._since: int | None = None  # frames since the last look; None before the first
         self._alarms = 0
@@ -72,25 +84,34 @@ class DetectionSchedule:
         self._rest_cost: float | None = None
         self._work_cost: float | None = None
         self._begun: float | None = None
+        self._called = "finish"  # the newest call but for `detected`
 
     @property
     def beside(self) -> bool:
         """Whether the detector had better run beside the loop than hold it up.
 
+        With work w on a frame, detector d and time t between two frames, in seconds, that is where
+        w + d > ROOM t, unless w + d > 1 / OFTEN and d <= CHEAP w; where poses are spared it is
+        where d > PROMPT t.
+
         A prompt detection costs nothing where frame and detection are done before the next
         frame comes. Otherwise a frame may be lost to it. That is worth it where the loop is slow,
         for people move far from one frame to the next, and the detector cheap beside the poses:
         then they share the same cores either way. docs/tracking.md has what either way showed of
-        a crowd.
+        a crowd. Where poses are spared, frame and detection always take the time there is, and
+        fewer poses do less harm to a crowd than boxes that come late.
         """
         if self._detector_cost is None or self._work_cost is None or self._source_seconds is None:
             return False
+        if self._spares:
+            return self._detector_cost > PROMPT * self._source_seconds
         both = self._work_cost + self._detector_cost
         worth_it = both > 1 / OFTEN and self._detector_cost <= CHEAP * self._work_cost
         return both > ROOM * self._source_seconds and not worth_it
 
     def observe(self, frame: Frame) -> None:
         """Enters a frame before anything else is asked about it."""
+        self._called = "observe"
         if self._last is not None and frame.time > self._last[1]:
             step = min(frame.time - self._last[1], 1.0)
             self._frame_seconds += LATEST * (step - self._frame_seconds)
@@ -104,6 +125,8 @@ class DetectionSchedule:
 
     def due(self, live: Live, alarms: int) -> bool:
         """Whether to look at the frame observed last; ``alarms`` from `Tracks`."""
+        assert self._called == "observe", "due() comes once after observe()"
+        self._called = "due"
         if self._since is None:
             self._look(alarms)
             return True
@@ -138,11 +161,15 @@ class DetectionSchedule:
 
     def begin(self, people: int) -> None:
         """Enters how many boxes the pose network gets; the rest of the frame begins now."""
+        assert self._called in ("observe", "due"), "begin() comes after observe()"
+        self._called = "begin"
         self._people = people
         self._begun = self._now()
 
     def finish(self) -> None:
         """Enters that the work on the frame is done."""
+        assert self._called == "begin", "finish() comes after begin()"
+        self._called = "finish"
         if self._begun is not None:
             self._work_cost = _mean(self._work_cost, self._now() - self._begun)
 

@@ -19,8 +19,10 @@ LIMB_SPEED = 1.0
 someone who is not seen fades with it."""
 TAIL = 3.0
 """Where a coordinate's half squared distance bends into a logarithm: boxes have heavy tails."""
-LAST_IOU, LAST_RESORT = 0.3, 0.02
-"""A pair that overlaps so much is matched, at so little, where neither finds anyone else."""
+LAST_IOU = 0.3
+"""A pair with this overlap (IoU) is matched where neither of the two finds anyone else."""
+LAST_RESORT = 0.02
+"""The similarity that such a pair has at least, as a share of its overlap."""
 CAP = 4.0
 """One joint costs no more than this: a swapped or lost one must not decide."""
 STRICT = 0.5
@@ -110,7 +112,11 @@ def _joints(
     sigmas: Float64Array,
     joints: slice | NDArray[np.intp],
 ) -> Float64Array:
-    """The mean OKS exponent (P,) of pairs of a person and a pose, over joints both have seen."""
+    """The mean OKS exponent (P,) of pairs of a person and a pose, over joints both have seen.
+
+    No `geometry.oks`, whose mean is of likenesses: costs add up, each joint's is capped, and what
+    was known of a pose fades with time.
+    """
     unseen = (now - state.measured)[:, None]
     spread = 2.0 * ((2.0 * sigmas) ** 2 + (LIMB_SPEED * unseen) ** 2) * state.motion.sizes**2
     gap = poses.keypoints[:, joints][what].astype(np.float64) - state.shape[:, joints][who]

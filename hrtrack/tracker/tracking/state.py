@@ -24,10 +24,10 @@ class Proposals:
 
     ``boxes`` (N, 4) are in image pixels, ``scores`` (N,) say how sure it is that each holds a
     person. ``track_keys`` (N,) name the track that a box belongs to, `NOBODY` for a newcomer.
-    ``from_detector`` (N,) marks the boxes that the detector drew in this very frame; all others are
-    guesses from the motion before, and only the pose that is found in one tells where the person
-    is. ``detected`` says whether any detection, of this frame or an earlier one,
-    was used: only then does a frame count towards an ID (`AssociationOptions.confirm_hits`).
+    ``from_detector`` (N,) marks the boxes that the detector found in this very frame; all others
+    are guesses from the motion before, and only the pose that is found in one tells where the
+    person is. ``detected`` says whether any detection, of this frame or an earlier one, was used:
+    only then does a frame count towards an ID (`AssociationOptions.confirm_hits`).
     """
 
     boxes: Float64Array
@@ -40,8 +40,10 @@ class Proposals:
         return len(self.boxes)
 
     @classmethod
-    def drawn(cls, boxes: NDArray[np.floating], scores: NDArray[np.floating]) -> Proposals:
-        """Boxes (N, 4) with scores (N,) that a detector drew in this frame."""
+    def from_detections(
+        cls, boxes: NDArray[np.floating], scores: NDArray[np.floating]
+    ) -> Proposals:
+        """Boxes (N, 4) with scores (N,) that a detector found in this frame."""
         count = len(boxes)
         return cls(
             np.asarray(boxes, np.float64).reshape(-1, 4),
@@ -107,8 +109,8 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """N people in view who are not estimated in a frame, by their ``proposals``.
+class Carried:
+    """N people in view who are carried on in a frame, not estimated, by their ``proposals``.
 
     Of those who were ``found`` (N,) again in its picture ``keypoints`` (N, K, 2) and ``centres``
     (N, 2), the middles of the motion filter's boxes, are where they are there.
@@ -119,8 +121,8 @@ class Waiting:
     centres: Float64Array
     found: BoolArray
 
-    def __getitem__(self, index: BoolArray | NDArray[np.integer]) -> Waiting:
-        return Waiting(
+    def __getitem__(self, index: BoolArray | NDArray[np.integer]) -> Carried:
+        return Carried(
             self.proposals[index], self.keypoints[index], self.centres[index], self.found[index]
         )
 
@@ -135,9 +137,9 @@ class State:
     ``quality`` (T,) is the running mean of the joint scores, ``since`` and ``seen`` (T,) the
     times in seconds of the first and the last match, ``hits`` (T,) how many detector frames saw
     the person. ``box_scores`` (T,) and ``bodies`` (T, 4) are those of the last match;
-    ``drawn_boxes`` (T, 4) are the boxes as the detector drew them last, with the joints
-    ``drawn_keypoints`` (T, K, 2) that lay in them then and which of these were ``drawn_certain``
-    (T, K).
+    ``detected_boxes`` (T, 4) are the boxes as the detector found them last, with the joints
+    ``detected_keypoints`` (T, K, 2) that lay in them then and which of these were certain,
+    ``detected_certain`` (T, K).
 
     ``measured`` (T,) is the time of the last pose, which is earlier than ``seen`` for people in
     view who are carried, and ``carried`` (T,) counts the frames since; ``drift`` (T,) is the
@@ -157,9 +159,9 @@ class State:
     hits: NDArray[np.int64]
     box_scores: Float64Array
     bodies: Float64Array
-    drawn_boxes: Float64Array
-    drawn_keypoints: Float64Array
-    drawn_certain: BoolArray
+    detected_boxes: Float64Array
+    detected_keypoints: Float64Array
+    detected_certain: BoolArray
     measured: Float64Array
     carried: NDArray[np.int64]
     drift: Float64Array

@@ -6,6 +6,8 @@ import glob
 import math
 import os
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
@@ -39,6 +41,7 @@ __all__ = [
     "open_source",
     "read_image",
     "require_there",
+    "stem_of",
 ]
 
 VIDEO_SUFFIXES = frozenset(
@@ -74,8 +77,108 @@ URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 MATROSKA = b"\x1aE\xdf\xa3"
 HEAD = 64
 """Bytes by which a picture is known."""
-BUFFERED = ("http", "https")
-"""Schemes under which both recordings and live streams are served."""
+Timeout = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """A way of writing a source that is more than the name of a file, a folder or a glob."""
+
+    fits: Callable[[str], bool]
+    stem: Callable[[str], str]
+    """What the outputs of the source are called."""
+    connect: Callable[[str, LiveOptions, Timeout], av.container.InputContainer] | None = None
+    """What opens a live source, at first and whenever it was lost; None for what is read as files
+    are."""
+    recorded: bool = False
+    """Whether it may also be a recording, which it is if it has a length."""
+    paced: bool = False
+    """Whether it gives frames as fast as one takes them, so that a clock has to hold it back."""
+    path: Callable[[str], str] | None = None
+    """The file that has to exist; None if none has to."""
+    on_disk: bool = False
+    """Whether it is a path, which may stand in a glob, too."""
+    folder: bool = False
+    """Whether a folder that is called so goes before it."""
+
+
+def spelling_of(source: str) -> Spelling | None:
+    """The row of `SPELLINGS` for a source; None for the name of a file, a folder or a glob."""
+    return next((known for known in SPELLINGS if known.fits(source)), None)
+
+
+def stem_of(source: str) -> str:
+    """What the outputs of a source are called."""
+    known = spelling_of(source)
+    return (Path(source).stem if known is None else known.stem(source)) or "source"
+
+
+def _url_stem(url: str) -> str:
+    scheme, colon, address = url.partition("://")
+    if not colon:
+        return _plain(Path(url).stem)
+    host, _, path = address.partition("?")[0].strip("/").partition("/")
+    # What stands before an @ may hold a password, and no dot in a host begins a suffix.
+    return _plain(Path(path).stem or host.rpartition("@")[2] or scheme)
+
+
+def _plain(stem: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", stem).strip("_")
+
+
+def _synthetic(source: str, options: LiveOptions, timeout: Timeout) -> av.container.InputContainer:
+    return _input(source.removeprefix("lavfi:"), "lavfi", {}, timeout)
+
+
+def _stream(source: str, options: LiveOptions, timeout: Timeout) -> av.container.InputContainer:
+    # Short analysis, no reordering: a stream's first second tells enough.
+    asked = {"analyzeduration": "1000000", "probesize": "1000000", "max_delay": "0"}
+    if source.lower().startswith("rtsp"):
+        asked |= {"rtsp_transport": "tcp", "reorder_queue_size": "0"}
+    return _input(source, None, asked, timeout)
+
+
+def _camera(source: str, options: LiveOptions, timeout: Timeout) -> av.container.InputContainer:
+    camera = camera_input(source, options)
+    return _input(camera.url, camera.format, camera.options, timeout)
+
+
+def _input(
+    url: str, form: str | None, options: dict[str, str], timeout: Timeout
+) -> av.container.InputContainer:
+    return av.open(
+        url, "r", format=form, options=options, timeout=timeout, metadata_errors="replace"
+    )
+
+
+SPELLINGS = (
+    Spelling(lambda source: source == "-", lambda source: "stdin"),
+    Spelling(lambda source: source.startswith("lavfi:"), _url_stem, connect=_synthetic, paced=True),
+    Spelling(
+        lambda source: source.lower().startswith("file://"), _url_stem, path=lambda url: url[7:]
+    ),
+    Spelling(
+        lambda source: source.lower().startswith(("http://", "https://")),
+        _url_stem,
+        connect=_stream,
+        recorded=True,
+    ),
+    Spelling(lambda source: URL.match(source) is not None, _url_stem, connect=_stream),
+    Spelling(
+        lambda source: camera_number(source) is not None,
+        lambda source: _plain(Path(source).stem),
+        connect=_camera,
+        folder=True,
+    ),
+    Spelling(
+        lambda source: source.startswith("/dev/video"),
+        lambda source: Path(source).stem,
+        connect=_camera,
+        path=lambda device: device,
+        on_disk=True,
+    ),
+)
+"""The first that fits is meant. A kind of live source is added by its row here."""
 
 
 def open_source(
@@ -107,16 +210,19 @@ def open_source(
     # The library reports in its own words what is reported here in one line.
     av.logging.set_level(None)
     live = live or LiveOptions()
-    scheme = source.split("://")[0].lower() if URL.match(source) else None
-    is_camera = camera_number(source) is not None or source.startswith("/dev/video")
-    is_live = source.startswith("lavfi:") or scheme not in (None, *BUFFERED, "file") or is_camera
-    if decode == "cuda" and (is_live or scheme in BUFFERED):
-        raise UsageError(f"--decode cuda is for files; {without_password(source)} is none")
-    if is_live:
-        return _open_live(source, start, end, stride, live, stopwatch)
-    if scheme in BUFFERED:
-        return _open_http(source, start, end, stride, live, stopwatch)
-    source = source.removeprefix("file://")
+    known = spelling_of(source)
+    if known is not None and known.connect is not None:
+        if decode == "cuda":
+            raise UsageError(f"--decode cuda is for files; {without_password(source)} is none")
+        opened = None
+        if known.recorded and live.reconnect is None:
+            opened = _opened(source, known, live)
+            if opened.duration:
+                name = without_password(source)
+                return from_container(opened, name, None, None, start, end, stride, stopwatch)
+        return _open_live(source, known, start, end, stride, live, stopwatch, opened)
+    if known is not None and known.path is not None:
+        source = known.path(source)
     # FFmpeg has formats for rows of pictures that are no others here.
     is_row = is_pattern(source) and Path(source).suffix.lower() in IMAGE_SUFFIXES
     if sequence is not None or is_row:
@@ -150,7 +256,9 @@ def expand_sources(text: str) -> list[str]:
     SourceError when a folder or a glob holds none, UsageError for an empty text.
     """
     _check_named(text)
-    if text == "-" or URL.match(text) or text.startswith("lavfi:"):
+    spelled = spelling_of(text)
+    of_folder = spelled is not None and spelled.folder and os.path.isdir(text)
+    if spelled is not None and not spelled.on_disk and not of_folder:
         return [text]
     known = VIDEO_SUFFIXES | IMAGE_SUFFIXES
     left_out: list[str] = []
@@ -177,11 +285,10 @@ def expand_sources(text: str) -> list[str]:
 
 def require_there(name: str) -> None:
     """SourceError when a source is the name of a file that does not exist."""
-    if name == "-" or name.startswith("lavfi:") or camera_number(name) is not None:
+    known = spelling_of(name)
+    if known is not None and known.path is None:
         return
-    if URL.match(name) and not name.lower().startswith("file://"):
-        return
-    path = name[7:] if URL.match(name) else name
+    path = name if known is None or known.path is None else known.path(name)
     if not ("%" in path or glob.has_magic(path) or os.path.lexists(path)):
         raise SourceError(f"no such file: {name}")
 
@@ -222,9 +329,8 @@ def has_source_suffix(text: str) -> bool:
 def names_source(text: str) -> bool:
     """Whether a text, without ``--source`` before it, names something that can be opened: what
     exists, a glob that something matches, a pattern of numbered pictures, a URL, a camera."""
-    if text == "-" or URL.match(text) or text.startswith("lavfi:"):
-        return True
-    if camera_number(text) is not None or os.path.lexists(text):
+    known = spelling_of(text)
+    if (known is not None and not known.on_disk) or os.path.lexists(text):
         return True
     if glob.has_magic(text):
         return next(glob.iglob(text, recursive=True), None) is not None
@@ -250,25 +356,21 @@ def _check_range(start: float | None, end: float | None, stride: int) -> None:
 
 def _open_live(
     source: str,
+    known: Spelling,
     start: float | None,
     end: float | None,
     stride: int,
     live: LiveOptions,
     stopwatch: Stopwatch | None,
-    opened: av.container.InputContainer | None = None,
+    opened: av.container.InputContainer | None,
 ) -> LiveSource:
-    timeout = (OPEN_TIMEOUT, live.stall)
-    waiting = [opened] if opened else []
+    connected = [opened] if opened else []
 
     def connect() -> av.container.InputContainer:
-        if waiting:
-            return waiting.pop()
-        if source.startswith("lavfi:"):
-            return _input(source.removeprefix("lavfi:"), "lavfi", {}, timeout)
-        if URL.match(source):
-            return _input(source, None, _low_latency(source), timeout)
-        camera = camera_input(source, live)
-        return _input(camera.url, camera.format, camera.options, timeout)
+        if connected:
+            return connected.pop()
+        assert known.connect is not None
+        return known.connect(source, live, (OPEN_TIMEOUT, live.stall))
 
     return LiveSource(
         without_password(source),
@@ -278,44 +380,15 @@ def _open_live(
         stride=stride,
         stopwatch=stopwatch,
         options=live,
-        paced=source.startswith("lavfi:"),
+        paced=known.paced,
         opener=connect,
     )
 
 
-def _open_http(
-    source: str,
-    start: float | None,
-    end: float | None,
-    stride: int,
-    live: LiveOptions,
-    stopwatch: Stopwatch | None,
-) -> Source:
-    """A recording when the server's file states a length, else a live stream."""
-    if live.reconnect is not None:
-        return _open_live(source, start, end, stride, live, stopwatch)
-    name = without_password(source)
+def _opened(source: str, known: Spelling, live: LiveOptions) -> av.container.InputContainer:
+    """The connection to what may be a recording or a live stream; SourceError if there is none."""
+    assert known.connect is not None
     try:
-        timeout = (OPEN_TIMEOUT, live.stall)
-        container = _input(source, None, _low_latency(source), timeout)
+        return known.connect(source, live, (OPEN_TIMEOUT, live.stall))
     except (av.error.FFmpegError, OSError) as error:
-        raise unreadable(name, error) from None
-    if container.duration:
-        return from_container(container, name, None, None, start, end, stride, stopwatch)
-    return _open_live(source, start, end, stride, live, stopwatch, container)
-
-
-def _low_latency(url: str) -> dict[str, str]:
-    """Short analysis, no reordering: a stream's first second tells enough."""
-    options = {"analyzeduration": "1000000", "probesize": "1000000", "max_delay": "0"}
-    if url.lower().startswith("rtsp"):
-        options |= {"rtsp_transport": "tcp", "reorder_queue_size": "0"}
-    return options
-
-
-def _input(
-    url: str, form: str | None, options: dict[str, str], timeout: tuple[float, float]
-) -> av.container.InputContainer:
-    return av.open(
-        url, "r", format=form, options=options, timeout=timeout, metadata_errors="replace"
-    )
+        raise unreadable(without_password(source), error) from None

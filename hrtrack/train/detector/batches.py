@@ -107,7 +107,7 @@ class _Canvases(Dataset[Drawn]):
         drawn = tuple(torch.from_numpy(part) for part in (images, *labels))
         if self.teacher is None or done >= self.until:
             return drawn
-        return *drawn, *self.teacher(images)
+        return *drawn, *self.teacher(drawn[0])
 
     def _unrendered(self, canvases: Sequence[MosaicSection], seed: tuple[int, int]) -> Drawn:
         """The same canvases, not rendered, with room for as many boxes in every batch."""

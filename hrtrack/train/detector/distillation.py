@@ -7,19 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from ...configs.detector_schema import TeacherSection
-from ...errors import ModelError
 from ...models.detector.network import STRIDES, boxes_from_sides
-from ...models.runtimes.onnx_torch import OnnxNetwork
-from ...models.runtimes.openvino import openvino_core
+from ..distillation import open_teacher
 from .loss import cells_on, giou
 
 FEATURES = tuple(
@@ -54,59 +49,26 @@ def teaches_beside(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-class DeviceTeacher:
-    """A YOLOX ONNX file computed by PyTorch, beside the student on a GPU."""
+class Teacher:
+    """A YOLOX ONNX file: on ``device`` beside the student, or in a loader's process.
 
-    def __init__(self, path: Path, device: torch.device) -> None:
-        self._dtype = torch.float32 if device.type == "cpu" else torch.float16
-        self.network = OnnxNetwork(path, (*HEADS, *FEATURES)).to(device, self._dtype)
+    Raises:
+        ModelError: the file cannot be read or is of another kind; in a loader's process at the
+            first canvases.
+    """
+
+    def __init__(
+        self, path: Path, device: torch.device | None = None, *, exact: bool = False
+    ) -> None:
+        self._compute = open_teacher(path, (*HEADS, *FEATURES), device, exact=exact)
 
     def __call__(self, images_NHW3: Tensor) -> Answer:
+        """What it says of uint8 RGB canvases."""
         height, width = images_NHW3.shape[1:3]
-        pictures = images_NHW3.flip(-1).permute(0, 3, 1, 2).to(self._dtype).contiguous()
-        found = [tensor.float() for tensor in self.network(pictures)]
+        found = self._compute(images_NHW3.flip(-1).permute(0, 3, 1, 2).float())
         heads, maps = found[: len(HEADS)], found[len(HEADS) :]
         raw = torch.cat([head.flatten(2) for head in heads], 2).transpose(1, 2)
         return answer_of(raw, maps, (height, width))
-
-
-class Teacher:
-    """A YOLOX ONNX file on OpenVINO, compiled once for every size of canvas; lives in a worker."""
-
-    def __init__(self, path: Path, *, exact: bool = False) -> None:
-        self.path, self._exact = path, exact
-        self._requests: dict[tuple[int, ...], Any] = {}
-
-    def __call__(self, images_NHW3: NDArray[np.uint8]) -> Answer:
-        request = self._request(images_NHW3.shape)
-        pictures = images_NHW3[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32)
-        request.infer({0: pictures})
-        raw, *maps = (
-            torch.from_numpy(request.get_output_tensor(i).data) for i in range(1 + len(FEATURES))
-        )
-        return answer_of(raw, maps, (images_NHW3.shape[1], images_NHW3.shape[2]))
-
-    def _request(self, shape: tuple[int, ...]) -> Any:
-        if shape not in self._requests:
-            core = openvino_core()
-            try:
-                model = core.read_model(self.path)
-                model.add_outputs(list(FEATURES))
-            except RuntimeError as error:
-                reason = str(error).strip().splitlines()[-1]
-                raise ModelError(
-                    f"{self.path} cannot teach: expected a YOLOX ONNX file with its layers' "
-                    f"names: {reason}"
-                ) from None
-            model.reshape([shape[0], 3, shape[1], shape[2]])
-            options: dict[str, Any] = {
-                "INFERENCE_NUM_THREADS": 1,
-                "PERFORMANCE_HINT": "LATENCY",
-            }
-            if self._exact:  # where the CPU has bfloat16, that is the default
-                options["INFERENCE_PRECISION_HINT"] = "f32"
-            self._requests[shape] = core.compile_model(model, "CPU", options).create_infer_request()
-        return self._requests[shape]
 
 
 def answer_loss(

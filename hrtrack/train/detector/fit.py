@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ...trainer.state import STATE, kept_choice, load_state, warn_of_changes
 from ...writable import make_folder
 from ..distillation import FeatureHeads
 from .batches import batches
-from .distillation import DeviceTeacher, teaches_beside
+from .distillation import Teacher, teaches_beside
 from .photos import PhotoStore, build_store
 from .render import DeviceRenderer, fits, render_batch
 from .step import Step, fresh, save_weights
@@ -38,6 +39,7 @@ def train_detector(
     init: Path | None = None,
     device: str = "auto",
     quiet: bool = False,
+    until: float = math.inf,
 ) -> PersonDetector:
     """Trains into ``output`` (state.pt, train.csv, and weights.pt at the end).
 
@@ -45,7 +47,8 @@ def train_detector(
 
     A run that finds its ``state.pt`` there goes on from it; a finished one is read back.
     ``init`` is a checkpoint or one of our ONNX files to start from; ``device`` is ``auto`` (CUDA
-    where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+    where there is one), ``cpu``, ``cuda`` or ``cuda:N``. ``until``: when to stop at the latest, on
+    the clock of `time.monotonic`.
 
     Raises:
         BackendError: a device was asked for that is not there.
@@ -72,7 +75,9 @@ def train_detector(
     task = DetectorTask(config, store, place, init)
     choice: dict[str, str | int] = {"precision": config.fit.precision}
     members = Team(0, 1, place)
-    trainer = Trainer(task, config.fit, members, output, config=said, choice=choice)
+    trainer = Trainer(
+        task, config.fit, members, output, config=said, choice=choice, until=until
+    )  # fmt: skip
     if state is not None:
         trainer.restore(state)
     trainer.go(quiet=quiet)
@@ -115,7 +120,7 @@ class DetectorTask(Task[list[Tensor]]):
         )
         teacher = None
         if config.teacher is not None and beside:
-            teacher = DeviceTeacher(Path(config.teacher.model), place)
+            teacher = Teacher(Path(config.teacher.model), place)
         recorded = on_gpu and renderer is not None and config.fit.graph
         self._step = Step(config, self._learner, place, teacher, recorded, LOG.warning)
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ...configs.detector_schema import MosaicSection
 from ...models.detector.letterbox import FILL
+from ..appearance import Blur, Compress, Look, Noise, Recolour, Saturate
 from .photos import IGNORE, PERSON, Photo, PhotoStore
 
 SMALLEST = 9.0
@@ -58,6 +59,17 @@ class Colours:
     blur: float = 0.0
     noise: float = 0.0
     jpeg: int = 0
+
+    def look(self) -> Look:
+        """The same as steps of a painter."""
+        lit = (self.gamma, self.gains, self.shift) != (1.0, (1.0, 1.0, 1.0), 0.0)
+        return (
+            Saturate(self.saturation) if self.saturation != 1 else None,
+            Recolour(self.table()) if lit else None,
+            Blur("deviation", self.blur) if self.blur else None,
+            Noise(self.noise, coloured=True) if self.noise else None,
+            Compress(self.jpeg) if self.jpeg else None,
+        )
 
     def table(self) -> NDArray[np.uint8]:
         """The value (256, 3) that each value of each channel becomes."""

@@ -2,8 +2,8 @@
 
 Rendering a canvas with OpenCV takes a core several milliseconds, more than a GPU needs to learn
 from it. Here a canvas is one look-up a pixel: which layer is seen, and which four pixels of its
-photo. Shrunk photos are read from copies at a half, a quarter and an eighth of the size. JPEG is
-left out; everything else is what `render` does by OpenCV, within a few grey values.
+photo. Shrunk photos are read from copies at a half, a quarter and an eighth of the size. All of it
+is what `render` does by OpenCV, within a few grey values.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import cv2
@@ -23,7 +22,9 @@ from torch.nn import functional as F
 
 from ...configs.detector_schema import MosaicSection
 from ...models.detector.letterbox import FILL
-from .mosaic import MOST, TILES_MOST, Batch, Colours, Layer, MosaicSpec, pad_boxes, random_mosaics
+from .. import appearance
+from ..appearance import Look
+from .mosaic import MOST, TILES_MOST, Batch, Layer, MosaicSpec, pad_boxes, random_mosaics
 from .photos import PhotoStore
 
 FADE, REACH = 6.0, 1.15
@@ -35,7 +36,7 @@ def render(mosaic: MosaicSpec, store: PhotoStore, rng: np.random.Generator) -> N
     canvas = np.full((*mosaic.size, 3), FILL, np.uint8)
     for layer in mosaic.layers:
         paste_layer(canvas, store.image(layer.photo), layer)
-    return recolour(canvas, mosaic.colours, rng)
+    return appearance.paint(canvas, mosaic.colours.look(), rng)
 
 
 def paste_layer(canvas: NDArray[np.uint8], image: NDArray[np.uint8], layer: Layer) -> None:
@@ -58,26 +59,6 @@ def paste_layer(canvas: NDArray[np.uint8], image: NDArray[np.uint8], layer: Laye
     canvas[cy0:cy1, cx0:cx1] = mixed.astype(np.uint8)
 
 
-def recolour(
-    canvas: NDArray[np.uint8], colours: Colours, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """A canvas (H, W, 3) in other colours."""
-    if colours.saturation != 1:
-        gray = cv2.cvtColor(cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-        canvas = cv2.addWeighted(canvas, colours.saturation, gray, 1 - colours.saturation, 0)
-        canvas = cv2.LUT(canvas, colours.table()[None])
-    if colours.blur:
-        canvas = cv2.GaussianBlur(canvas, (0, 0), colours.blur)
-    elif colours.noise:
-        noise = rng.normal(0, colours.noise, canvas.shape).astype(np.int16)
-        canvas = (canvas + noise).clip(0, 255).astype(np.uint8)
-    elif colours.jpeg:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, colours.jpeg]
-        coded = cv2.imencode(".jpg", canvas, quality)[1]
-        return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
-    return canvas
-
-
 LEVELS = 4
 """A photo's copies: at its size, half of it, and so on."""
 COPIES = sum(0.25**level for level in range(LEVELS))
@@ -86,39 +67,38 @@ FREE_SHARE = 0.4
 CHUNK = 64
 """Canvases rendered at once."""
 LOAD = 64 << 20
-GRAY = 0.299, 0.587, 0.114
-BLUR_REACH = 4
 
 
 class MosaicTensors(NamedTuple):
     """A batch of mosaics as numbers, which travel between processes and to a device.
 
     A row of ``tiles`` (N, 12, 11) and ``pasted`` (N, 4, 11) is a layer: photo, copy, x0, y0, x1, y1
-    of the source and of the target, and whether it is mirrored. A row of ``colours`` (N, 8) is
-    saturation, gamma, three gains, shift, blur and noise. ``frame``: height, width, seed.
+    of the source and of the target, and whether it is mirrored. ``frame``: height, width, seed.
     """
 
     tiles: Tensor
     pasted: Tensor
-    colours: Tensor
     frame: Tensor
+    looks: list[Look]
 
 
 def mosaic_tensors(mosaics: Sequence[MosaicSpec], seed: int) -> MosaicTensors:
     """Mosaics of one size as tensors for a device; ``seed`` is that of the noise."""
     tiles = np.zeros((len(mosaics), TILES_MOST, 11), np.int32)
     pasted = np.zeros((len(mosaics), MOST, 11), np.int32)
-    colours = np.zeros((len(mosaics), 8), np.float32)
     for i, mosaic in enumerate(mosaics):
         for faded, rows in ((False, tiles), (True, pasted)):
             layers = [layer for layer in mosaic.layers if layer.faded == faded]
             for row, layer in zip(rows[i], layers, strict=False):
                 row[:] = _row(layer)
-        c = mosaic.colours
-        colours[i] = c.saturation, c.gamma, *c.gains, c.shift, c.blur, c.noise
     height, width = mosaics[0].size
     frame = np.array([height, width, seed], np.int64)
-    return MosaicTensors(*(torch.from_numpy(part) for part in (tiles, pasted, colours, frame)))
+    return MosaicTensors(
+        torch.from_numpy(tiles),
+        torch.from_numpy(pasted),
+        torch.from_numpy(frame),
+        [mosaic.colours.look() for mosaic in mosaics],
+    )
 
 
 def _row(layer: Layer) -> tuple[int, ...]:
@@ -153,7 +133,6 @@ class DeviceRenderer:
 
     def __init__(self, store: PhotoStore, device: torch.device) -> None:
         self.device = device
-        self._gray = torch.tensor(GRAY, device=device)
         sizes = np.array([(entry["height"], entry["width"]) for entry in store.entries])
         halved = [-(-sizes // 2**level) for level in range(LEVELS)]
         counts = np.stack([size.prod(1) for size in halved], 1)
@@ -194,8 +173,8 @@ class DeviceRenderer:
                 if len(there):
                     layers, at = self._on(rows[there][:, None]), self._on(there)
                     images[at] = self._pasted(images[at], layers)
-            images = self._coloured(images, mosaics.colours[some], dice)
-            done.append(images.round().clamp(0, 255).to(torch.uint8))
+            canvases = images.round().clamp(0, 255).to(torch.uint8)
+            done.append(appearance.paint_all(canvases, mosaics.looks[some], dice))
         return torch.cat(done)
 
     def _on(self, tensor: Tensor) -> Tensor:
@@ -255,22 +234,6 @@ class DeviceRenderer:
         ]
         return torch.lerp(rows[0], rows[1], down[..., None])
 
-    def _coloured(self, images: Tensor, colours: Tensor, dice: torch.Generator) -> Tensor:
-        """Canvases (N, H, W, 3), recoloured by rows of `MosaicTensors.colours`."""
-        said = self._on(colours)[:, :, None, None]
-        saturation, gamma, shift = (said[:, i, :, :, None] for i in (0, 1, 5))
-        gray = (images * self._gray).sum(-1, keepdim=True)
-        images = torch.lerp(gray, images, saturation).round().clamp(0, 255)
-        images = (images / 255) ** gamma * 255
-        gains = said[:, 2:5].permute(0, 2, 3, 1)
-        images = ((images - FILL) * gains + FILL + shift).clamp(0, 255)
-        for column, change in ((6, _blurred), (7, partial(_noisy, dice=dice))):
-            there = (colours[:, column] > 0).nonzero()[:, 0]
-            if len(there):
-                at, strength = self._on(there), self._on(colours[there, column])
-                images[at] = change(images[at], strength)
-        return images
-
 
 def _along(
     length: int,
@@ -301,25 +264,6 @@ def _out(length: int, low: Tensor, high: Tensor) -> Tensor:
     place = torch.arange(length, device=low.device, dtype=torch.float32)
     reach = (high - low - 1).clamp(min=1)[:, None]
     return (2 * (place - low[:, None]) / reach - 1) ** 4
-
-
-def _noisy(images: Tensor, deviation: Tensor, dice: torch.Generator) -> Tensor:
-    """Images (M, H, W, 3), each with noise of its own ``deviation`` (M,) in grey values."""
-    noise = torch.randn(images.shape, generator=dice, device=images.device)
-    return images + noise * deviation[:, None, None, None]
-
-
-def _blurred(images: Tensor, deviation: Tensor) -> Tensor:
-    """Images (M, H, W, 3), each blurred by a Gaussian of its own ``deviation`` (M,) in pixels."""
-    steps = torch.arange(-BLUR_REACH, BLUR_REACH + 1, device=images.device)
-    kernel = torch.exp(-0.5 * (steps / deviation[:, None]) ** 2)
-    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)[:, None]
-    count, height, width, _ = images.shape
-    flat = images.permute(0, 3, 1, 2).reshape(1, 3 * count, height, width)
-    flat = F.pad(flat, (BLUR_REACH,) * 4, mode="reflect")
-    flat = F.conv2d(flat, kernel[:, :, None, :], groups=3 * count)
-    flat = F.conv2d(flat, kernel[:, :, :, None], groups=3 * count)
-    return flat.view(count, 3, height, width).permute(0, 2, 3, 1)
 
 
 def render_batch(

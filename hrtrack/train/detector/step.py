@@ -26,7 +26,7 @@ from ...trainer.cuda_graphs import CudaGraphCache
 from ...trainer.optim import optimizer_of
 from ...writable import atomic_write
 from ..distillation import FeatureHeads
-from .distillation import CHANNELS, DeviceTeacher, answer_loss
+from .distillation import CHANNELS, Teacher, answer_loss
 from .loss import AssignConfig, cells_on, detector_loss
 
 
@@ -91,7 +91,7 @@ class Step:
         config: DetectorTrainConfig,
         state: Learner,
         device: torch.device,
-        teacher: DeviceTeacher | None,
+        teacher: Teacher | None,
         recorded: bool,
         say: Callable[[str], object],
     ) -> None:

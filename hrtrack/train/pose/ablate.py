@@ -110,12 +110,11 @@ def ablate(
 def median_pose_score(config: TrainConfig) -> tuple[Measure, float]:
     """The score of putting the training set's median pose into every validation box: what a
     network that looks at nothing can reach. And what measures the validation set."""
-    from .data.pseudo_labels import open_people
+    from .data.pseudo_labels import training_people, validation_people
     from .validate import mean_oks, mean_pckh
 
-    assert config.data.val is not None
-    people = open_people(config.data, config.data.train)
-    val = open_people(config.data, [config.data.val])
+    people, val = training_people(config.data), validation_people(config.data)
+    assert val is not None
     places = (people.keypoints - people.boxes[:, None, :2]) / _sides(people)
     unlabelled = (people.weights <= 0)[..., None]
     middle = np.ma.median(np.ma.array(places, mask=np.broadcast_to(unlabelled, places.shape)), 0)
@@ -123,7 +122,7 @@ def median_pose_score(config: TrainConfig) -> tuple[Measure, float]:
     pckh = mean_pckh(found, val)
     if pckh is not None:
         return "PCKh@0.5", pckh
-    return "OKS x 100", 100 * mean_oks(found, val, val.weights > 0, val.skeleton)
+    return "OKS x 100", 100 * mean_oks(found, val)
 
 
 def _sides(people: People) -> NDArray[np.float32]:

@@ -7,10 +7,9 @@ and what it saw that made it say so (Hinton et al. 2015; `hrtrack.train.distilla
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,19 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import ModelError
-from ...models.detector.letterbox import fill_input, fitted_hw
-from ...models.network import PIXEL_MEAN, PIXEL_STD
+from ...models.detector.letterbox import fitted_hw
 from ...models.pose.graph import pixel_scale
 from ...models.pose.hrnet import HRNet
-from ...models.runtimes.onnx_torch import (
-    OnnxNetwork,
-    graph_ends,
-    last_features,
-    read_onnx,
-    shape_of,
-)
-from ...models.runtimes.openvino import openvino_core, port_shape
-from ..distillation import FeatureHeads, cells_of
+from ...models.runtimes.onnx_torch import graph_ends, last_features, read_onnx, shape_of
+from ..distillation import FeatureHeads, cells_of, open_teacher
 from .targets import STRIDE, cross_entropy
 
 if TYPE_CHECKING:
@@ -43,16 +34,8 @@ FLOOR = 0.02
 """Lower values of its maps are taken for noise."""
 
 
-@dataclass(frozen=True, slots=True)
-class TeacherOutputs:
-    """Features (N, C, h, w) and heatmaps (N, K, h, w) of N crops, float16, at a student's cells."""
-
-    features: NDArray[np.float16]
-    maps: NDArray[np.float16]
-
-
 class Teacher:
-    """A pose network as ONNX file on OpenVINO's CPU plug-in, one thread; lives in a worker.
+    """A pose network as ONNX file: on ``device`` beside the student, or in a loader's process.
 
     Pictures 1 x 3 x H x W in ImageNet's mean and deviation in, heatmaps 1 x K x H/4 x W/4 with
     peaks near 1 out, as OpenMMLab's and PaddleDetection's exports have them. Its features are
@@ -62,77 +45,36 @@ class Teacher:
         ModelError: the file cannot be read, or is of another kind or for other joints.
     """
 
-    def __init__(self, path: Path, joints: int) -> None:
-        core = openvino_core()
+    def __init__(self, path: Path, joints: int, device: torch.device | None = None) -> None:
         if not path.is_file():
             raise ModelError(f"teacher.model: no file {path}")
-        try:
-            model = core.read_model(path)
-            taken, given = (port_shape(port) for port in (model.inputs[0], model.outputs[0]))
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise ModelError(f"teacher.model: {path} cannot be read: {reason}") from None
-        height, width = _input_of(path, taken, given, joints)
-        model.add_outputs([_last_features(model.outputs[0].get_node())])
-        options = {"INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
-        self._request = core.compile_model(model, "CPU", options).create_infer_request()
-        self.channels = port_shape(model.outputs[1])[1]
-        self._hw = height, width
-        self._grey = np.array(PIXEL_MEAN, np.float32) * 255
-        self._spread = np.array(PIXEL_STD, np.float32) * 255
-
-    def __call__(self, crops_NHW3: NDArray[np.uint8]) -> TeacherOutputs:
-        """What it sees in uint8 RGB crops."""
-        outputs = [self._look(crop) for crop in crops_NHW3]
-        maps, features = (np.stack(part) for part in zip(*outputs, strict=True))
-        return TeacherOutputs(features, maps)
-
-    def _look(self, crop: NDArray[np.uint8]) -> list[NDArray[np.float16]]:
-        shape = crop.shape[0], crop.shape[1]
-        canvas = np.empty((*self._hw, 3), np.uint8)
-        canvas[:] = self._grey.round()
-        fill_input(crop, canvas, fitted_hw(shape, self._hw))
-        picture = (canvas.astype(np.float32) - self._grey) / self._spread
-        self._request.infer({0: picture.transpose(2, 0, 1)[None]})
-        down, along = sampling(shape, self._hw)
-        teacher_heatmaps = (self._request.get_output_tensor(place).data[0] for place in range(2))
-        return [(down @ seen @ along.T).astype(np.float16) for seen in teacher_heatmaps]
-
-
-class DeviceTeacher:
-    """The same kind of file computed by PyTorch, beside the student on a GPU.
-
-    Raises:
-        ModelError: as `Teacher`.
-    """
-
-    def __init__(self, path: Path, joints: int, device: torch.device) -> None:
         graph = read_onnx(path).graph
         taken, given = graph_ends(graph)
         self._hw = _input_of(path, shape_of(taken), shape_of(given), joints)
-        features = last_features(graph, given.name, path)
-        self.network = OnnxNetwork(path, (given.name, features)).to(device)
-        self._dtype = torch.float32 if device.type == "cpu" else torch.float16
-        self.network.to(self._dtype)
+        outputs = given.name, last_features(graph, given.name, path)
+        self._compute = open_teacher(path, outputs, device, single=True)
         # Kept on the device: a recorded step (`CudaGraphCache`) may not fetch anything.
-        self._scale, self._offset = (v[:, None, None].to(device) for v in pixel_scale())
+        there = device or torch.device("cpu")
+        self._scale, self._offset = (v[:, None, None].to(there) for v in pixel_scale())
         self._sampling: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-        self.channels = int(self(torch.zeros(1, *self._hw, 3).to(device))[0].shape[1])
+        blank = torch.zeros((1, *self._hw, 3), dtype=torch.uint8, device=there)
+        self.channels = int(self(blank)[0].shape[1])
 
     def __call__(self, crops_NHW3: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (N, C, h, w) and heatmaps (N, K, h, w) of uint8 RGB crops, float32."""
+        """Features (N, C, h, w) and heatmaps (N, K, h, w) of uint8 RGB crops, float32, at a
+        student's cells."""
         shape = crops_NHW3.shape[1], crops_NHW3.shape[2]
         images = crops_NHW3.permute(0, 3, 1, 2).float() * self._scale + self._offset
         height, width = fitted_hw(shape, self._hw)
         images = F.interpolate(images, (height, width), mode="bilinear", align_corners=False)
         # Beyond the crop lies the mean colour, which is 0.
         images = F.pad(images, (0, self._hw[1] - width, 0, self._hw[0] - height))
-        maps, features = self.network(images.to(self._dtype).contiguous())
+        maps, features = self._compute(images)
         if shape not in self._sampling:
             down, along = (torch.from_numpy(m) for m in sampling(shape, self._hw))
             self._sampling[shape] = down.to(crops_NHW3.device), along.to(crops_NHW3.device)
         down, along = self._sampling[shape]
-        features, maps = (down @ seen.float() @ along.T for seen in (features, maps))
+        features, maps = (down @ seen @ along.T for seen in (features, maps))
         return features, maps
 
 
@@ -170,11 +112,14 @@ def sampling(
 
 
 class DistilledNetwork(nn.Module):
-    """A pose network that also predicts its teacher's features; only the network is kept."""
+    """A pose network that also predicts its teacher's features; only the network is kept.
 
-    def __init__(self, network: HRNet, channels: int) -> None:
+    ``teacher`` sees batches on the network's device, where no loader has shown them to one.
+    """
+
+    def __init__(self, network: HRNet, channels: int, teacher: Teacher | None = None) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.teacher = network, teacher
         self.guess = FeatureHeads(network.config.width, channels, silent=True)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,15 +149,20 @@ class DistilledNetwork(nn.Module):
 
 
 def with_distillation_head(network: HRNet, config: TrainConfig) -> DistilledNetwork | None:
-    """The network as its configuration's teacher is to see it; None where there is no teacher.
+    """The network, on its training's device, as its configuration's teacher is to see it; None
+    where there is no teacher.
 
     Raises:
         ModelError: the teacher's file does not serve.
     """
     if config.teacher is None:
         return None
-    teacher = Teacher(Path(config.teacher.model), network.config.joints)
-    return DistilledNetwork(network, teacher.channels)
+    file, joints = Path(config.teacher.model), network.config.joints
+    if config.data.resident:
+        device = next(network.parameters()).device
+        beside = Teacher(file, joints, device)
+        return DistilledNetwork(network, beside.channels, beside).to(device)
+    return DistilledNetwork(network, Teacher(file, joints).channels)
 
 
 def distributions(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
@@ -227,12 +177,3 @@ def distributions(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
     mass = (heatmaps - FLOOR).clamp(min=0)
     shares = mass * (confidence / mass.sum(dim=(2, 3), keepdim=True).clamp(min=1e-6))
     return shares, (2 * confidence[:, :, 0, 0] - 1) ** 2
-
-
-def _last_features(node: Any) -> Any:
-    """What the last convolution before ``node`` reads."""
-    while node.get_type_name() != "Convolution":
-        if not node.get_input_size():
-            raise ModelError("teacher.model: its heatmaps do not come from a convolution")
-        node = node.input_value(0).get_node()
-    return node.input_value(0)

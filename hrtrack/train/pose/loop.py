@@ -36,10 +36,10 @@ from ...trainer.state import (
     warn_of_changes,
 )
 from ...writable import atomic_write, make_folder
-from .data.crop_cache import CropCache
 from .data.loader import Batch, batches, sample_crops
 from .data.plan import Plan
-from .data.pseudo_labels import open_people
+from .data.pseudo_labels import training_people, validation_people
+from .data.shards import device_crops
 from .distillation import with_distillation_head
 from .network import new_network
 from .pictures import save_batch, save_curves
@@ -66,6 +66,7 @@ def train_pose(
     device: str = "auto",
     quiet: bool = False,
     log_every: int | None = None,
+    until: float = math.inf,
 ) -> Path:
     """Trains and writes everything into ``folder``; under `torchrun` with all its processes.
 
@@ -80,6 +81,8 @@ def train_pose(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         quiet: no progress bar.
         log_every: steps between two rows of the log, instead of ``fit.log_steps``.
+        until: when to stop at the latest, on the clock of `time.monotonic`; the weights are then
+            the average so far, and ``resume`` goes on.
 
     Returns:
         The path of the final weights.
@@ -87,8 +90,7 @@ def train_pose(
     Raises:
         HrtrackError: data, configuration, checkpoint or device do not fit; one line.
     """
-    people = open_people(config.data, config.data.train)
-    val = open_people(config.data, [config.data.val]) if config.data.val else None
+    people, val = training_people(config.data), validation_people(config.data)
     if val is not None and val.skeleton.joints != people.skeleton.joints:
         raise DataError(
             f"the validation set has {len(val.skeleton)} joints, the training sets "
@@ -113,7 +115,7 @@ def train_pose(
         task = PoseTask(settled, people, val, folder, members, init)
         trainer = Trainer(
             task, settled.fit, members, folder,
-            config=said, choice=choice_of(settled), log_steps=log_every,
+            config=said, choice=choice_of(settled), log_steps=log_every, until=until,
         )  # fmt: skip
         if state is not None:
             trainer.restore(state)
@@ -191,7 +193,7 @@ class PoseTask(Task[Batch]):
         )  # fmt: skip
         parts = plan.parts(step, seen)
         if self.config.data.resident:
-            return CropCache.of(self.people, self.config, self.team.device).batches(parts)
+            return device_crops(self.people, self.config, self.team.device).batches(parts)
         return batches(self.people, self.config, parts, pin=self.team.device.type == "cuda")
 
     def gradients(self, parts: Sequence[Batch], share: float) -> tuple[Found, int]:
@@ -225,19 +227,21 @@ class PoseTask(Task[Batch]):
                 )
             LOG.warning("skipped %s in %s: unreadable", self.people.files[row], source.where)
 
-    def validate(self, run: Trainer[Any], place: dict[str, float | int]) -> None:
-        """PCKh and OKS of the average, and the best weights so far."""
+    def validate(self, run: Trainer[Any], place: dict[str, float | int]) -> float | None:
+        """Measures the average: PCKh and OKS, of which the data's own is the score."""
         if self.val is None or run.logs is None:
-            return
+            return None
         twin = HRNet(self.raw.config)
         twin.load_state_dict(run.ema.state)
         result = validate(twin, self.val, self.described, self.config, self.team.device)
         run.logs.val({**place, "pckh": result.pckh, "oks": result.oks})
         name = f"step_{run.step:07d}.png"
         save_batch(result, self.people.skeleton, self.folder / "batches" / name)
-        if result.score > run.best:
-            run.best = result.score
-            save_average(self.raw, run.ema.state, self.described, self.folder / BEST)
+        return result.score
+
+    def keep_best(self, run: Trainer[Any]) -> None:
+        """Writes the average as the best weights so far."""
+        self._write(run, BEST)
 
     def facts(self) -> dict[str, Any]:
         """For whom the network is, and how many photos were skipped."""
@@ -249,14 +253,25 @@ class PoseTask(Task[Batch]):
 
     def finish(self, run: Trainer[Any]) -> None:
         """Writes the average with what CPUs need for 8 bits, and the curves."""
-        save_average(self.raw, run.ema.state, self.described, self.folder / WEIGHTS)
+        self._write(run, WEIGHTS)
         crops = sample_crops(self.people, self.config, CALIBRATION_CROPS)
         if len(crops) < FEWEST:
             LOG.warning("only %d photos could be read: no ranges for 8 bits", len(crops))
         for name in (WEIGHTS, BEST):
             if len(crops) >= FEWEST and (self.folder / name).exists():
-                add_ranges(self.folder / name, crops, self.team.device)
-        save_curves(self.folder, self.config.name)
+                add_ranges(self.folder / name, crops, self.team.device, half=self._half)
+        try:
+            save_curves(self.folder, self.config.name)
+        except ImportError:  # the figures are in the CSV files
+            LOG.warning("no package matplotlib: curves.png is not drawn")
+
+    @property
+    def _half(self) -> bool:
+        return self.config.fit.store == "fp16"
+
+    def _write(self, run: Trainer[Any], name: str) -> None:
+        path = self.folder / name
+        save_average(self.raw, run.ema.state, self.described, path, half=self._half)
 
 
 def _notes(config: TrainConfig, init: str | Path | None) -> dict[str, str]:
@@ -265,20 +280,26 @@ def _notes(config: TrainConfig, init: str | Path | None) -> dict[str, str]:
     return {"training": config.name, **begun, **computed, **provenance(config.fit.seed)}
 
 
-def save_average(network: HRNet, average: State, described: PoseInfo, path: Path) -> None:
-    """Writes averaged weights as safetensors; ``network`` is left as it was."""
+def save_average(
+    network: HRNet, average: State, described: PoseInfo, path: Path, *, half: bool = False
+) -> None:
+    """Writes averaged weights as safetensors, in float16 if ``half``; ``network`` is left as it
+    was."""
     twin = HRNet(network.config)
     twin.load_state_dict(average)
     with atomic_write(path) as part:
-        save_weights(twin, described, part)
+        save_weights(twin, described, part, half=half)
 
 
-def add_ranges(path: Path, crops: NDArray[np.uint8], device: torch.device) -> None:
+def add_ranges(
+    path: Path, crops: NDArray[np.uint8], device: torch.device, *, half: bool = False
+) -> None:
     """Writes into a file of weights what lets CPUs compute with them in 8 bits.
 
-    ``crops`` (N, H, W, 3) uint8 RGB are what the network is to see.
+    ``crops`` (N, H, W, 3) uint8 RGB are what the network is to see; ``half`` as for
+    `save_average`.
     """
     network, described = load_hrnet(path)
     ranges = pose_ranges(network.to(device), described, crops)
     with atomic_write(path) as part:
-        save_weights(network.cpu(), described, part, ranges=ranges)
+        save_weights(network.cpu(), described, part, half=half, ranges=ranges)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...skeleton import Skeleton
 from .validate import Validation
 
-COLUMNS, SHOWN = 8, 16
+COLUMNS = 8
 MIN_SCORE = 0.2
 LABEL = (255, 255, 255)
 
@@ -22,9 +22,9 @@ def save_batch(validation: Validation, skeleton: Skeleton, path: Path) -> None:
     tiles = [
         _drawn(crop, predicted, labels, skeleton)
         for crop, predicted, labels in zip(
-            validation.crops[:SHOWN],
-            validation.predicted[:SHOWN],
-            validation.labelled[:SHOWN],
+            validation.crops,
+            validation.predicted,
+            validation.labelled,
             strict=True,
         )
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -49,7 +50,7 @@ def batch_loss(
     Args:
         network: images to maps, in bfloat16 where the configuration says so; a `DistilledNetwork`
             where it names a teacher.
-        batch: on the network's device.
+        batch: on the network's device; a teacher beside the network looks at it here.
         config: says which target and loss.
         pixels: scale and offset (3,) that turn pixels of 0-255 into the network's numbers.
     """
@@ -69,6 +70,9 @@ def batch_loss(
     total, divisor = measure(maps, targets, weights)
     if config.teacher is not None:
         distilled: Any = getattr(network, "module", network)
+        if distilled.teacher is not None:
+            features, heatmaps = distilled.teacher(batch.crops)
+            batch = replace(batch, features=features, teacher_heatmaps=heatmaps)
         distillation = distilled.loss(
             maps, predicted_features, batch.features, batch.teacher_heatmaps, config.teacher
         )

@@ -14,10 +14,10 @@ from ...configs.pose_schema import TrainConfig
 from ...models.pose.graph import pixel_scale
 from ...trainer.optim import make_optimizer
 from ...trainer.processes import team
-from .data.crop_cache import CropCache
 from .data.loader import Batch, batches
 from .data.plan import Plan, last_stage
-from .data.pseudo_labels import open_people
+from .data.pseudo_labels import training_people
+from .data.shards import device_crops
 from .distillation import with_distillation_head
 from .network import new_network
 from .settle import settle
@@ -70,7 +70,7 @@ def measure_throughput(
     Raises:
         HrtrackError: as for `hrtrack.train.pose.loop.train_pose`.
     """
-    people = open_people(config.data, config.data.train)
+    people = training_people(config.data)
     config = last_stage(config)
     with team(device) as members:
         place = members.device
@@ -83,7 +83,7 @@ def measure_throughput(
         optimizer = make_optimizer(learning, config.fit)
         scale, offset = pixel_scale()
         gradients = Gradients(learning, config, (scale.to(place), offset.to(place)))
-        resident = CropCache.of(people, config, place) if config.data.resident else None
+        resident = device_crops(people, config, place) if config.data.resident else None
 
         def source() -> Iterator[Batch]:
             forever = Plan(config, people.repeats).parts(0, 0)

@@ -7,10 +7,18 @@ import pytest
 pytest.importorskip("trackers")
 
 from hrtrack.cli import main
+from hrtrack.cli.evaluate import saved_tracks
 from hrtrack.errors import DataError
 from hrtrack.evaluation.metrics.tracking import Frame, compare_boxes, score, score_joints
-from hrtrack.evaluation.tracks import evaluate_files
+from hrtrack.evaluation.tracks import evaluate_tracks
 from hrtrack.skeleton import COCO17
+from hrtrack.tracker.outputs.base import FORMATS, READABLE, parse_save
+from hrtrack.tracker.outputs.open import open_sinks
+from hrtrack.tracker.outputs.results.read import read_results, saved_results
+from hrtrack.tracker.video.open import open_source
+
+from ...tracker.clips import make_clip
+from ...tracker.files import save_to
 
 HERE = [[0.0, 0.0, 10.0, 20.0], [100.0, 0.0, 110.0, 20.0]]
 
@@ -73,6 +81,10 @@ def test_a_joint_counts_within_half_a_head() -> None:
     truth, found = [one(0)] * 4, [one(9), one(12), one(-12), one(9)]
     result = score_joints([(truth, found)], ["nose", "wrist"])
     assert result == pytest.approx({"nose": 1.0, "wrist": 0.0, "mean": 0.5})
+
+
+def evaluate_files(truth: Path, results: Path) -> dict[str, float | int]:
+    return evaluate_tracks(truth, saved_tracks(saved_results(results)), str(results))
 
 
 def posetrack(path: Path, frames: int) -> None:
@@ -260,5 +272,36 @@ def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
             evaluate_files(tmp_path / name, tmp_path / "found.jsonl")
     posetrack(tmp_path / "good.json", 1)
     (tmp_path / "cut.jsonl").write_text('{"frame": 0, "peo')
-    with pytest.raises(DataError, match="line 1"):
+    with pytest.raises(DataError, match="holds no frame"):
         evaluate_files(tmp_path / "good.json", tmp_path / "cut.jsonl")
+
+
+@pytest.mark.parametrize("form", READABLE)
+def test_every_readable_format_is_measured(form: str, tmp_path: Path) -> None:
+    posetrack(tmp_path / "truth.json", 4)
+    jsonl(tmp_path / "found.jsonl", [3, 3, 4, 4], wrist=47)
+    expected = evaluate_files(tmp_path / "truth.json", tmp_path / "found.jsonl")
+    save = save_to(tmp_path, form)
+    with (
+        open_source(str(make_clip(tmp_path / "walk.mp4", 4))) as source,
+        open_sinks([parse_save(save)], source=source, skeleton=COCO17) as sinks,
+    ):
+        for frame, poses in zip(source, read_results(tmp_path / "found.jsonl"), strict=True):
+            sinks.write(frame, poses, lambda image=frame.image: image)  # type: ignore[misc]
+    found = evaluate_files(tmp_path / "truth.json", Path(save))
+    if "boxes" not in FORMATS[form].lacks:
+        assert found["ID switches"] == 1
+        assert found["MOTA"] == expected["MOTA"]
+    if not {"joints", "boxes"} & {*FORMATS[form].lacks}:
+        assert found["MOTA nose"] == expected["MOTA nose"]
+        assert found["MOTA left_wrist"] == expected["MOTA left_wrist"]
+
+
+def test_mot_text_of_other_programs(tmp_path: Path) -> None:
+    (tmp_path / "gt.txt").write_text("1,1,0,0,10,20,1,1,1\n2,1,0,0,10,20,1,1,1\n")
+    (tmp_path / "blanks.txt").write_text("1.0 5 0 0 10 20\n\n2 5 0 0 10 20\n")
+    assert evaluate_files(tmp_path / "gt.txt", tmp_path / "blanks.txt")["MOTA"] == 1.0
+    for row in ("1,1,0,0,-10,20,1", "1,1,nan,0,10,20,1", "1.5,1,0,0,10,20,1"):
+        (tmp_path / "bad.txt").write_text(row)
+        with pytest.raises(DataError, match="bad"):
+            evaluate_files(tmp_path / "gt.txt", tmp_path / "bad.txt")

@@ -11,10 +11,17 @@ import numpy as np
 import pytest
 
 from hrtrack.errors import DataError
-from hrtrack.tracker.outputs.results.jsonl import Replay, read_jsonl
+from hrtrack.skeleton import COCO17
+from hrtrack.tracker.outputs.base import READABLE, parse_save
+from hrtrack.tracker.outputs.open import open_sinks
+from hrtrack.tracker.outputs.pictures.draw import LAYERS, DrawOptions, draw
+from hrtrack.tracker.outputs.results.jsonl import read_jsonl
+from hrtrack.tracker.outputs.results.replay import Replay
 from hrtrack.tracker.video.frame import Frame
+from hrtrack.tracker.video.open import open_source
 
-from ..files import people
+from ..clips import make_clip
+from ..files import people, save_to
 
 
 def lines(path: Path, change: dict[str, Any] | None = None, person: dict[str, Any] | None = None,
@@ -74,6 +81,42 @@ def test_results_that_cannot_be_drawn_are_refused(
         replay.step(Frame(1, 0.1, np.zeros((8, 8, 3), np.uint8)))
     assert str(failure.value).startswith(f"line 2 of {path} is not a frame's results: ")
     assert "\n" not in str(failure.value)
+
+
+@pytest.mark.parametrize("form", READABLE)
+def test_every_readable_format_is_drawn(
+    tmp_path: Path, form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    save = save_to(tmp_path, form)
+    given = [people(index, index / 10, index % 3) for index in range(4)]
+    with (
+        open_source(str(make_clip(tmp_path / "walk.mp4", 4))) as source,
+        open_sinks([parse_save(save)], source=source, skeleton=COCO17) as sinks,
+    ):
+        for frame, poses in zip(source, given, strict=True):
+            sinks.write(frame, poses, lambda image=frame.image: image)  # type: ignore[misc]
+    replay = Replay(save)
+    blank = np.zeros((300, 300, 3), np.uint8)
+    layers = DrawOptions(set(LAYERS) - {"heatmaps"})
+    for poses in given:
+        found = replay.step(Frame(poses.frame, poses.time, blank))
+        assert found.ids.tolist() == poses.ids.tolist()
+        assert found.scores.shape == (len(poses), len(replay.skeleton))
+        assert found.time == pytest.approx(poses.time, abs=1e-6)
+        assert draw(blank.copy(), found, replay.skeleton, layers).any() == (len(poses) > 0)
+    replay.close()
+    assert not caplog.records
+    replay = Replay(save)
+    replay.step(Frame(99, 9.9, blank))
+    replay.close()
+    assert "lacks 1 of the 1 frames" in caplog.text
+
+
+def test_a_table_of_several_clips_is_not_drawn(tmp_path: Path) -> None:
+    header = "source,frame,time,id,score,x0,y0,x1,y1,a_x,a_y,a_score,action,action_score"
+    (tmp_path / "all.csv").write_text(f"{header}\na.mp4,0,0.0,1,0.5,1,2,3,4,1,2,0.5,,\n")
+    with pytest.raises(DataError, match="is a table of several clips"):
+        Replay(tmp_path / "all.csv")
 
 
 def test_joints_must_be_those_of_the_skeleton(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from hrtrack.errors import DataError, SinkError, UsageError
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17, MPII16
-from hrtrack.tracker.outputs.base import SUFFIXES, Target, parse_save, prepare
+from hrtrack.tracker.outputs.base import FORMATS, READABLE, SUFFIXES, Target, parse_save, prepare
 from hrtrack.tracker.outputs.open import open_sinks
 from hrtrack.tracker.outputs.pictures.image import write_image
 from hrtrack.tracker.outputs.results.coco import read_coco
@@ -30,7 +30,7 @@ from hrtrack.tracker.outputs.results.table import read_csv
 from hrtrack.tracker.video.open import open_source, read_image
 
 from ..clips import make_clip, stamped
-from ..files import people
+from ..files import people, save_to
 
 
 def written(folder: Path, saves: list[str], *, actions: bool = True) -> list[Poses]:
@@ -167,7 +167,7 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
         list(read_jsonl(tmp_path))
 
 
-def test_targets() -> None:
+def test_targets(monkeypatch: pytest.MonkeyPatch) -> None:
     for form, suffixes in SUFFIXES.items():
         for suffix in suffixes:
             assert parse_save(f"dir/out{suffix}") == Target(form, f"dir/out{suffix}")
@@ -181,6 +181,8 @@ def test_targets() -> None:
         assert "\n" not in str(failure.value)
     with pytest.raises(UsageError, match=r"known suffixes are \.mp4"):
         parse_save("a.docx")
+    monkeypatch.setitem(FORMATS, "body-25x", FORMATS["openpose"])
+    assert parse_save("body-25x:dir/x") == Target("body-25x", "dir/x")
     # A time of day in a name is no format.
     assert parse_save("at 12:30.mp4") == Target("video", "at 12:30.mp4")
 
@@ -208,10 +210,9 @@ def test_openpose_files_of_a_longer_name_stay(tmp_path: Path) -> None:
     assert not stale.exists()
 
 
-@pytest.mark.parametrize("name", ["o.mp4", "o.jsonl", "o.csv", "o.json", "o.txt", "openpose:op"])
-def test_existing_outputs_are_kept(tmp_path: Path, name: str) -> None:
-    form, _, path = name.rpartition(":")
-    save = f"{form}:{tmp_path}/{path}" if form else f"{tmp_path}/{path}"
+@pytest.mark.parametrize("form", [form for form in FORMATS if form != "image"])
+def test_existing_outputs_are_kept(tmp_path: Path, form: str) -> None:
+    save = save_to(tmp_path, form)
     written(tmp_path, [save])
     target = parse_save(save)
     before = sorted((p, p.stat().st_mtime_ns) for p in tmp_path.rglob("*"))
@@ -320,31 +321,37 @@ def test_errno_is_told_in_words() -> None:
     assert str(write_error("a.csv", full)) == "a.csv cannot be written: no space left on device"
 
 
-def test_a_fifo_takes_results_as_they_come(tmp_path: Path) -> None:
-    fifo = tmp_path / "rows"
-    os.mkfifo(fifo)
-    prepare(Target("jsonl", str(fifo)), overwrite=False)
-    with pytest.raises(SinkError, match="no regular file, which coco results need"):
-        prepare(Target("coco", str(fifo)), overwrite=False)
-
-
-@pytest.mark.parametrize("form", ["jsonl", "csv", "coco", "openpose", "parquet"])
+@pytest.mark.parametrize("form", READABLE)
 def test_who_was_carried_stands_in_the_results(tmp_path: Path, form: str) -> None:
-    pytest.importorskip("pyarrow")
     clip = make_clip(tmp_path / "walk.mp4", 3)
-    path = tmp_path / ("found" if form == "openpose" else f"found{SUFFIXES[form][0]}")
+    save = save_to(tmp_path, form)
     flags = [[True, False, True], [False, False, True], [True, True, True]]
     with (
         open_source(str(clip)) as source,
-        open_sinks(
-            [parse_save(f"{form}:{path}")], source=source, skeleton=COCO17, budget=True
-        ) as sinks,
+        open_sinks([parse_save(save)], source=source, skeleton=COCO17, budget=True) as sinks,
     ):
         for frame, estimated in zip(source, flags, strict=True):
             poses = replace(people(frame.index, frame.time, 3), estimated=np.array(estimated))
             assert sinks.write(frame, poses, lambda image=frame.image: image)  # type: ignore[misc]
-    found = [poses.estimated.tolist() for poses in read_results(f"{form}:{path}")]
-    assert found == flags
+    found = [poses.estimated.tolist() for poses in read_results(save)]
+    assert found == ([[True] * 3] * 3 if "estimated" in FORMATS[form].lacks else flags)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_fifo_and_a_pipe_take_what_their_format_says(tmp_path: Path, form: str) -> None:
+    fifo, known = tmp_path / "rows", FORMATS[form]
+    os.mkfifo(fifo)
+    if known.fifo:
+        prepare(Target(form, str(fifo)), overwrite=False)
+        assert known.stdout
+    else:
+        with pytest.raises(SinkError, match=r"no regular file|is a file; "):
+            prepare(Target(form, str(fifo)), overwrite=False)
+    if known.stdout:
+        assert parse_save(f"{form}:-") == Target(form, "-")
+    else:
+        with pytest.raises(UsageError, match="cannot go to standard output"):
+            parse_save(f"{form}:-")
 
 
 def test_poses_say_of_everybody_whether_they_were_estimated() -> None:

@@ -113,6 +113,24 @@ def test_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
     assert shapes == [even] * 3
 
 
+@pytest.mark.parametrize("height", [62, 64])
+def test_colours_stay_where_they_are_at_any_height(tmp_path: Path, height: int) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 1, size=(96, height))
+    image = np.zeros((height, 96, 3), np.uint8)
+    image[: height // 2], image[height // 2 :] = (200, 40, 40), (40, 40, 200)
+    with open_source(str(clip)) as source:
+        frame = next(iter(source))
+        target = parse_save(str(tmp_path / "out.mp4"))
+        with open_sinks([target], source=source, skeleton=COCO17) as sinks:
+            sinks.write(frame, Poses.empty(0, 0.0, 17), lambda: image)
+    with av.open(str(tmp_path / "out.mp4")) as out:
+        found = next(out.decode(video=0)).to_ndarray(format="rgb24").astype(int)
+    assert found.shape == image.shape
+    far = np.abs(found - image)
+    far[height // 2 - 2 : height // 2 + 2] = 0  # chroma is coarser than the edge
+    assert far.max() < 25
+
+
 def test_colours_are_kept_and_declared(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", 1, size=(64, 64))
     red = np.zeros((64, 64, 3), np.uint8)

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from hrtrack.errors import UsageError
+from hrtrack.geometry import iou
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
 from hrtrack.tracker.tracking.associate import Tracks
-from hrtrack.tracker.tracking.budget import MOST_FRAMES, MOST_SECONDS, Budget
+from hrtrack.tracker.tracking.budget import FEW, MOST_FRAMES, MOST_SECONDS, OVERLAP, Budget
 from hrtrack.tracker.tracking.flow import Flow
 from hrtrack.tracker.tracking.proposals import BoxProposer
+from hrtrack.tracker.tracking.schedule import DetectionSchedule
+from hrtrack.tracker.tracking.state import Proposals
 from hrtrack.tracker.video.frame import Frame
 
 from .people import frame
@@ -41,6 +44,7 @@ class Loop:
         self.looked: list[set[int]] = []
         self.work = 0.0  # seconds of a frame but for its poses
         self.person = 0.0
+        self.pictures: list[bool] = []  # which frames somebody who carries joints looks at
         self.proposer = BoxProposer(
             lambda image: (self.truth.boxes, self.truth.person_scores), self.tracks, every=1
         )
@@ -52,15 +56,16 @@ class Loop:
         self.budget.begin(picture)
         self.clock.now += self.work
         proposals = self.proposer.propose(picture)
+        self.pictures.append(self.budget.short)
         chosen = self.budget.choose(proposals, self.tracks.live(truth.time), truth.time)
-        waiting = self.tracks.waiting(proposals[~chosen])
+        to_carry = self.tracks.to_carry(proposals[~chosen])
         proposals = proposals[chosen]
         corners = proposals.boxes[:, None, :2] - truth.boxes[None, :, :2]
         whom = np.abs(corners).sum(axis=2).argmin(axis=1)
         self.clock.now += self.person * len(whom)
         self.budget.estimated(self.person * len(whom))
         self.looked.append(set(whom.tolist()))
-        found = self.tracks.update(truth[whom], proposals, waiting)
+        found = self.tracks.update(truth[whom], proposals, to_carry)
         self.budget.finish()
         return found
 
@@ -135,6 +140,20 @@ def test_a_target_is_kept_and_everybody_estimated_where_there_is_time() -> None:
     assert poses.estimated.all()
 
 
+def test_pictures_are_looked_at_only_where_time_is_short() -> None:
+    clock = Clock()
+    loop = Loop(Budget(target_fps=20, clock=clock), clock)
+    loop.work, loop.person = 0.01, 0.001
+    for i in range(60):
+        loop.step(crowd(i, [0.0] * 12, 20.0))
+    assert not any(loop.pictures)
+    loop.person = 0.008
+    runs = [loop.step(crowd(i, [0.0] * 12, 20.0)) for i in range(60, 120)]
+    left_out = [i for i, poses in enumerate(runs, start=60) if not poses.estimated.all()]
+    assert left_out
+    assert all(loop.pictures[i - 1] and loop.pictures[i] for i in left_out)
+
+
 def test_the_bound_wins_over_a_target_out_of_reach() -> None:
     clock = Clock()
     loop = Loop(Budget(target_fps=1000, clock=clock), clock)
@@ -157,6 +176,32 @@ def test_poses_that_cost_as_much_for_one_as_for_all_are_not_left_out() -> None:
         clock.now += 0.01
         budget.finish()
     assert poses.estimated.all()
+
+
+def test_calls_in_another_order_fail() -> None:
+    nobody = Proposals.from_detections(np.zeros((0, 4)), np.zeros(0))
+    tracks, picture = Tracks(COCO17), Frame(0, 0.0, PICTURE)
+    for budget in (Budget(share=0.5), Budget(target_fps=20)):
+        with pytest.raises(AssertionError, match=r"choose\(\) comes after begin"):
+            budget.choose(nobody, tracks.live(0.0), 0.0)
+        budget.begin(picture)
+        with pytest.raises(AssertionError, match=r"estimated\(\) comes after choose"):
+            budget.estimated(0.01)
+        budget.choose(nobody, tracks.live(0.0), 0.0)
+        with pytest.raises(AssertionError, match=r"finish\(\) comes after estimated"):
+            budget.finish()
+        budget.begin(picture)  # as after a frame that broke off
+    schedule = DetectionSchedule(4, measured=False)
+    with pytest.raises(AssertionError, match=r"due\(\) comes once after observe"):
+        schedule.due(tracks.live(0.0), 0)
+    schedule.observe(picture)
+    with pytest.raises(AssertionError, match=r"finish\(\) comes after begin"):
+        schedule.finish()
+    assert schedule.due(tracks.live(0.0), 0)
+    schedule.begin(0)
+    with pytest.raises(AssertionError, match=r"begin\(\) comes after observe"):
+        schedule.begin(0)
+    schedule.finish()
 
 
 def test_flow_finds_joints_again_in_a_picture_that_moved() -> None:
@@ -191,3 +236,26 @@ def test_people_who_cover_one_another_are_estimated_in_every_frame() -> None:
         loop.step(frame(i, i / RATE, places))
     assert all({0, 1} <= looked for looked in loop.looked)
     assert sum(2 in looked for looked in loop.looked) < 10
+
+
+def test_people_who_are_about_to_cross_are_estimated_in_every_frame() -> None:
+    loop = Loop(Budget(share=0.01))
+    met = None
+    for i in range(50):
+        gap = 250.0 - 5.0 * i
+        truth = frame(i, i / RATE, [(100.0, 50.0), (100.0 + gap, 50.0), (700.0, 50.0)])
+        loop.step(truth)
+        if met is None and iou(truth.boxes[:1], truth.boxes[1:2])[0, 0] >= OVERLAP:
+            met = i
+    assert met is not None
+    assert all({0, 1} <= looked for looked in loop.looked[met - 4 : met + 3])
+    assert sum({0, 1} <= looked for looked in loop.looked[: met - 10]) < met / 2
+
+
+def test_in_a_crowd_nobody_is_estimated_for_covering_somebody() -> None:
+    loop = Loop(Budget(share=0.01))
+    for i in range(40):
+        loop.step(frame(i, i / RATE, [(100.0 + 30 * n, 50.0) for n in range(14)]))
+    looked = [len(looked) for looked in loop.looked[5:]]
+    assert len(loop.truth) > FEW
+    assert np.mean(looked) <= 0.5 + 14 / (1 + MOST_FRAMES)

@@ -14,7 +14,7 @@ from hrtrack.geometry import iou
 from hrtrack.poses import Poses
 from hrtrack.skeleton import ACTION13, COCO17, MPII16
 from hrtrack.tracker.tracking.associate import Tracks
-from hrtrack.tracker.tracking.body_boxes import Drawn, person_boxes, reaches
+from hrtrack.tracker.tracking.body_boxes import Detected, person_boxes, reaches
 from hrtrack.tracker.tracking.proposals import BoxOptions, BoxProposer, Detector
 from hrtrack.tracker.tracking.schedule import DetectionSchedule
 from hrtrack.tracker.video.frame import Frame
@@ -128,12 +128,12 @@ def test_a_box_follows_whoever_turns_round_between_two_looks() -> None:
 def test_a_carried_box_grows_with_its_joints() -> None:
     first = frame(0, 0.0, [(100, 50)])
     certain, new = np.ones((1, len(COCO17)), bool), np.array([-1])
-    none = Drawn(np.zeros((0, 4)), np.zeros((0, 17, 2)), np.zeros((0, 17), bool))
-    drawn = none.renewed(first, new, certain)
-    np.testing.assert_allclose(drawn.carried(first.keypoints, certain, first.boxes), first.boxes)
+    none = Detected(np.zeros((0, 4)), np.zeros((0, 17, 2)), np.zeros((0, 17), bool))
+    found = none.renewed(first, new, certain)
+    np.testing.assert_allclose(found.carried(first.keypoints, certain, first.boxes), first.boxes)
     corner = first.boxes[0, :2]
     nearer = replace(first, keypoints=corner + 1.5 * (first.keypoints - corner) + 20)
-    later = drawn.renewed(nearer, np.array([0]), certain)
+    later = found.renewed(nearer, np.array([0]), certain)
     np.testing.assert_allclose(later.boxes, first.boxes)
     expected = (first.boxes.reshape(2, 2) - corner) * 1.5 + corner + 20
     carried = later.carried(nearer.keypoints, certain, nearer.boxes)
@@ -147,11 +147,11 @@ def test_few_joints_do_not_carry_a_box_off_its_person() -> None:
     first = frame(0, 0.0, [(100, 50)])
     few = np.zeros((1, len(COCO17)), bool)
     few[0, [0, 5, 15]] = True
-    none = Drawn(np.zeros((0, 4)), np.zeros((0, 17, 2)), np.zeros((0, 17), bool))
-    drawn = none.renewed(first, np.array([-1]), few)
+    none = Detected(np.zeros((0, 4)), np.zeros((0, 17, 2)), np.zeros((0, 17), bool))
+    found = none.renewed(first, np.array([-1]), few)
     wrong = first.keypoints.copy()
     wrong[0, 15] += [150, 40]  # one of the three is somebody else's
-    carried = drawn.carried(wrong, few, first.boxes)
+    carried = found.carried(wrong, few, first.boxes)
     assert iou(carried, first.boxes)[0, 0] > 0.4
 
 
@@ -348,9 +348,9 @@ def test_no_two_boxes_stand_for_one_person() -> None:
 
 
 def test_the_loop_waits_for_the_detector_where_that_costs_no_frame() -> None:
-    def beside(work: float, detector: float, period: float) -> bool:
+    def beside(work: float, detector: float, period: float, spares: bool = False) -> bool:
         now = 0.0
-        pace = DetectionSchedule("auto", measured=True, clock=lambda: now)
+        pace = DetectionSchedule("auto", measured=True, spares=spares, clock=lambda: now)
         for i in range(5):
             pace.observe(Frame(i, i * period, np.zeros((2, 2, 3), np.uint8)))
             pace.begin(1)
@@ -364,6 +364,8 @@ def test_the_loop_waits_for_the_detector_where_that_costs_no_frame() -> None:
     assert beside(0.05, 0.03, 0.033)  # nothing does, and more frames would be lost
     assert not beside(0.09, 0.03, 0.033)  # so few frames that people move far
     assert beside(0.09, 0.08, 0.033)  # too dear for that
+    assert not beside(0.025, 0.012, 0.033, spares=True)  # some poses are left out instead
+    assert beside(0.025, 0.03, 0.033, spares=True)  # hardly a pose would be left
 
 
 def test_a_camera_at_its_own_pace_loses_no_detection() -> None:

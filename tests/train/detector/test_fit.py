@@ -27,7 +27,7 @@ from hrtrack.models.detector.network import (  # noqa: E402
 )
 from hrtrack.train.detector import batches as batches_module  # noqa: E402
 from hrtrack.train.detector import fit as fit_module  # noqa: E402
-from hrtrack.train.detector.distillation import DeviceTeacher, Teacher  # noqa: E402
+from hrtrack.train.detector.distillation import Teacher  # noqa: E402
 from hrtrack.train.detector.fit import settle, train_detector  # noqa: E402
 from hrtrack.train.detector.loss import detector_loss  # noqa: E402
 from hrtrack.train.detector.mosaic import place  # noqa: E402
@@ -244,12 +244,12 @@ def test_a_teacher_is_followed(
     photo = cv2.imread(str(shared / "data/lspet/images/im00018.jpg"))
     canvas = cv2.resize(photo, (416, 288))[None, ..., ::-1]
     pictures = np.ascontiguousarray(canvas)
-    answer = asked(pictures)
+    answer = asked(torch.from_numpy(pictures))
     labelled = np.array([[183.47, 70.2, 288.05, 201.85]]) * 416 / 563
     sure = answer[2][0, answer[1][0] > 0.3].numpy()
     assert iou(sure, labelled).max() > 0.6
     # On a GPU PyTorch computes the same.
-    beside = DeviceTeacher(shared / "peers/yolox_nano.onnx", torch.device("cpu"))
+    beside = Teacher(shared / "peers/yolox_nano.onnx", torch.device("cpu"))
     same = beside(torch.from_numpy(pictures))
     for one, other, off in zip(answer, same, (0.2, 0.02, 2.0), strict=True):
         assert one.shape == other.shape
@@ -266,7 +266,7 @@ def test_a_step_that_is_to_be_recorded_never_waits(
         model = request.getfixturevalue("shared") / "peers/yolox_nano.onnx"
         told = {**settings.model_dump(), "teacher": {"model": str(model)}}
         settings = DetectorTrainConfig.model_validate(told)
-        teacher = DeviceTeacher(model, cpu)
+        teacher = Teacher(model, cpu)
     dice = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (3, 64, 96, 3), dtype=torch.uint8, generator=dice)
     boxes = torch.tensor([[10.0, 5, 40, 60], [0, 0, 0, 0]]).expand(3, -1, -1)

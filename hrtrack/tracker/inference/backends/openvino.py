@@ -59,8 +59,8 @@ class OpenVinoNetwork:
         self._model: openvino.Model | None = None
         self._compiled = Compiled(self._core, path, (__file__, eight_bit.__file__))
         facts = self._compiled.facts(self._find_facts)
-        said, self._decodes = _described(facts, path, skeleton)
-        self.info = info.with_skeleton(said, skeleton, path)
+        described, self._decodes = _described(facts, path, skeleton)
+        self.info = info.with_skeleton(described, skeleton, path)
         ranges = eight_bit.from_metadata(facts["metadata"], path)
         self.input_hw, self.skeleton = self.info.input_hw, self.info.skeleton
         names = list(facts["outputs"])
@@ -388,9 +388,9 @@ def _described(
 ) -> tuple[PoseInfo, bool]:
     """What the model is, and whether it decodes its heatmaps itself."""
     if facts["decodes"]:
-        said = info.from_metadata(facts["metadata"], path)
-        assert said is not None
-        return said, True
+        described = info.from_metadata(facts["metadata"], path)
+        assert described is not None
+        return described, True
     return describe_foreign(facts["inputs"], facts["outputs"], path, skeleton), False
 
 

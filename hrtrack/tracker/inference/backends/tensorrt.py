@@ -133,10 +133,10 @@ class EngineNetwork:
         why: str,
     ) -> None:
         self.identity = identity
-        said = info.from_metadata(identity.metadata, path)
-        if said is None:
+        described = info.from_metadata(identity.metadata, path)
+        if described is None:
             raise BackendError(f"{path}: nothing beside it says what it predicts; rebuild it")
-        self.info, self.skeleton, self.input_hw = said, said.skeleton, said.input_hw
+        self.info, self.skeleton, self.input_hw = described, described.skeleton, described.input_hw
         self.device, self._why, self._name = device, why, path.stem
         with torch.cuda.device(self.device):
             self._logger = trt.Logger(trt.Logger.ERROR)

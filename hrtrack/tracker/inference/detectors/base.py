@@ -37,6 +37,24 @@ class Detector(Protocol):
     def close(self) -> None: ...
 
 
+class WholePicture:
+    """The detector ``whole``: takes the picture for the box of one person, or hand, or animal."""
+
+    name = "whole"
+
+    def __call__(self, image_rgb: NDArray[np.uint8]) -> Detections:
+        """One box (1, 4), sure (1,)."""
+        height, width = image_rgb.shape[:2]
+        return np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32)
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return "the whole picture, without a detector"
+
+    def close(self) -> None:
+        """Has nothing to free."""
+
+
 @runtime_checkable
 class DeviceDetector(Detector, Protocol):
     """A `Detector` on a GPU, whose ``upload`` holds the frame it saw for the pose network."""

@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -26,6 +25,7 @@ from ....writable import unfinished
 from ...stopwatch import Stopwatch
 from ...video.base import Source, why
 from ..base import STDOUT, Target
+from .encoders import kind_of
 from .sound import Sound
 
 if TYPE_CHECKING:
@@ -55,37 +55,13 @@ CLUSTERS = {"cluster_time_limit": "250", "flush_packets": "1"}
 OPTIONS = {"mp4": FRAGMENTS, "mov": FRAGMENTS, "matroska": CLUSTERS, "webm": CLUSTERS}
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """How pictures are encoded; ``base`` is the unit of time where a format knows one alone, and
-    ``least_step`` the fewest such units between two frames: those that come sooner are left out.
-    """
-
-    codec: str
-    options: dict[str, str]
-    pixels: str
-    base: Fraction | None = None
-    least_step: int = 1
-
-
-H264 = Kind("libx264", {"preset": "superfast", "crf": "20", "tune": "zerolatency"}, "yuv420p")
-"""Fast enough for two cores; no frame is held back, so none is lost when the run is killed."""
-VP9 = Kind(
-    "libvpx-vp9",
-    {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "lag-in-frames": "0", "crf": "30",
-     "b": "0"},
-    "yuv420p",
-)  # fmt: skip
-GIF = Kind("gif", {}, "pal8", Fraction(1, 100), 2)
-"""Browsers show frames of less than two hundredths of a second for ten."""
-KINDS = {"webm": VP9, "gif": GIF}
 KEYFRAME_SECONDS = 2
 BT601, BT709 = 6, 1
 """Colour tags (ITU-T H.273): the matrix of the conversion, the primaries and curve of sRGB."""
 
 
 class Encoder:
-    """One file, H.264 in fragments unless the suffix of ``part`` asks for VP9 or a GIF.
+    """One file, H.264 of ``encoder`` in fragments unless ``part`` ends like a WebM or a GIF.
 
     ``origin`` is the instant on the source's clock that becomes 0 in the file; the source's
     timestamps and time base are kept. Frames of another size than the source's first are
@@ -102,6 +78,7 @@ class Encoder:
         rate: Fraction | None = None,
         *,
         sound: bool = True,
+        encoder: str = "libx264",
     ) -> None:
         self.part = part
         self.pipe_closed = False
@@ -109,7 +86,7 @@ class Encoder:
         self.frames = 0
         self._stopwatch = stopwatch
         form = FORMATS.get(part.suffix.lower(), "mp4")
-        self._kind = KINDS.get(form, H264)
+        self._kind = kind_of(form, encoder)
         options = OPTIONS.get(form, {})
         self._in_fragments = options is FRAGMENTS
         self._pipe = _standard_output() if str(part) == STDOUT else None
@@ -139,6 +116,7 @@ class Encoder:
             context.color_primaries = context.color_trc = BT709
         self.sound = Sound(source if sound else None, self._out, form, origin)
         self._queue: queue.Queue[tuple[Picture, int] | None] = queue.Queue(QUEUED)
+        self._planes: NDArray[np.uint8] | None = None
         self._error: SinkError | None = None
         self._last: int | None = None
         self._limit: float | None = None
@@ -192,8 +170,14 @@ class Encoder:
             picture = self._palette(image_HW3, pts)
         else:
             # OpenCV's conversion takes a fifth of FFmpeg's time; its matrix is BT.601's.
-            planes = cv2.cvtColor(image_HW3, cv2.COLOR_RGB2YUV_I420)
-            picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+            planes = cv2.cvtColor(image_HW3, cv2.COLOR_RGB2YUV_I420, dst=self._planes)
+            self._planes = None if self._kind.keeps else planes
+            # Where chroma ends in the middle of a row, PyAV takes the picture for a lower one.
+            whole_rows = self._size[1] % 4 == 0
+            wrap = av.VideoFrame.from_numpy_buffer if whole_rows else av.VideoFrame.from_ndarray
+            picture = wrap(planes, format="yuv420p")
+            if self._kind.pixels != "yuv420p":
+                picture = picture.reformat(format=self._kind.pixels)
         picture.pts, picture.time_base = pts, self._base
         step = max(1, round(1 / (self._rate * self._base)))
         picture.duration = step
@@ -244,6 +228,7 @@ class Video:
             run.stopwatch,
             rate,
             sound=sound,
+            encoder=run.encoder,
         )
         self._until = None if run.source.end is None else run.source.end - float(origin)
 

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ....errors import DataError, one_line, write_error
-from ....poses import Poses, action_to_dict, carried_entry
+from ....poses import Poses, action_from_dict, action_to_dict, carried_entry, estimated_of
 from ..base import LineFile, Target
-from .jsonl import action_from_json, estimated_of
 from .openpose import spanning_boxes
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def _people(image: int, people: list[dict[str, Any]]) -> Poses:
         if "bbox" in person:
             left, top, width, height = person["bbox"]
             boxes[row] = left, top, left + width, top + height
-    actions = tuple(action_from_json(p.get("action")) for p in people)
+    actions = tuple(action_from_dict(p.get("action")) for p in people)
     return Poses(
         image,
         float(people[0].get("time", math.nan)),

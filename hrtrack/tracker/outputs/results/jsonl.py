@@ -1,36 +1,24 @@
-"""JSON lines: one object a frame, the project's own format, written, read and replayed."""
+"""JSON lines: one object a frame, the project's own format, written and read."""
 
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ....errors import DataError, ModelError, one_line
-from ....poses import Action, Poses
-from ....skeleton import NAMES, Skeleton, by_name, open_skeleton
+from ....poses import Poses, action_from_dict, estimated_of
+from ....skeleton import NAMES, by_name
 from ....types import Float32Array
-from ...video.frame import Frame
 from ..base import LineFile, Target
 
 if TYPE_CHECKING:
+    from ...video.frame import Frame
     from ..base import Picture, Run
-
-
-def action_from_json(value: Any) -> Action | None:
-    """The inverse of `hrtrack.poses.action_to_dict`."""
-    return None if value is None else Action(str(value["label"]), float(value["score"]))
-
-
-def estimated_of(people: list[dict[str, Any]]) -> NDArray[np.bool_]:
-    """Who (N,) was estimated: all who are not said to have been carried."""
-    return np.array([person.get("estimated", True) is not False for person in people], bool)
 
 
 class JsonLines:
@@ -54,22 +42,24 @@ class JsonLines:
 def read_jsonl(path: str | Path) -> Iterator[Poses]:
     """The frames of a results file, in its order.
 
-    A last line without its end (a run that was killed) is left out. DataError names the line
+    A last line that is cut off (by a run that was killed) is left out. DataError names the line
     that is not a frame's results or is of another skeleton than the first, or the file that
     cannot be read. The poses know the names of their joints where the skeleton is a built-in one.
     """
     skeleton, joints = None, 0
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
-                if not line.endswith("\n"):
-                    return
+                if not line.strip():
+                    continue
                 try:
                     value = json.loads(line)
                     skeleton = skeleton or value["skeleton"]
                     joints = joints or _joints(value)
                     poses = _from_json(value, skeleton, joints)
                 except (ValueError, LookupError, TypeError, OverflowError, ModelError) as error:
+                    if isinstance(error, json.JSONDecodeError) and not line.endswith("\n"):
+                        return
                     reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
                     what = f"line {number} of {path} is not a frame's results"
                     raise DataError(f"{what}: {reason}") from None
@@ -81,7 +71,7 @@ def read_jsonl(path: str | Path) -> Iterator[Poses]:
 def skeleton_of(path: str | Path) -> str:
     """The name of the skeleton that a results file was written with; DataError if none."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             return str(json.loads(file.readline())["skeleton"])
     except OSError as error:
         raise _unreadable(path, error) from None
@@ -118,7 +108,7 @@ def _from_json(value: dict[str, Any], skeleton: str, joints: int) -> Poses:
         raise ValueError(
             f"keypoints has shape {keypoints.shape}; {expected} was expected for {skeleton}"
         )
-    actions = tuple(action_from_json(person.get("action")) for person in people)
+    actions = tuple(action_from_dict(person.get("action")) for person in people)
     return Poses(
         frame,
         time,
@@ -143,56 +133,3 @@ def _numbers(people: list[dict[str, Any]], name: str) -> Float32Array:
     if not np.isfinite(found).all():
         raise ValueError(f"{name} holds a number that is not finite")
     return found
-
-
-LOG = logging.getLogger(__name__)
-
-
-class Replay:
-    """Gives the people that a JSONL file holds for each frame.
-
-    The file is read along with the video, so its length does not matter. Frames that the
-    file does not name have nobody in them, and a warning counts them in the end.
-
-    ``skeleton`` is what `open_skeleton` takes, where the file's is not a built-in one.
-
-    Raises:
-        DataError: the file cannot be read, is no hrtrack results file or of another skeleton.
-        ModelError: the file's skeleton is not a built-in one and none is given.
-    """
-
-    def __init__(self, path: str | Path, skeleton: str | Path | Skeleton | None = None) -> None:
-        written = skeleton_of(path)
-        if skeleton is None and written not in NAMES:
-            raise ModelError(
-                f"{path} is of the skeleton '{written}'; give its --skeleton FILE.yaml"
-            )
-        self.skeleton: Skeleton = open_skeleton(written if skeleton is None else skeleton)
-        if self.skeleton.name != written:
-            raise DataError(
-                f"{path} is of the skeleton '{written}', the one given is '{self.skeleton.name}'"
-            )
-        self._lines = read_jsonl(path)
-        self._next = next(self._lines, None)
-        self._path, self._steps, self._missing = path, 0, list[int]()
-
-    def step(self, frame: Frame) -> Poses:
-        """The saved people of ``frame``, found by its index."""
-        self._steps += 1
-        while self._next is not None and self._next.frame < frame.index:
-            self._next = next(self._lines, None)
-        if self._next is not None and self._next.frame == frame.index:
-            return self._next
-        self._missing.append(frame.index)
-        return Poses.empty(frame.index, frame.time, len(self.skeleton), self.skeleton)
-
-    def close(self) -> None:
-        """Warns of frames that the results lack: they are of another clip, or not of all of it."""
-        if self._missing:
-            LOG.warning(
-                "%s lacks %d of the %d frames, the first of them frame %d; nobody is drawn there",
-                self._path,
-                len(self._missing),
-                self._steps,
-                self._missing[0],
-            )

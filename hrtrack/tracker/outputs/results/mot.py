@@ -49,18 +49,33 @@ class Mot:
 
 
 def read_mot(path: str | Path) -> Iterator[MotRow]:
-    """The boxes of a MOTChallenge file; DataError names a line that is not one."""
-    with open(path, encoding="utf-8") as file:
+    """The boxes of a MOTChallenge file, whose fields commas or blanks part; a box without a score
+    has 1. DataError names a line that is not a box."""
+    with open(path, encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
-            fields = line.rstrip("\n").split(",")
+            if not line.strip():
+                continue
+            fields = line.strip().split(",") if "," in line else line.split()
             try:
-                left, top, width, height, score = (float(field) for field in fields[2:7])
+                left, top, width, height, score = (*map(float, fields[2:6]), *_score(fields))
                 labelled = len(fields) > 11 and fields[10]
                 action = Action(fields[10], float(fields[11])) if labelled else None
                 box = (left, top, left + width, top + height)
-                yield MotRow(int(fields[0]) - 1, int(fields[1]), box, score, action)
-            except (ValueError, IndexError):
+                yield MotRow(_whole(fields[0]) - 1, _whole(fields[1]), box, score, action)
+            except (ValueError, IndexError, OverflowError):
                 raise DataError(f"line {number} of {path} is not a MOTChallenge box") from None
+
+
+def _score(fields: list[str]) -> list[float]:
+    return [float(fields[6]) if len(fields) > 6 and fields[6].strip() else 1.0]
+
+
+def _whole(field: str) -> int:
+    """A whole number, which other programs may write as 12.0."""
+    number = float(field)
+    if number != int(number):
+        raise ValueError(f"{field} is no whole number")
+    return int(number)
 
 
 def read_mot_frames(path: str | Path) -> Iterator[Poses]:

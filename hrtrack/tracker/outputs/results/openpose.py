@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....errors import DataError, SinkError, one_line, write_error
-from ....poses import Poses, action_to_dict, carried_entry
+from ....poses import Poses, action_from_dict, action_to_dict, carried_entry, estimated_of
 from ....skeleton import COCO17, MPII16, Skeleton
 from ....types import Float32Array
 from ..base import Target
-from .jsonl import action_from_json, estimated_of
 
 if TYPE_CHECKING:
     from ...video.frame import Frame
@@ -185,7 +184,7 @@ def _frame(path: Path, content: dict[str, Any]) -> Poses:
     joints = joints.reshape(len(people), len(BODY_25), 3)
     found = joints[..., 2] > 0
     means = joints[..., 2].sum(axis=1) / np.maximum(found.sum(axis=1), 1)
-    actions = tuple(action_from_json(person.get("action")) for person in people)
+    actions = tuple(action_from_dict(person.get("action")) for person in people)
     return Poses(
         number,
         time,

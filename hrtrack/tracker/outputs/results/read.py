@@ -13,24 +13,27 @@ import numpy as np
 
 from ....errors import BackendError, DataError, one_line
 from ....poses import Poses
-from ....skeleton import COCO17, Skeleton
+from ....skeleton import Skeleton, by_name
 from ...video.frame import Frame
-from ..base import FORMATS, parse_save
+from ..base import FORMATS, READABLE, Target, parse_save
+from .several import sources_of
 
 if TYPE_CHECKING:
     import pandas
     import polars
 
-READABLE = [name for name, form in FORMATS.items() if form.readable]
-"""The formats that `read_results` reads."""
 
-
-def read_results(path: str | Path, skeleton: Skeleton | None = None) -> Iterator[Poses]:
+def read_results(
+    path: str | Path, skeleton: Skeleton | None = None, *, source: str | None = None
+) -> Iterator[Poses]:
     """The poses of a results file, frame by frame, as far as its format holds them.
 
     JSONL holds everything. CSV, Parquet, COCO and MOT leave out the frames with nobody in them;
     COCO of other programs and MOT know no time, which is NaN then; MOT knows no joints (K is 0).
     OpenPose gives 25 joints, boxes that span them and the mean of their scores.
+
+    A table of several clips (``hrtrack clips/ --save all.parquet``) gives one clip after the
+    other; ``poses.source`` names the clip.
 
     Args:
         path: a ``.jsonl``, ``.csv``, ``.parquet``, ``.json`` (COCO) or ``.txt`` (MOT) file, a
@@ -38,67 +41,67 @@ def read_results(path: str | Path, skeleton: Skeleton | None = None) -> Iterator
         skeleton: the names of the joints where the file does not tell them: in COCO files other
             than of COCO's 17 joints, and in JSONL files of a skeleton of your own
             (``tracker.skeleton``).
+        source: the one clip to read of a table of several.
 
     Raises:
         UsageError: the format cannot be told from the name.
-        DataError: the file cannot be read, is of another format or another skeleton.
+        DataError: the file cannot be read, is of another format or another skeleton, or holds no
+            clip of that name.
+    """
+    saved = saved_results(path)
+    if not os.path.exists(saved.path):
+        raise DataError(f"no such file: {saved.path}")
+    if source is not None and not FORMATS[saved.format].several:
+        raise DataError(f"{saved.path} is {saved.format}, which holds one clip without its name")
+    return _read(saved, skeleton, source)
+
+
+def saved_results(path: str | Path) -> Target:
+    """The format and the path of saved results, as `read_results` takes them.
+
+    Raises:
+        UsageError: the format cannot be told from the name.
+        DataError: it is no format that is read back.
     """
     name = str(path)
     if os.path.isdir(name):
-        form, place = "openpose", name
-    else:
-        target = parse_save(name)
-        form, place = target.format, target.path
-    if form not in READABLE:
-        raise DataError(f"{place} is {form}, not results; known are {', '.join(READABLE)}")
-    if not os.path.exists(place):
-        raise DataError(f"no such file: {place}")
-    return _read(form, place, skeleton)
+        folders = {form: FORMATS[form].files for form in READABLE if FORMATS[form].files}
+        fits = (form for form, files in folders.items() if any(Path(name).glob(str(files))))
+        return Target(next(fits, next(iter(folders))), name)
+    target = parse_save(name)
+    if target.format not in READABLE:
+        known = ", ".join(READABLE)
+        raise DataError(f"{target.path} is {target.format}, not results; known are {known}")
+    return target
 
 
-def _read(form: str, path: str, skeleton: Skeleton | None) -> Iterator[Poses]:
+def _read(saved: Target, skeleton: Skeleton | None, source: str | None) -> Iterator[Poses]:
+    path, form = saved.path, FORMATS[saved.format]
+    assert form.reader is not None
+    read = form.load(form.reader)
     try:
-        for poses in _reader(form, path):
-            yield _named(poses, form, path, skeleton)
+        found = False
+        for poses in read(path, source) if form.several else read(path):
+            found = True
+            yield _with_skeleton(poses, path, skeleton, form.assumes)
+        if source is not None and not found:
+            known = sources_of(saved)
+            names = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "")
+            raise DataError(
+                f"{path} holds no rows of {source}; "
+                + (f"it has those of {names}" if known else "it does not name its clips")
+            )
     except OSError as error:
         reason = error.strerror or one_line(error)
         raise DataError(f"cannot read the results {path}: {reason}") from None
     except (ValueError, LookupError, TypeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else one_line(error)
-        raise DataError(f"{path} does not hold {form} results: {reason}") from None
+        raise DataError(f"{path} does not hold {saved.format} results: {reason}") from None
 
 
-def _reader(form: str, path: str) -> Iterator[Poses]:
-    """Each format's libraries are loaded only when it is asked for."""
-    match form:
-        case "jsonl":
-            from .jsonl import read_jsonl
-
-            return read_jsonl(path)
-        case "csv":
-            from .table import read_csv
-
-            return read_csv(path)
-        case "coco":
-            from .coco import read_coco
-
-            return read_coco(path)
-        case "mot":
-            from .mot import read_mot_frames
-
-            return read_mot_frames(path)
-        case "openpose":
-            from .openpose import read_openpose
-
-            return read_openpose(path)
-        case "parquet":
-            from .parquet import read_parquet
-
-            return read_parquet(path)
-    raise NotImplementedError(f"nothing reads {form}")
-
-
-def _named(poses: Poses, form: str, path: str, skeleton: Skeleton | None) -> Poses:
+def _with_skeleton(
+    poses: Poses, path: str, skeleton: Skeleton | None, assumed: str | None
+) -> Poses:
     """The poses with the skeleton that the file, else the caller, else the format names."""
     joints = poses.scores.shape[1]
     if poses.skeleton is not None:
@@ -107,8 +110,8 @@ def _named(poses: Poses, form: str, path: str, skeleton: Skeleton | None) -> Pos
                 f"{path} is of the skeleton {poses.skeleton.name}, not of {skeleton.name}"
             )
         return poses
-    if skeleton is None and form == "coco" and joints == len(COCO17):
-        skeleton = COCO17
+    if skeleton is None and assumed is not None and joints == len(by_name(assumed)):
+        skeleton = by_name(assumed)
     if skeleton is None or (len(poses) and not joints):
         return poses
     if not len(poses):
@@ -146,7 +149,9 @@ def to_dataframe(
     The columns are ``frame``, ``time``, ``id``, ``joint``, ``x``, ``y``, ``score`` (all three of
     the joint), ``person_score``, the box ``x0``, ``y0``, ``x1``, ``y1``, ``action``,
     ``action_score`` and ``estimated``. A joint is named where the skeleton is known, else numbered.
-    People without joints, as MOT files hold them, have one row with an empty joint.
+    People without joints, as MOT files hold them, have one row with an empty joint. A table of
+    several clips (``hrtrack clips/ --save all.parquet``) has ``source``, the clip, as its first
+    column.
 
     Args:
         results: poses of one frame or of many, what `Tracker.track` yields, or the path of a
@@ -171,6 +176,9 @@ def to_dataframe(
     parts = [_rows(item[1] if isinstance(item, tuple) else item) for item in results]
     nobody = Poses.empty(0, 0.0, 0)
     parts = [part for part in parts if len(part["frame"])] or [_rows(nobody)]
+    if all(part["source"][0] is None for part in parts if len(part["source"])):
+        for part in parts:
+            del part["source"]
     return frames.DataFrame(
         {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     )
@@ -191,6 +199,7 @@ def _rows(poses: Poses) -> dict[str, np.ndarray[Any, Any]]:
     sure = np.array([np.nan if one is None else one.score for one in actions], np.float32)
     rows = people * joints
     return {
+        "source": np.full(rows, poses.source, object),
         "frame": np.full(rows, poses.frame, np.int64),
         "time": np.full(rows, poses.time, np.float64),
         "id": poses.ids.repeat(joints),

@@ -1,18 +1,32 @@
-"""One person to one training crop: geometry in a single warp, then what cameras do to pictures."""
+"""How one person is shown to a network in training: drawn as a few numbers, and then painted.
+
+`draw_crop` draws what is done to a person's picture and joints; a draw depends on the joints and
+not on any pixel, so that it can be made where no picture is. `moved_joints` says where the joints
+are then, and either of two painters makes the picture: `paint` by OpenCV for a loader's process,
+`paint_all` on tensors for crops that are kept on a device.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from ....geometry import crop_boxes, rotated_affine, transform
+from ....crops import cut, sample
+from ....geometry import crop_boxes, invert, rotated_affine, transform
+from ....skeleton import Skeleton
 from ....types import ByteArray, FloatArray
+from ... import appearance
+from ...appearance import Blur, Compress, Cover, Look, Noise, Recolour, Rectangle, Saturate
+from .plan import Draw
 
 if TYPE_CHECKING:
-    from ....configs.pose_schema import AugmentSection
+    from ....configs.pose_schema import AugmentSection, TrainConfig
 
 ROTATION_CUT = 2.0
 UPPER_SHARE = 0.69
@@ -21,61 +35,153 @@ HALF_BODY_PADDING = 1.5 / 1.25
 """The official half body is padded by 1.5 in all."""
 CUT_REACH = 0.3
 """A picture's edge cuts away up to this share of the box."""
+UPPER_WORDS = (
+    "nose", "eye", "ear", "head", "neck", "mouth", "thorax", "shoulder", "elbow", "wrist", "hand",
+)  # fmt: skip
+Edge = tuple[int, float, int]
+"""An edge of the photo: its axis (0 for x), its place, and the side (+1 beyond, -1 before) of it
+that is black, as the tracker's crops are there."""
 
 
-def training_crop(
+@dataclass(frozen=True, slots=True)
+class CropSpec:
+    """One person's crop of ``size`` (height, width), before it is painted.
+
+    ``to_crop`` (2, 3) maps the photo's pixels to the crop's, ``mirrored`` says that it turns left
+    into right, ``edge`` ends the photo early, and ``look`` is what cameras do.
+    """
+
+    size: tuple[int, int]
+    to_crop: FloatArray
+    mirrored: bool
+    edge: Edge | None
+    look: Look
+
+
+def draw_crop(
     rng: np.random.Generator,
-    photo_HW3: ByteArray,
     box: FloatArray,
     points: FloatArray,
     weights: FloatArray,
     *,
     size: tuple[int, int],
     padding: float,
-    mirror: NDArray[np.int64],
     upper: NDArray[np.bool_],
     spec: AugmentSection,
-) -> tuple[ByteArray, FloatArray, FloatArray, NDArray[np.bool_]]:
-    """Cuts one person out, changed at random.
+) -> CropSpec:
+    """Draws what happens to one person.
 
     Args:
         rng: source of all randomness.
-        photo_HW3: RGB.
-        box: (4,) x0, y0, x1, y1.
+        box: (4,) x0, y0, x1, y1 in photo pixels.
         points: (K, 2) joints in photo pixels.
         weights: (K,) 0 where a joint has no label.
         size: height and width of the crop.
         padding: how far the crop reaches past the box.
-        mirror: (K,) each joint's partner in a mirror image.
         upper: (K,) joints of the upper half of the body.
         spec: what to change, and how much.
-
-    Returns:
-        The crop (H, W, 3), joints (K, 2) in crop pixels, weights (K,), and which joints
-        (K,) are known not to be in the crop.
     """
     box, edge = _half_body(rng, box, points, weights, upper, spec)
     height, width = size
     window = crop_boxes(box[None], width / height, padding)[0]
     affine = _random_affine(rng, window, size, spec)
-    if rng.random() < spec.flip:
+    mirrored = bool(rng.random() < spec.flip)
+    if mirrored:
         affine = np.array([[-1, 0, width - 1], [0, 1, 0]]) @ np.vstack([affine, [0, 0, 1]])
-        turned = True
-    else:
-        turned = False
-    crop = cv2.warpAffine(photo_HW3, affine, (width, height), flags=cv2.INTER_LINEAR)
-    moved = transform(points, affine)
-    beyond_edges = (moved < -2) | (moved > np.array([width + 1, height + 1]))
-    outside: NDArray[np.bool_] = np.asarray(beyond_edges.any(axis=1))
     if edge is None and rng.random() < spec.truncate:
         edge = _random_edge(rng, box)
-    if edge is not None:
-        crop = _cut(crop, affine, *edge)
-        axis, at, side = edge
+    return CropSpec(size, affine, mirrored, edge, random_look(rng, size, spec))
+
+
+def moved_joints(
+    drawn: CropSpec, points: FloatArray, weights: FloatArray, mirror: NDArray[np.int64]
+) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
+    """Joints (K, 2) in crop pixels, their weights (K,), and which (K,) are known not to be there.
+
+    ``mirror`` (K,) is each joint's partner in a mirror image.
+    """
+    height, width = drawn.size
+    moved = transform(points, drawn.to_crop)
+    beyond_edges = (moved < -2) | (moved > np.array([width + 1, height + 1]))
+    outside: NDArray[np.bool_] = np.asarray(beyond_edges.any(axis=1))
+    if drawn.edge is not None:
+        axis, at, side = drawn.edge
         outside |= side * (points[:, axis] - at) > 0
-    if turned:
+    if drawn.mirrored:
         moved, weights, outside = moved[mirror], weights[mirror], outside[mirror]
-    return appearance(rng, crop, spec), moved, weights, outside
+    return moved, weights, outside
+
+
+Drawn = tuple[CropSpec, FloatArray, FloatArray, NDArray[np.bool_]]
+"""A crop, its joints (K, 2), weights (K,) and which joints (K,) are outside (`moved_joints`)."""
+
+
+class Augmentation:
+    """Draws crops by the seed and each one's position alone, whoever paints them."""
+
+    def __init__(self, skeleton: Skeleton, config: TrainConfig) -> None:
+        self._seed, self._padding, self._spec = (
+            config.fit.seed, config.input.padding, config.augment,
+        )  # fmt: skip
+        self._mirror = np.array(skeleton.mirror)
+        self._upper = upper_joints(skeleton)
+
+    def __call__(
+        self, draw: Draw, box: FloatArray, points: FloatArray, weights: FloatArray
+    ) -> tuple[Drawn, np.random.Generator]:
+        """One person's crop, and what draws its noise.
+
+        Args:
+            draw: says which size, and by its position which numbers.
+            box: (4,) x0, y0, x1, y1 in pixels of the picture that it will be cut from.
+            points: (K, 2) joints there.
+            weights: (K,) 0 where a joint has no label.
+        """
+        rng = np.random.default_rng([self._seed, 1, draw.position])
+        drawn = draw_crop(
+            rng, box, points, weights,
+            size=draw.size, padding=self._padding, upper=self._upper, spec=self._spec,
+        )  # fmt: skip
+        return (drawn, *moved_joints(drawn, points, weights, self._mirror)), rng
+
+
+def upper_joints(skeleton: Skeleton) -> NDArray[np.bool_]:
+    """Which joints belong to the upper half of the body, read off their names."""
+    return np.array([any(word in name for word in UPPER_WORDS) for name in skeleton.joints])
+
+
+def paint(photo_HW3: ByteArray, drawn: CropSpec, rng: np.random.Generator) -> ByteArray:
+    """The crop (H, W, 3) of an RGB photo, by OpenCV; ``rng`` draws the noise."""
+    crop = cut(photo_HW3, drawn.to_crop, drawn.size)
+    if drawn.edge is not None:
+        axis, at, side = drawn.edge
+        x, y, shift = invert(drawn.to_crop)[axis]
+        along, down = np.arange(crop.shape[1]), np.arange(crop.shape[0])[:, None]
+        crop[side * (x * along + y * down + shift - at) > 0] = 0
+    return appearance.paint(crop, drawn.look, rng)
+
+
+def paint_all(pictures: Tensor, drawn: Sequence[CropSpec], dice: torch.Generator) -> Tensor:
+    """Crops (N, H, W, 3) uint8 of N pictures (N, h, w, 3) uint8 RGB on any device.
+
+    All are of one size; ``dice`` draws the noise, on that device.
+    """
+    device, (height, width) = pictures.device, drawn[0].size
+    back = invert(np.stack([one.to_crop for one in drawn])).astype(np.float32)
+    crops = sample(pictures, torch.from_numpy(back).to(device), (height, width))
+    cut_off = [(row, one.edge) for row, one in enumerate(drawn) if one.edge is not None]
+    if cut_off:
+        # side * (x along + y down + shift - at) > 0 lies beyond the edge, as in `paint`.
+        lines = np.array([[*(s * back[r, axis]), s * at] for r, (axis, at, s) in cut_off])
+        x, y, shift, at = (
+            torch.from_numpy(lines.astype(np.float32)).to(device)[..., None, None].unbind(1)
+        )
+        along = torch.arange(width, device=device)
+        down = torch.arange(height, device=device)[:, None]
+        rows = torch.tensor([row for row, _ in cut_off]).to(device)
+        crops[rows] *= (x * along + y * down + shift - at <= 0)[:, None]
+    cut_out = crops.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    return appearance.paint_all(cut_out, [one.look for one in drawn], dice)
 
 
 def _half_body(
@@ -85,7 +191,7 @@ def _half_body(
     weights: FloatArray,
     upper: NDArray[np.bool_],
     spec: AugmentSection,
-) -> tuple[FloatArray, tuple[int, float, int] | None]:
+) -> tuple[FloatArray, Edge | None]:
     """A box around half of the joints, and the picture edge that made it so, if any."""
     known = weights > 0
     if known.sum() <= spec.half_body_joints or rng.random() >= spec.half_body:
@@ -115,79 +221,54 @@ def _random_affine(
     return rotated_affine(centre, float(sides[0]), float(degrees), size)
 
 
-def _random_edge(rng: np.random.Generator, box: FloatArray) -> tuple[int, float, int]:
+def _random_edge(rng: np.random.Generator, box: FloatArray) -> Edge:
     """A picture edge through the box: axis, place, and the side (+1 beyond, -1 before) cut off."""
     axis, side = int(rng.integers(2)), int(rng.choice([-1, 1]))
     reach = rng.uniform(0, CUT_REACH) * (box[axis + 2] - box[axis])
     return axis, float(box[axis + 2] - reach if side > 0 else box[axis] + reach), side
 
 
-def _cut(crop: ByteArray, affine: FloatArray, axis: int, at: float, side: int) -> ByteArray:
-    """Blackens what lies beyond an edge of the photo, as the tracker's crops are there."""
-    inverse = np.linalg.inv(np.vstack([affine, [0, 0, 1]]))[axis]
-    across, down = np.arange(crop.shape[1]), np.arange(crop.shape[0])[:, None]
-    place = inverse[0] * across + inverse[1] * down + inverse[2]
-    crop[side * (place - at) > 0] = 0
-    return crop
+def random_look(rng: np.random.Generator, size: tuple[int, int], spec: AugmentSection) -> Look:
+    """Blur, light and colour, grey, noise, compression, and things in the way."""
+    blur = _random_blur(rng) if rng.random() < spec.blur else None
+    colours = _random_colours(rng) if rng.random() < spec.colour else (None, None)
+    grey = Saturate(0.0) if rng.random() < spec.grey else None
+    noise = Noise(rng.uniform(3, 15), coloured=False) if rng.random() < spec.noise else None
+    jpeg = Compress(int(rng.integers(15, 70))) if rng.random() < spec.compression else None
+    cover = _random_cover(rng, size) if rng.random() < spec.occlusion else None
+    return blur, *colours, grey, noise, jpeg, cover
 
 
-def appearance(rng: np.random.Generator, crop: ByteArray, spec: AugmentSection) -> ByteArray:
-    """Blur, light and colour, noise, compression, and things in the way; (H, W, 3) as given."""
-    if rng.random() < spec.blur:
-        crop = _blurred(rng, crop)
-    if rng.random() < spec.colour:
-        crop = _coloured(rng, crop)
-    if rng.random() < spec.grey:
-        crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    if rng.random() < spec.noise:
-        noise = rng.normal(0, rng.uniform(3, 15), (*crop.shape[:2], 1))
-        crop = np.clip(crop + noise, 0, 255).astype(np.uint8)
-    if rng.random() < spec.compression:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 70))]
-        crop = np.asarray(cv2.imdecode(cv2.imencode(".jpg", crop, quality)[1], cv2.IMREAD_COLOR))
-    if rng.random() < spec.occlusion:
-        crop = _occluded(rng, crop)
-    return crop
-
-
-def _blurred(rng: np.random.Generator, crop: ByteArray) -> ByteArray:
+def _random_blur(rng: np.random.Generator) -> Blur:
     kind = rng.integers(3)
     if kind == 0:
-        height, width = crop.shape[:2]
-        share = rng.uniform(1 / 3, 2 / 3)
-        small = cv2.resize(crop, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
-        return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+        return Blur("shrunk", rng.uniform(1 / 3, 2 / 3))
     if kind == 1:
-        size = int(rng.choice([3, 5]))
-        return cv2.GaussianBlur(crop, (size, size), 0)
+        return Blur("size", int(rng.choice([3, 5])))
     length = int(rng.choice([5, 7]))
-    kernel = np.zeros((length, length), np.float32)
-    kernel[length // 2] = 1 / length
-    return cv2.filter2D(crop, -1, kernel if rng.random() < 0.5 else kernel.T)
+    return Blur("across" if rng.random() < 0.5 else "down", length)
 
 
-def _coloured(rng: np.random.Generator, crop: ByteArray) -> ByteArray:
+def _random_colours(rng: np.random.Generator) -> tuple[Recolour, Saturate]:
     """Gamma, contrast, brightness and a tint by table, then saturation."""
     gamma, contrast = np.exp(rng.normal(0, 0.25)), np.exp(rng.normal(0, 0.2))
     light = rng.normal(0, 20) + rng.normal(0, 8, 3)
     ramp = (np.linspace(0, 1, 256) ** gamma - 0.5) * contrast * 255 + 127.5
     table = np.clip(ramp[:, None] + light, 0, 255).astype(np.uint8)
-    crop = cv2.LUT(crop, table[None])
-    share = rng.uniform(0.4, 1.6)
-    grey = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return cv2.addWeighted(crop, share, grey, 1 - share, 0)
+    return Recolour(table), Saturate(rng.uniform(0.4, 1.6))
 
 
-def _occluded(rng: np.random.Generator, crop: ByteArray) -> ByteArray:
-    """Covers one or two rectangles with a plain colour or with another part of the crop."""
-    crop = crop.copy()
-    sides = np.array(crop.shape[:2])
+def _random_cover(rng: np.random.Generator, size: tuple[int, int]) -> Cover:
+    """One or two rectangles of a plain colour or of another part of the crop."""
+    sides = np.array(size)
+    rectangles: list[Rectangle] = []
     for _ in range(rng.integers(1, 3)):
-        h, w = np.maximum(sides * rng.uniform(0.08, 0.32, 2), 1).astype(int)
-        y, x = rng.integers(0, sides - (h, w))
+        h, w = np.maximum(sides * rng.uniform(0.08, 0.32, 2), 1).astype(int).tolist()
+        y, x = rng.integers(0, sides - (h, w)).tolist()
         if rng.random() < 0.5:
-            crop[y : y + h, x : x + w] = rng.integers(0, 256, 3)
+            red, green, blue = rng.integers(0, 256, 3).tolist()
+            rectangles.append((y, x, h, w, (red, green, blue), (y, x)))
         else:
-            v, u = rng.integers(0, sides - (h, w))
-            crop[y : y + h, x : x + w] = crop[v : v + h, u : u + w].copy()
-    return crop
+            v, u = rng.integers(0, sides - (h, w)).tolist()
+            rectangles.append((y, x, h, w, None, (v, u)))
+    return Cover(tuple(rectangles))

@@ -1,35 +1,34 @@
 """Crops that stay on the training device and are augmented there: no loader to wait for.
 
-Every person is cut out once, larger than a network's crop, and kept as uint8. A batch is then one
-gather, one resampling and a few pointwise operations on the device. What `augment.py` does by
-JPEG is left out here; the rest has the same strengths and probabilities.
+Every person is cut out once, larger than a network's crop, and kept as uint8. A batch is drawn as
+any other (`Augmentation`), and painted on the device (`paint_all`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
+from torch.utils.data import Dataset
 
+from ....crops import cut
 from ....datasets.people import People
 from ....errors import ConfigError, DataError
-from ....geometry import crop_affines, crop_boxes, transform
+from ....geometry import box_affines, transform
 from ....skeleton import Skeleton
 from ....trainer.processes import free_memory
-from .augment import CUT_REACH, HALF_BODY_PADDING, ROTATION_CUT, UPPER_SHARE
-from .loader import Batch, upper_joints
+from ....types import Float32Array
+from .augment import Augmentation, CropSpec, Drawn, paint_all
+from .loader import Batch, loaded
 from .plan import Draw
 
 if TYPE_CHECKING:
-    from ....configs.pose_schema import AugmentSection, TrainConfig
+    from ....configs.pose_schema import TrainConfig
 
 ROOM = 1.5
 """How much further a kept crop reaches than the network's, for shifts and rotations."""
@@ -46,19 +45,23 @@ class CachedCrops:
     unreadable: frozenset[int] = frozenset()  # rows without a photo; they weigh nothing
 
 
+def require_room(count: int, side: int, device: torch.device) -> None:
+    """ConfigError where so many squares do not fit into the memory of a CPU's machine."""
+    needed, free = 3 * count * side**2, free_memory() if device.type == "cpu" else None
+    if free is not None and needed > free:
+        raise ConfigError(
+            f"the crops of {count} people need {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB "
+            "are free: set data.resident=false, or a smaller data.resident_side"
+        )
+
+
 def cache_crops(people: People, side: int, padding: float, device: torch.device) -> CachedCrops:
     """Cuts everybody out as squares of ``side`` pixels, `ROOM` times as wide as a padded box.
 
     ConfigError where they do not fit into the memory of a CPU's machine.
     """
-    needed, free = 3 * len(people) * side**2, free_memory() if device.type == "cpu" else None
-    if free is not None and needed > free:
-        raise ConfigError(
-            f"the crops of {len(people)} people need {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB "
-            "are free: set data.resident=false, or a smaller data.resident_side"
-        )
-    windows = crop_boxes(people.boxes, 1.0, padding * ROOM)
-    affines = crop_affines(windows, (side, side))
+    require_room(len(people), side, device)
+    affines = box_affines(people.boxes, (side, side), padding * ROOM)
     crops = torch.zeros((len(people), side, side, 3), dtype=torch.uint8, device=device)
     unreadable = []
     for row in range(len(people)):
@@ -67,8 +70,7 @@ def cache_crops(people: People, side: int, padding: float, device: torch.device)
         except DataError:
             unreadable.append(row)
             continue
-        cut = cv2.warpAffine(photo, affines[row], (side, side), flags=cv2.INTER_LINEAR)
-        crops[row] = torch.from_numpy(cut).to(device)
+        crops[row] = torch.from_numpy(cut(photo, affines[row], (side, side))).to(device)
 
     def tensor(array: NDArray[np.floating]) -> Tensor:
         return torch.from_numpy(np.asarray(array, np.float32)).to(device)
@@ -89,8 +91,7 @@ class CropCache:
 
     def __init__(self, cached: CachedCrops, skeleton: Skeleton, config: TrainConfig) -> None:
         self.config, self.cached, self.device = config, cached, cached.crops.device
-        self.mirror = torch.tensor(skeleton.mirror, device=self.device)
-        self.upper = torch.from_numpy(upper_joints(skeleton)).to(self.device)
+        self._drawings = _Drawings(cached, Augmentation(skeleton, config))
 
     @classmethod
     def of(cls, people: People, config: TrainConfig, device: torch.device) -> CropCache:
@@ -100,165 +101,63 @@ class CropCache:
 
     def batches(self, parts: Iterable[list[Draw]]) -> Iterator[Batch]:
         """Batches for the draws in ``parts``; their randomness depends on seed and position."""
-        for draws in parts:
-            random = torch.Generator(self.device)
-            random.manual_seed((self.config.fit.seed << 40) + draws[0].position)
-            bad = tuple(draw.row for draw in draws if draw.row in self.cached.unreadable)
-            yield self._batch(draws, random, bad)
+        # Drawing takes a core .15 ms a crop, and a GPU learns from one in .3 ms
+        # (docs/gpu_training.md); few processes draw ahead, for a stage by the clock begins late.
+        workers = min(self.config.data.workers, 4) if self.device.type == "cuda" else 0
+        for drawings in loaded(self._drawings, parts, collate_drawn, workers, 0):
+            yield self._painted(drawings)
 
-    def _batch(self, draws: list[Draw], random: torch.Generator, bad: tuple[int, ...]) -> Batch:
-        spec, size = self.config.augment, draws[0].size
-        rows = torch.tensor([draw.row for draw in draws], device=self.device)
-        points, weights = self.cached.points[rows], self.cached.weights[rows]
-        dice = _Dice(random, len(rows), self.device)
-        boxes, half = self._boxes(rows, points, weights, dice, spec)
-        affine, turned = self._affines(boxes, size, dice, spec)
-        edge = _edges(boxes, half, dice, spec)
-        crops = _resampled(self.cached.crops[rows], affine, size, edge)
-        moved = points @ affine[:, :, :2].transpose(1, 2) + affine[:, None, :, 2]
-        limit = torch.tensor([size[1] + 1.0, size[0] + 1.0], device=self.device)
-        outside = ((moved < -2) | (moved > limit)).any(dim=2) | _beyond(points, edge)
-        chosen = torch.where(turned[:, None], self.mirror, torch.arange(len(self.mirror)).to(rows))
+    def _painted(self, drawings: Drawings) -> Batch:
+        draws = drawings.draws
+        dice = torch.Generator(self.device)
+        dice.manual_seed((self.config.fit.seed << 40) + draws[0].position)
+        rows = torch.tensor([draw.row for draw in draws]).to(self.device)
+        crops = paint_all(self.cached.crops[rows], drawings.crops, dice)
+        points, weights, outside = (
+            torch.from_numpy(part).to(self.device, non_blocking=True)
+            for part in (drawings.points, drawings.weights, drawings.outside)
+        )
         return Batch(
-            crops=_appearance(crops, dice, spec),
-            points=moved.gather(1, chosen[..., None].expand(-1, -1, 2)),
-            weights=weights.gather(1, chosen),
-            outside=outside.gather(1, chosen),
+            crops=crops,
+            points=points,
+            weights=weights,
+            outside=outside,
             sigma=draws[0].sigma,
-            unreadable=bad,
+            unreadable=tuple(draw.row for draw in draws if draw.row in self.cached.unreadable),
         )
 
-    def _boxes(
-        self, rows: Tensor, points: Tensor, weights: Tensor, dice: _Dice, spec: AugmentSection
-    ) -> tuple[Tensor, Tensor]:
-        """Boxes (N, 4), some around half a body, and which are upper halves."""
-        known = weights > 0
-        want_upper = dice.chance(UPPER_SHARE)
-        chosen = known & torch.where(want_upper[:, None], self.upper, ~self.upper)
-        applies = (
-            (known.sum(dim=1) > spec.half_body_joints)
-            & (chosen.sum(dim=1) >= 3)
-            & dice.chance(spec.half_body)
+
+@dataclass(frozen=True, slots=True)
+class Drawings:
+    """A batch that is drawn and not yet painted; joints as in `Batch`."""
+
+    draws: list[Draw]
+    crops: list[CropSpec]
+    points: Float32Array
+    weights: Float32Array
+    outside: NDArray[np.bool_]
+
+
+class _Drawings(Dataset[tuple[Draw, Drawn]]):
+    def __init__(self, cached: CachedCrops, augmentation: Augmentation) -> None:
+        self._boxes, self._points, self._weights = (
+            part.cpu().numpy() for part in (cached.boxes, cached.points, cached.weights)
         )
-        far = torch.full_like(points, math.inf)
-        low = torch.where(chosen[..., None], points, far).amin(dim=1)
-        high = torch.where(chosen[..., None], points, -far).amax(dim=1)
-        middle, reach = (low + high) / 2, (high - low).clamp(min=8) / 2 * HALF_BODY_PADDING
-        halves = torch.cat([middle - reach, middle + reach], dim=1)
-        return torch.where(applies[:, None], halves, self.cached.boxes[rows]), applies & want_upper
+        self._augmentation = augmentation
 
-    def _affines(
-        self, boxes: Tensor, size: tuple[int, int], dice: _Dice, spec: AugmentSection
-    ) -> tuple[Tensor, Tensor]:
-        """Maps (N, 2, 3) from kept to network crops, as in `augment.py`, and who is mirrored."""
-        height, width = size
-        centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-        sides = boxes[:, 2:] - boxes[:, :2]
-        wide = torch.maximum(sides[:, 0], sides[:, 1] * width / height).clamp(min=1e-3)
-        scale = (1 + dice.normal() * spec.scale).clamp(1 - spec.scale, 1 + spec.scale)
-        wide = wide * self.config.input.padding * scale
-        window = torch.stack([wide, wide * height / width], dim=1)
-        centre = centre + torch.stack([dice.normal(), dice.normal()], dim=1) * spec.shift * window
-        degrees = spec.rotation * dice.normal().clamp(-ROTATION_CUT, ROTATION_CUT)
-        angle = torch.deg2rad(degrees * dice.chance(spec.rotation_probability))
-        zoom = width / wide
-        cos, sin = zoom * torch.cos(angle), zoom * torch.sin(angle)
-        linear = torch.stack([torch.stack([cos, sin], 1), torch.stack([-sin, cos], 1)], 1)
-        goal = torch.tensor([width / 2, height / 2], device=self.device)
-        shift = goal - (linear @ centre[..., None])[..., 0]
-        affine = torch.cat([linear, shift[..., None]], dim=2)
-        turned = dice.chance(spec.flip)
-        mirrored = affine.clone()
-        mirrored[:, 0] = -affine[:, 0]
-        mirrored[:, 0, 2] += width - 1
-        return torch.where(turned[:, None, None], mirrored, affine), turned
+    def __getitem__(self, draw: Draw) -> tuple[Draw, Drawn]:
+        row = draw.row
+        labels = self._boxes[row], self._points[row], self._weights[row]
+        return draw, self._augmentation(draw, *labels)[0]
 
 
-class _Dice:
-    """Random numbers, one for each person."""
-
-    def __init__(self, random: torch.Generator, count: int, device: torch.device) -> None:
-        self.random, self.count, self.device = random, count, device
-
-    def uniform(self, *shape: int) -> Tensor:
-        return torch.rand(self.count, *shape, generator=self.random, device=self.device)
-
-    def normal(self, *shape: int) -> Tensor:
-        return torch.randn(self.count, *shape, generator=self.random, device=self.device)
-
-    def chance(self, probability: float) -> Tensor:
-        return self.uniform() < probability
-
-
-Edge = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Axis (0, 1), place, side (+1, -1) and whether it is there, each (N,)."""
-
-
-def _edges(boxes: Tensor, half: Tensor, dice: _Dice, spec: AugmentSection) -> Edge:
-    axis = torch.where(half, 1, (dice.uniform() < 0.5).long())
-    side = torch.where(half, 1.0, (dice.uniform() < 0.5).float() * 2 - 1)
-    low, high = boxes.gather(1, axis[:, None])[:, 0], boxes.gather(1, axis[:, None] + 2)[:, 0]
-    reach = dice.uniform() * CUT_REACH * (high - low) * ~half
-    return axis, torch.where(side > 0, high - reach, low + reach), side, dice.chance(spec.truncate)
-
-
-def _beyond(points: Tensor, edge: Edge) -> Tensor:
-    """Which points (N, P, 2) lie beyond the edge: (N, P)."""
-    axis, at, side, there = edge
-    along = torch.where(axis[:, None] == 0, points[..., 0], points[..., 1])
-    return (side[:, None] * (along - at[:, None]) > 0) & there[:, None]
-
-
-def _resampled(cached: Tensor, affine: Tensor, size: tuple[int, int], edge: Edge) -> Tensor:
-    """Bilinear samples (N, H, W, 3) as floats in 0-255, black outside and beyond the edge."""
-    height, width = size
-    side = cached.shape[1]
-    device = cached.device
-    grid_y, grid_x = torch.meshgrid(
-        torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij"
+def collate_drawn(samples: list[tuple[Draw, Drawn]]) -> Drawings:
+    """Crops of one size as a batch."""
+    crops, points, weights, outside = zip(*(drawn for _, drawn in samples), strict=True)
+    return Drawings(
+        [draw for draw, _ in samples],
+        list(crops),
+        np.stack(points).astype(np.float32),
+        np.stack(weights).astype(np.float32),
+        np.stack(outside),
     )
-    places = torch.stack([grid_x, grid_y], dim=2).reshape(1, -1, 2).float()
-    inverse = torch.linalg.inv_ex(affine[:, :, :2]).inverse  # inv waits for the GPU
-    source = (places - affine[:, None, :, 2]) @ inverse.transpose(1, 2)
-    grid = ((source * 2 + 1) / side - 1).reshape(-1, height, width, 2)
-    images = cached.permute(0, 3, 1, 2).float()
-    crops = F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
-    seen = ~_beyond(source, edge).reshape(-1, 1, height, width)
-    return (crops * seen).permute(0, 2, 3, 1)
-
-
-def _appearance(crops: Tensor, dice: _Dice, spec: AugmentSection) -> Tensor:
-    """Blur, light and colour, noise and occlusion on float crops; uint8 comes out."""
-    wide = (slice(None), None, None, None)
-    blurred = F.avg_pool2d(crops.permute(0, 3, 1, 2), 3, 1, 1, count_include_pad=False)
-    crops = torch.where(dice.chance(spec.blur)[wide], blurred.permute(0, 2, 3, 1), crops)
-    gamma, contrast = torch.exp(0.25 * dice.normal()), torch.exp(0.2 * dice.normal())
-    lit = ((crops / 255).clamp(0, 1) ** gamma[wide] - 0.5) * contrast[wide] * 255 + 127.5
-    lit = lit + 20 * dice.normal()[wide] + 8 * dice.normal(3)[:, None, None]
-    grey = _luminance(lit)
-    lit = grey + (lit - grey) * (0.4 + 1.2 * dice.uniform())[wide]
-    crops = torch.where(dice.chance(spec.colour)[wide], lit, crops)
-    crops = torch.where(dice.chance(spec.grey)[wide], _luminance(crops), crops)
-    noise = dice.normal(*crops.shape[1:3], 1) * (3 + 12 * dice.uniform())[wide]
-    crops = crops + noise * dice.chance(spec.noise)[wide]
-    for _ in range(2):
-        plain = 255 * dice.uniform(1, 1, 3)
-        crops = torch.where(_rectangles(crops, dice, spec.occlusion), plain, crops)
-    return crops.round().clamp(0, 255).to(torch.uint8)
-
-
-def _luminance(crops: Tensor) -> Tensor:
-    weights = torch.tensor([0.299, 0.587, 0.114], device=crops.device)
-    return (crops * weights).sum(dim=3, keepdim=True).expand_as(crops)
-
-
-def _rectangles(crops: Tensor, dice: _Dice, probability: float) -> Tensor:
-    """Which pixels (N, H, W, 1) one random rectangle covers."""
-    inside = dice.chance(probability)[:, None, None]
-    for axis, length in ((1, crops.shape[1]), (2, crops.shape[2])):
-        extent = 0.08 + 0.24 * dice.uniform()
-        begin = dice.uniform() * (1 - extent)
-        place = torch.arange(length, device=crops.device) / length
-        along = (place >= begin[:, None]) & (place < (begin + extent)[:, None])
-        inside = inside & (along[:, :, None] if axis == 1 else along[:, None, :])
-    return inside[..., None]

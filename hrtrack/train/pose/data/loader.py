@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,24 +15,19 @@ from torch.utils.data import DataLoader, Dataset
 
 from ....datasets.people import People
 from ....errors import DataError
-from ....skeleton import Skeleton
 from ....trainer.processes import begin_worker, prefetched, worker_context
 from ....types import FloatArray
 from ..distillation import Teacher
-from .augment import training_crop
+from .augment import Augmentation, paint
 from .plan import Draw
 
 if TYPE_CHECKING:
     from ....configs.pose_schema import TrainConfig
 
+T = TypeVar("T")
 PREFETCH = 4
 BEYOND = 2**40
 """No training gets to the positions from here on."""
-UPPER_WORDS = (
-    "nose", "eye", "ear", "head", "neck", "mouth", "thorax", "shoulder", "elbow", "wrist", "hand",
-)  # fmt: skip
-
-
 TENSORS = ("crops", "points", "weights", "outside", "features", "teacher_heatmaps")
 NOTHING = torch.empty(0)
 
@@ -72,42 +67,25 @@ Sample = tuple[NDArray[np.uint8], FloatArray, FloatArray, NDArray[np.bool_], int
 """Crop, points, weights, outside, and the row when its photo is unreadable (else -1)."""
 
 
-def upper_joints(skeleton: Skeleton) -> NDArray[np.bool_]:
-    """Which joints belong to the upper half of the body, read off their names."""
-    return np.array([any(word in name for word in UPPER_WORDS) for name in skeleton.joints])
-
-
 class Crops(Dataset[tuple[Draw, Sample]]):
     """One augmented crop a draw; its randomness depends on the seed and its position only."""
 
     def __init__(self, people: People, config: TrainConfig) -> None:
         self.people = people
-        self.config = config
-        self.mirror = np.array(people.skeleton.mirror)
-        self.upper = upper_joints(people.skeleton)
+        self._augmentation = Augmentation(people.skeleton, config)
 
     def __getitem__(self, draw: Draw) -> tuple[Draw, Sample]:
         people, row = self.people, draw.row
-        joints = len(people.skeleton)
         try:
             photo = people.photo(row)
         except DataError:
-            nothing = np.zeros(joints)
+            nothing = np.zeros(len(people.skeleton))
             crop = np.zeros((*draw.size, 3), np.uint8)
-            return draw, (crop, np.zeros((joints, 2)), nothing, nothing.astype(bool), row)
-        crop, points, weights, outside = training_crop(
-            np.random.default_rng([self.config.fit.seed, 1, draw.position]),
-            photo,
-            people.boxes[row],
-            people.keypoints[row],
-            people.weights[row],
-            size=draw.size,
-            padding=self.config.input.padding,
-            mirror=self.mirror,
-            upper=self.upper,
-            spec=self.config.augment,
+            return draw, (crop, np.zeros((len(nothing), 2)), nothing, nothing.astype(bool), row)
+        (drawn, points, weights, outside), rng = self._augmentation(
+            draw, people.boxes[row], people.keypoints[row], people.weights[row]
         )
-        return draw, (crop, points, weights, outside, -1)
+        return draw, (paint(photo, drawn, rng), points, weights, outside, -1)
 
 
 def collate(samples: list[tuple[Draw, Sample]]) -> Batch:
@@ -135,12 +113,9 @@ class TeacherCollate:
         if self._teacher is None:
             self._teacher = Teacher(self.path, self.joints)
         batch = collate(samples)
-        outputs = self._teacher(batch.crops.numpy())
-        features, teacher_heatmaps = (
-            torch.from_numpy(outputs.features),
-            torch.from_numpy(outputs.maps),
-        )
-        return replace(batch, features=features, teacher_heatmaps=teacher_heatmaps)
+        features, maps = self._teacher(batch.crops)
+        # In half the bytes for the way out of a loader's process.
+        return replace(batch, features=features.half(), teacher_heatmaps=maps.half())
 
 
 def sample_crops(people: People, config: TrainConfig, count: int) -> NDArray[np.uint8]:
@@ -162,16 +137,34 @@ def sample_crops(people: People, config: TrainConfig, count: int) -> NDArray[np.
 def batches(
     people: People, config: TrainConfig, parts: Iterable[list[Draw]], *, pin: bool = False
 ) -> Iterator[Batch]:
-    """Batches for the draws in ``parts``, loaded ahead by ``data.workers`` processes."""
-    workers, teacher = config.data.workers, config.teacher
+    """Batches for the draws in ``parts``, loaded ahead by ``data.workers`` processes.
+
+    They come with what a teacher says of them, unless it sees them on the device.
+    """
+    teacher = None if config.data.resident else config.teacher
     joints = len(people.skeleton)
+    gathered = collate if teacher is None else TeacherCollate(Path(teacher.model), joints)
+    crops, workers = Crops(people, config), config.data.workers
+    return loaded(crops, parts, gathered, workers, _bytes(config), pin=pin)
+
+
+def loaded(
+    samples: Dataset[Any],
+    parts: Iterable[list[Draw]],
+    gathered: Callable[[list[Any]], T],
+    workers: int,
+    batch_bytes: int,
+    *,
+    pin: bool = False,
+) -> Iterator[T]:
+    """What ``gathered`` makes of the samples of each of ``parts``, made ahead by processes."""
     return iter(
         DataLoader(
-            Crops(people, config),
+            samples,
             batch_sampler=_Parts(parts),
-            collate_fn=collate if teacher is None else TeacherCollate(Path(teacher.model), joints),
+            collate_fn=gathered,
             num_workers=workers,
-            prefetch_factor=prefetched(_bytes(config), workers, PREFETCH) if workers else None,
+            prefetch_factor=prefetched(batch_bytes, workers, PREFETCH) if workers else None,
             worker_init_fn=begin_worker if workers else None,
             multiprocessing_context=worker_context() if workers else None,
             pin_memory=pin,

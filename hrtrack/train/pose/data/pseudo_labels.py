@@ -1,4 +1,5 @@
-"""The sets of a configuration, their labels checked against a first model's pseudo labels.
+"""The sets of a configuration, their labels checked against a first model's pseudo labels, and
+these pseudo labels.
 
 Crowd-sourced sets confuse left and right in a few per cent of their people and put some joints
 elsewhere altogether. Where a model that was trained on the whole set disagrees surely enough,
@@ -7,19 +8,23 @@ the label is more likely wrong than the model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ....configs.pose_schema import DataSection, SetSection
+from ....configs.pose_schema import DataSection, SetSection, TrainConfig
 from ....datasets.coco import read_coco
 from ....datasets.mpii import read_mpii
 from ....datasets.people import People, joined
-from ....errors import DataError
+from ....errors import ConfigError, DataError, ModelError
+from ....evaluation.predict import Reader, labelled_boxes, predict
+from ....models.network import PoseNetwork
 from ....types import FloatArray
+from ....writable import make_folder
+from .shards import read_shards
 
 NEAR, FAR = 0.1, 0.2
 """Shares of the box diagonal within which a joint agrees, and beyond which it does not."""
@@ -108,6 +113,29 @@ def load_pseudo_labels(people: People, path: Path) -> FloatArray:
     return predicted
 
 
+def training_people(data: DataSection) -> People:
+    """Whom a configuration trains on: of its shards, or else of its sets of photos.
+
+    DataError says which file is missing, empty or does not fit.
+    """
+    if data.shards is not None:
+        return read_shards(_shards(data.root, data.shards), "train")
+    return open_people(data, data.train)
+
+
+def validation_people(data: DataSection) -> People | None:
+    """On whom it is validated; None without ``data.val``. Otherwise as `training_people`."""
+    if data.val is None:
+        return None
+    if data.shards is not None:
+        return read_shards(_shards(data.root, data.shards), "val")
+    return open_people(data, [data.val])
+
+
+def _shards(root: str, folder: str) -> Path:
+    return Path(root).expanduser() / folder
+
+
 def open_people(data: DataSection, sets: Sequence[SetSection]) -> People:
     """Reads and joins sets; DataError says which file is missing, empty or does not fit."""
     return joined([_open(data, spec) for spec in sets])
@@ -121,3 +149,37 @@ def _open(data: DataSection, spec: SetSection) -> People:
     if spec.teacher is None:
         return people
     return clean(people, load_pseudo_labels(people, root / spec.teacher))[0]
+
+
+def write_pseudo_labels(
+    config: TrainConfig, network: PoseNetwork, folder: Path, *, quiet: bool
+) -> Iterator[str]:
+    """Looks at every labelled person of the training sets once, with any pose model.
+
+    Writes ``folder/teacher_N.npz`` for the Nth set, for ``data.train.N.teacher``, and yields a
+    line on each. Whoever's photo cannot be read has score 0, that is no pseudo labels.
+
+    Raises:
+        ConfigError: the people are packed, so that there are no sets to write for.
+        DataError: a set cannot be read.
+        ModelError: the model predicts other joints than a set has.
+        SinkError: the folder cannot be written into.
+    """
+    if config.data.shards is not None:
+        raise ConfigError("data.shards: judge the labels of the photos, before they are packed")
+    make_folder(folder)
+    for number, spec in enumerate(config.data.train):
+        people = open_people(config.data, [spec.model_copy(update={"teacher": None})])
+        if network.info.skeleton.joints != people.skeleton.joints:
+            raise ModelError(f"the model predicts other joints than {spec.annotations} has")
+        reader = Reader(
+            network.input_hw, lambda crops: np.array(network(crops)["keypoints"], np.float64)
+        )
+        found = predict(
+            {"": reader}, labelled_boxes(people), people.photo, len(people.skeleton),
+            padding=config.input.padding, lenient=True, title=spec.annotations, quiet=quiet,
+        )[""]  # fmt: skip
+        found = np.nan_to_num(found, posinf=0)
+        path = folder / f"teacher_{number}.npz"
+        save_pseudo_labels(people, found, path)
+        yield f"{path}: {clean(people, load_pseudo_labels(people, path))[1]}"

@@ -1,18 +1,17 @@
-"""People as JPEG or WebP crops in a few files: a training set that travels without its photos.
+"""People as JPEG or WebP squares in a few files: a training set that travels without its photos.
 
-A borrowed GPU may take a few dozen megabytes a transfer and lack packages that read
-configurations or photos. `write_shards` does what needs them beforehand; reading needs numpy,
-OpenCV and torch only.
+A rented GPU may take a few dozen megabytes a transfer. `write_shards` cuts people out of their
+photos beforehand; `read_shards` gives them to any training as people whose photos are the squares.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 from zipfile import BadZipFile
 
 import cv2
@@ -20,18 +19,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ....datasets.people import People
-from ....errors import DataError
+from ....datasets.people import People, Photos, joined
+from ....errors import DataError, ModelError
 from ....geometry import crop_boxes
-from ....models.info import PoseInfo
-from ....models.pose.graph import PoseGraph
-from ....models.pose.hrnet import HRNet
-from ....models.precision import in_bf16
+from ....models.info import skeleton_fields, skeleton_of
 from ....types import Float32Array
 from ....writable import atomic_write
-from ..validate import mean_oks, mean_pckh
-from .crop_cache import ROOM, CachedCrops, CropCache, cache_crops
-from .plan import Draw
+from .crop_cache import ROOM, CachedCrops, CropCache, cache_crops, require_room
+
+if TYPE_CHECKING:
+    from ....configs.pose_schema import TrainConfig
 
 CHUNK = 64
 Kind = Literal["jpg", "webp"]
@@ -73,7 +70,7 @@ def write_shards(
         name: of the shards.
         side: of the squares, which reach as far as those of `hrtrack.train.pose.data.crop_cache`.
         padding: of the network's crops.
-        quality: of the pictures, 1 to 100.
+        quality: of the pictures, 1 to 100; WebP loses nothing at 101.
         kind: of the pictures.
         megabytes: the limit.
     """
@@ -85,7 +82,7 @@ def write_shards(
     def flush() -> None:
         nonlocal size
         path = folder / f"{name}_{len(written):02d}.npz"
-        _save(pictures, _joined(rows), path)
+        _save(pictures, _joined(rows), people, path)
         written.append(path)
         pictures.clear()
         rows.clear()
@@ -136,102 +133,138 @@ def _joined(parts: Sequence[Labels]) -> Labels:
     )
 
 
-def _save(pictures: Sequence[bytes], labels: Labels, path: Path) -> None:
+def _save(pictures: Sequence[bytes], labels: Labels, people: People, path: Path) -> None:
     columns = {f.name: getattr(labels, f.name) for f in fields(labels)}
     ends = np.cumsum([len(picture) for picture in pictures])
     flat = np.frombuffer(b"".join(pictures), np.uint8)
+    said = json.dumps(skeleton_fields(people.skeleton))
     with atomic_write(path) as part, part.open("wb") as file:
-        np.savez(file, pictures=flat, ends=ends, **columns)
+        np.savez(file, pictures=flat, ends=ends, skeleton=np.array(said), **columns)
 
 
-def read_shards(paths: Sequence[Path], device: torch.device) -> tuple[CachedCrops, Labels]:
-    """All people of several shards, their pictures decoded onto ``device``.
+class Shard(Photos):
+    """A shard as a place of photos: everybody's square under their number."""
 
-    DataError when there is no shard, or one is damaged.
-    """
-    parts: list[Labels] = []
-    crops: list[torch.Tensor] = []
-    for path in paths:
+    def __init__(self, path: Path, count: int) -> None:
+        self.where, self._count = path, count
+        self._pictures: list[memoryview] | None = None
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a number."""
+        return name.isdecimal() and int(name) < self._count
+
+    def load(self) -> None:
+        """Reads the pictures, which are not decoded yet; DataError when they are damaged."""
         try:
-            with np.load(path) as file:
-                labels = Labels(*(file[f.name] for f in fields(Labels)))
-                flat, ends = file["pictures"], file["ends"]
-            with ThreadPoolExecutor() as threads:
-                pieces = np.split(flat, ends[:-1])
-                squares = np.stack(list(threads.map(_decoded, pieces)))
-        except (OSError, KeyError, ValueError, BadZipFile, cv2.error) as error:
-            raise DataError(f"cannot read the shard {path}: {error!r}") from None
-        parts.append(labels)
-        crops.append(torch.from_numpy(squares).to(device))
-    if not parts:
-        raise DataError("there are no shards to read")
-    labels = _joined(parts)
+            with np.load(self.where) as file:
+                flat, ends = memoryview(file["pictures"]), file["ends"].tolist()
+        except (OSError, KeyError, ValueError, BadZipFile) as error:
+            raise _unreadable(self.where, error) from None
+        begins = [0, *ends[:-1]]
+        self._pictures = [flat[a:b] for a, b in zip(begins, ends, strict=True)]
+
+    def _bytes(self, name: str) -> bytes:
+        if self._pictures is None:
+            self.load()
+        assert self._pictures is not None
+        return bytes(self._pictures[int(name)])
+
+    def __getstate__(self) -> dict[str, object]:
+        # A loading process reads the file itself: that is quicker than to send it on.
+        return {**self.__dict__, "_pictures": None}
+
+
+def read_shards(folder: Path, name: str) -> People:
+    """All people of ``folder/NAME_NN.npz`` in the order in which they were packed.
+
+    Coordinates are pixels of their squares, which are their photos.
+
+    Raises:
+        DataError: there is no shard, or one is damaged.
+    """
+    paths = sorted(folder.glob(f"{name}_*.npz"), key=lambda path: (len(path.name), path.name))
+    if not paths:
+        raise DataError(
+            f"there are no shards {name}_NN.npz in {folder}: hrtrack data pack writes them"
+        )
+    return joined([_people_of(path) for path in paths])
+
+
+def _people_of(path: Path) -> People:
+    try:
+        with np.load(path) as file:
+            labels = Labels(*(file[f.name] for f in fields(Labels)))
+            skeleton = skeleton_of(json.loads(str(file["skeleton"])), path)
+    except (OSError, KeyError, ValueError, BadZipFile, ModelError) as error:
+        raise _unreadable(path, error) from None
+    count = len(labels.boxes)
+    return People(
+        skeleton=skeleton,
+        sources=(Shard(path, count),),
+        source=np.zeros(count, np.int32),
+        files=tuple(map(str, range(count))),
+        ids=np.arange(count),
+        boxes=labels.boxes,
+        areas=labels.areas,
+        keypoints=labels.points,
+        weights=labels.weights,
+        heads=labels.heads,
+        repeats=labels.repeats,
+    )
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"cannot read the shard {path}: {error!r}")
+
+
+def device_crops(people: People, config: TrainConfig, device: torch.device) -> CropCache:
+    """Everybody as a square on a device: those of shards as they are, others cut out of photos.
+
+    Raises:
+        ConfigError: they do not fit into the memory of a CPU's machine.
+        DataError: the shards were packed with different sides.
+    """
+    if not isinstance(people.sources[0], Shard):
+        return CropCache.of(people, config, device)
+    return CropCache(packed_crops(people, device), people.skeleton, config)
+
+
+def packed_crops(people: People, device: torch.device) -> CachedCrops:
+    """The squares of `read_shards`' people, decoded onto ``device``."""
+    for shard in people.sources:
+        assert isinstance(shard, Shard)
+        shard.load()
+    side = len(people.photo(0))
+    require_room(len(people), side, device)
+    crops = torch.zeros((len(people), side, side, 3), dtype=torch.uint8, device=device)
+    unreadable = []
+
+    def decoded(row: int) -> NDArray[np.uint8] | None:
+        try:
+            return people.photo(row)
+        except DataError:
+            return None
+
+    with ThreadPoolExecutor() as threads:
+        for first in range(0, len(people), CHUNK):
+            rows = range(first, min(first + CHUNK, len(people)))
+            for row, square in zip(rows, threads.map(decoded, rows), strict=True):
+                if square is None:
+                    unreadable.append(row)
+                elif square.shape != (side, side, 3):
+                    where = people.sources[people.source[row]].where
+                    raise DataError(
+                        f"{where} was packed with a side of {len(square)} pixels, "
+                        f"{people.sources[0].where} with {side}: pack all with one --side"
+                    )
+                else:
+                    crops[row] = torch.from_numpy(square).to(device)
 
     def tensor(array: Float32Array) -> torch.Tensor:
         return torch.from_numpy(array).to(device)
 
-    cached = CachedCrops(
-        torch.cat(crops), tensor(labels.boxes), tensor(labels.points), tensor(labels.weights)
+    weights = tensor(people.weights).clone()
+    weights[unreadable] = 0
+    return CachedCrops(
+        crops, tensor(people.boxes), tensor(people.keypoints), weights, frozenset(unreadable)
     )
-    return cached, labels
-
-
-def _decoded(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    image = cv2.imdecode(picture, cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError("a picture is damaged")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-BATCH = 64
-
-
-class ShardedPeople:
-    """PCKh and mean OKS on packed people, cut as the network sees them and left unchanged.
-
-    Args:
-        kept, labels: from `hrtrack.train.pose.data.shards.read_packs`, on the device that is to
-            compute.
-        described: the network's input and joints.
-        config: a training's configuration, or its sections as plain attributes.
-    """
-
-    def __init__(
-        self, cached: CachedCrops, labels: Labels, described: PoseInfo, config: Any
-    ) -> None:
-        still: Any = SimpleNamespace(**vars(config))
-        still.augment = SimpleNamespace(**dict.fromkeys(vars(config.augment), 0))
-        self.described = described
-        self.bf16 = in_bf16(config.fit.precision, cached.crops.device)
-        count, size = len(cached.crops), (described.input_hw[0], described.input_hw[1])
-        scale = size[1] / crop_boxes(labels.boxes, size[1] / size[0], config.input.padding)[:, 2]
-        draws = [Draw(row, row, size, described.sigma) for row in range(count)]
-        parts = [draws[i : i + BATCH] for i in range(0, count, BATCH)]
-        self.batches = list(CropCache(cached, described.skeleton, still).batches(parts))
-        self.people = People(
-            skeleton=described.skeleton,
-            sources=(),
-            source=np.zeros(count, np.int32),
-            files=("",) * count,
-            ids=np.arange(count),
-            boxes=labels.boxes * scale[:, None].astype(np.float32),
-            areas=(labels.areas * scale**2).astype(np.float32),
-            keypoints=torch.cat([batch.points for batch in self.batches]).cpu().numpy(),
-            weights=labels.weights,
-            heads=(labels.heads * scale).astype(np.float32),
-            repeats=labels.repeats,
-        )
-
-    @torch.inference_mode()
-    def __call__(self, network: HRNet) -> tuple[float | None, float]:
-        """Of one network, without flip test; PCKh in percent, None where no head is known."""
-        device = self.batches[0].crops.device
-        graph = PoseGraph(network, self.described).to(device)
-        found = []
-        for batch in self.batches:
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-                found.append(graph(batch.crops)[0].float().cpu())
-        points = torch.cat(found).numpy().astype(np.float64)[..., :2]
-        people = self.people
-        oks = mean_oks(points, people, people.weights > 0, people.skeleton)
-        return mean_pckh(points, people), oks

@@ -13,7 +13,7 @@ from hrtrack.train.pose.data.loader import Batch
 from hrtrack.train.pose.step import batch_loss
 from hrtrack.trainer.cuda_graphs import CapturedStep, CudaGraphCache
 
-from .asked import Asked
+from ..train.asked import Asked
 
 JOINTS = 5
 

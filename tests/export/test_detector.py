@@ -20,7 +20,7 @@ from hrtrack.train.detector.batches import calibration_pictures
 from hrtrack.train.detector.fit import train_detector
 from hrtrack.train.detector.predict import as_function
 
-from .test_fit import config, make_set
+from ..train.detector.test_fit import config, make_set
 
 pytest.importorskip("onnx")
 

@@ -20,8 +20,8 @@ from hrtrack.train.detector import fit as detector_fit
 from hrtrack.train.pose.loop import PoseTask, train_pose
 from hrtrack.trainer.loop import Trainer
 
-from .detector.test_fit import config as detector_config
-from .detector.test_fit import make_set
+from ..train.detector.test_fit import config as detector_config
+from ..train.detector.test_fit import make_set
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,99 @@
+"""One turn of hrtrack on a clip: the loop in memory, each part alone, and file to file.
+
+    python benchmarks/hrtrack_turn.py CLIP FRAMES MAX_PEOPLE
+
+Run by `benchmarks.peers`. It measures whichever hrtrack Python imports, so that a `PYTHONPATH`
+measures another checkout, and therefore uses only what has been there for long. Prints one line of
+JSON; times are milliseconds of processor time a frame, of all threads.
+"""
+
+import itertools
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hrtrack.cli.outputs import picture_maker
+from hrtrack.poses import Poses
+from hrtrack.tracker.api import Tracker
+from hrtrack.tracker.outputs.base import Target
+from hrtrack.tracker.outputs.open import Sinks, open_sinks
+from hrtrack.tracker.outputs.pictures.draw import DrawOptions
+from hrtrack.tracker.video.open import Source, open_source
+
+WARM_UP = 10
+
+
+def timed(work: Callable[[], Any], count: int) -> tuple[float, float]:
+    """Frames a second, and milliseconds of processor time a frame."""
+    start, cpu = time.perf_counter(), time.process_time()
+    work()
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    return count / seconds, cpu / count * 1e3
+
+
+def main(clip: str, count: int, most: int) -> None:
+    layers = DrawOptions({"skeleton", "boxes", "ids"})
+    with Tracker(max_people=most) as tracker, tempfile.TemporaryDirectory() as folder:
+        skeleton = tracker.skeleton
+        with open_source(clip) as source:
+            frames = list(itertools.islice(source, count))
+        warm = tracker.pipeline()
+        for lap, frame in enumerate(frames[:WARM_UP]):
+            warm.step(replace(frame, time=lap / 30))
+
+        def video(source: Source, name: str) -> Sinks:
+            target = Target("video", str(Path(folder) / name))
+            return open_sinks([target], source=source, skeleton=skeleton)
+
+        pipeline, poses = tracker.pipeline(), list[Poses]()
+        picture = picture_maker(skeleton, layers, pipeline)
+
+        def decode() -> None:
+            with open_source(clip) as source:
+                for _ in itertools.islice(source, count):
+                    pass
+
+        def draw() -> None:
+            for frame, people in zip(frames, poses, strict=True):
+                picture(frame, people)()
+
+        def encode() -> None:
+            with open_source(clip) as source, video(source, "alone.mp4") as sinks:
+                for frame, people in zip(frames, poses, strict=True):
+                    sinks.write(frame, people, partial(np.asarray, frame.image))
+
+        def whole() -> None:
+            own = tracker.pipeline()
+            picture = picture_maker(skeleton, layers, own)
+            with open_source(clip) as source, video(source, "whole.mp4") as sinks:
+                for frame in itertools.islice(source, count):
+                    people = own.step(frame)
+                    sinks.write(frame, people, picture(frame, people))
+
+        seen = len(frames)
+        fps, loop = timed(lambda: poses.extend(map(pipeline.step, frames)), seen)
+        found = {
+            "frames": seen,
+            "people": sum(map(len, poses)) / seen,
+            "fps": fps,
+            "cpu_ms": loop,
+            "decode_ms": timed(decode, seen)[1],
+            "draw_ms": timed(draw, seen)[1],
+            "encode_ms": timed(encode, seen)[1],
+        }
+        frames.clear()
+        found["file_fps"], found["file_cpu_ms"] = timed(whole, seen)
+        found["bytes"] = (Path(folder) / "whole.mp4").stat().st_size
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
