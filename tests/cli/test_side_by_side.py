@@ -109,6 +109,9 @@ def test_a_source_that_goes_away_leaves_the_other(
     code = run("-s", camera.url, "-s", clip, "--end", 12, "--save", f"jsonl:{results}")
     assert gone.is_set()
     assert lines_in(results / "long.jsonl") == 300
+    alone = tmp_path / "alone.jsonl"
+    assert run("-s", clip, "--end", 12, "--save", alone, "-q") == 0
+    assert (results / "long.jsonl").read_bytes() == alone.read_bytes()
     assert len(list(read_jsonl(results / f"{name}.jsonl"))) >= 5
     said = capsys.readouterr().err
     assert f"{clip}: ok, 300 frames" in said
