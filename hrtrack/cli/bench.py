@@ -20,6 +20,12 @@ from .options import FILE, tracker_options
 
 if TYPE_CHECKING:
     from ..tracker.bench import ClipReport, PipelineReport
+    from ..tracker.bench_streams import StreamsReport
+    from ..tracker.options import TrackerOptions
+    from ..tracker.video.frame import Frame
+
+WIDE = 120
+"""Columns of the table of streams, which a pipe's 80 would cut up."""
 
 
 @click.group(short_help="Measure the speed of the pipeline or of single models.")
@@ -72,13 +78,34 @@ def bench() -> None:
     help="Write to this file when each stage of the run from file to file began and ended, and in "
     "which thread: JSON for chrome://tracing or ui.perfetto.dev.",
 )
+@click.option(
+    "--streams",
+    metavar="N,N,...",
+    help="Measure instead how these numbers of streams of CLIP run at a time: in one process, and "
+    "each in a process of its own with its share of the threads. Both ways run in turns, as files "
+    "and as cameras that send CLIP at its own rate.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.2),
+    default=2.0,
+    show_default=True,
+    help="How long each of the 16 turns counts that --streams takes for each number.",
+)
 def pipeline(clip: str, **settings: Any) -> None:
     """Measure FPS and milliseconds per stage of the whole pipeline on CLIP."""
+    if settings["streams"]:
+        _measure_streams(clip, settings)
+    else:
+        _measure_pipeline(clip, settings)
+
+
+def _measure_pipeline(clip: str, settings: dict[str, Any]) -> None:
     began = datetime.now(UTC)
     from ..tracker import bench as measure
     from ..writable import require_file, require_picture
 
-    counts = _counts(settings["people"])
+    counts = _counts("--people", settings["people"])
     if settings["json_path"]:
         require_file(settings["json_path"])
     if settings["trace"]:
@@ -97,24 +124,99 @@ def pipeline(clip: str, **settings: Any) -> None:
     for peer in peers:
         click.echo(_beside(main.bare, peer))
     if settings["json_path"]:
-        from ..models.info import provenance
-        from .info import gather
-
-        made_by = provenance(0)
-        height, width = frames[0].image.shape[:2]
-        found = {
-            "hrtrack": made_by["hrtrack"],
-            "commit": made_by.get("commit"),
-            "date": began.isoformat(timespec="seconds"),
-            "machine": gather()["machine"],
-            "clip": Path(clip).name,
-            "frame_size": [width, height],
+        found: dict[str, object] = {
             "pipelines": [run.to_json() for run in runs],
             "peers": peers,
         }
-        settings["json_path"].write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        _write_json(settings["json_path"], began, clip, frames[0], found)
     if settings["chart"]:
         pipeline_chart(settings["chart"], [run.bare for run in runs], peers)
+
+
+def _write_json(
+    path: Path, began: datetime, clip: str, frame: Frame, found: dict[str, object]
+) -> None:
+    """Writes what was found, with what it was found with; ``frame`` is one of the clip."""
+    from ..models.info import provenance
+    from .info import gather
+
+    made_by = provenance(0)
+    height, width = frame.image.shape[:2]
+    whole = {
+        "hrtrack": made_by["hrtrack"],
+        "commit": made_by.get("commit"),
+        "date": began.isoformat(timespec="seconds"),
+        "machine": gather()["machine"],
+        "clip": Path(clip).name,
+        "frame_size": [width, height],
+        **found,
+    }
+    path.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+
+
+ONE_RUN_ONLY = ("people", "compare", "chart", "trace")
+
+
+def _measure_streams(clip: str, settings: dict[str, Any]) -> None:
+    from ..tracker.bench import preload
+    from ..tracker.bench_streams import bench_streams
+    from ..writable import require_file
+
+    began = datetime.now(UTC)
+    for name in ONE_RUN_ONLY:
+        if settings[name]:
+            raise UsageError(f"--{name} does not go with --streams")
+    counts = _counts("--streams", settings["streams"])
+    if settings["json_path"]:
+        require_file(settings["json_path"])
+    (frame,) = preload(clip, 1)
+    options = _options(settings["model"], settings)
+    reports = [bench_streams(clip, options, count, settings["seconds"]) for count in counts]
+    _streams_table(reports)
+    if settings["json_path"]:
+        found: dict[str, object] = {
+            "seconds": settings["seconds"],
+            "streams": [report.to_json() for report in reports],
+        }
+        _write_json(settings["json_path"], began, clip, frame, found)
+
+
+def _streams_table(reports: Sequence[StreamsReport]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("streams", justify="right")
+    table.add_column("processes x threads", justify="center")
+    for heading in (
+        "files FPS", "fewest", "ms CPU", "cameras FPS", "fewest", "age p50 ms", "age p95 ms", "lost"
+    ):  # fmt: skip
+        table.add_column(heading, justify="right")
+
+    for report in reports:
+        ways = (
+            (f"1 x {report.threads}", report.one_process),
+            (f"{report.streams} x {report.own_threads}", report.processes),
+        )
+        for way, times in ways:
+            figures = asdict(times)
+            lost = figures.pop("lost")
+            row = [f"{value:.1f}" for value in figures.values()]
+            table.add_row(str(report.streams), way, *row, f"{lost:.0%}")
+    click.echo(
+        "streams at a time, all of them together and the one with the fewest frames: files as fast "
+        "as they go, and cameras at the clip's own rate"
+    )
+    Console(width=WIDE).print(table)
+    for report in reports:
+        files, cameras = (
+            getattr(report.one_process, name) / getattr(report.processes, name)
+            for name in ("files_fps", "cameras_fps")
+        )
+        click.echo(
+            f"{report.streams} in one process: {files:.2f} x the frames of files that processes "
+            f"do, {cameras:.2f} x those of cameras"
+        )
 
 
 @dataclass(frozen=True)
@@ -152,11 +254,10 @@ def _beside(own: Any, peer: dict[str, Any]) -> str:
     )
 
 
-def _tracker(model: str, settings: dict[str, Any]) -> Any:
-    from ..tracker.api import Tracker
-    from ..tracker.stopwatch import Stopwatch
+def _options(model: str, settings: dict[str, Any]) -> TrackerOptions:
+    from ..tracker.options import TrackerOptions
 
-    return Tracker(
+    return TrackerOptions(
         model,
         settings["detector"],
         detect_every=settings["detect_every"],
@@ -165,10 +266,17 @@ def _tracker(model: str, settings: dict[str, Any]) -> Any:
         device=settings["device"],
         precision=settings["precision"],
         threads=settings["threads"],
-        stopwatch=Stopwatch(traced=settings["trace"] is not None),
         build_engine=build_engine,
         convert=convert,
     )
+
+
+def _tracker(model: str, settings: dict[str, Any]) -> Any:
+    from ..tracker.api import Tracker
+    from ..tracker.stopwatch import Stopwatch
+
+    stopwatch = Stopwatch(traced=settings["trace"] is not None)
+    return Tracker.of(replace(_options(model, settings), stopwatch=stopwatch))
 
 
 def _copies(frames: list[Any]) -> list[Any]:
@@ -236,12 +344,12 @@ def _tiled(number: int, frames: list[Any], settings: dict[str, Any], poses: list
     return run
 
 
-def _counts(text: str | None) -> list[int]:
+def _counts(option: str, text: str | None) -> list[int]:
     if not text:
         return []
     parts = text.split(",")
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise UsageError(f"--people {text}: numbers with commas were expected, like 1,2,5")
+        raise UsageError(f"{option} {text}: numbers with commas were expected, like 1,2,5")
     return [int(part) for part in parts]
 
 

@@ -21,8 +21,9 @@ from ..tracker.outputs.pictures.draw import DrawOptions
 from ..tracker.progress import new_bars
 from ..tracker.side_by_side import Halt, side_by_side
 from ..tracker.stopwatch import Stopwatch
+from ..tracker.video.base import without_password
 from ..tracker.video.camera import camera_number
-from ..tracker.video.open import expand_sources, stem_of
+from ..tracker.video.open import URL, expand_sources, stem_of
 from .outputs import (
     TrackSettings,
     require_distinct_paths,
@@ -97,8 +98,7 @@ def track_streams(settings: TrackSettings, sources: Sequence[str]) -> int:
             from ..tracker.outputs.viewers.wall import Wall
 
             views = viewers_of(settings, layers, str(settings.tracker.model), show=show, wall=True)
-            labels = [Path(name).name or name for name in sources]
-            wall = Wall(labels, views, loaded().skeleton, stopwatch)
+            wall = Wall(tile_labels(sources), views, loaded().skeleton, stopwatch)
             stack.callback(wall.close)
             tiles, attend = wall.tiles, wall.show
 
@@ -189,6 +189,31 @@ def _targets(
                     err=True,
                 )
     return targets, lanes
+
+
+def tile_labels(names: Sequence[str]) -> list[str]:
+    """What the tiles are called: the last part of a path or URL, more where that is the same.
+
+    A URL's query is left out, for it may hold a password.
+    """
+
+    def parts_of(name: str) -> list[str]:
+        if URL.match(name):
+            address = without_password(name).partition("?")[0].partition("://")[2]
+            return [part for part in address.split("/") if part]
+        return [part for part in Path(name).parts if part != Path(name).anchor] or [name]
+
+    parts = [parts_of(name) for name in names]
+
+    def label(place: int) -> str:
+        own = parts[place]
+        others = [other for at, other in enumerate(parts) if at != place]
+        for kept in range(1, len(own)):
+            if not any(other[-kept:] == own[-kept:] for other in others):
+                return "/".join(own[-kept:])
+        return "/".join(own)
+
+    return [label(place) for place in range(len(names))]
 
 
 def _numbered(names: Sequence[str]) -> dict[str, str]:

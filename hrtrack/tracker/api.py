@@ -275,8 +275,9 @@ class Tracker:
         """Prepares the networks for so many streams at a time, each in a thread of its own.
 
         `new_stream` does so by itself. On a CPU calls at the same time then run side by side, each
-        on a share of the cores, and what comes out of them stays the same to the bit. On a GPU the
-        crops of all streams that wait go through the pose network as one batch.
+        on a share of the cores, and what comes out of them stays the same to the bit. On a GPU
+        what waits of all streams goes through a network as one batch: crops through the pose
+        network, frames through the person detector.
 
         UsageError where the tracker is closed, or another process opened it.
         """

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hrtrack.cli import main
+from hrtrack.cli.side_by_side import tile_labels
 from hrtrack.tracker.outputs.results.jsonl import read_jsonl
 
 from ..clips import count_frames, moving_portrait
@@ -108,6 +109,9 @@ def test_a_source_that_goes_away_leaves_the_other(
     code = run("-s", camera.url, "-s", clip, "--end", 12, "--save", f"jsonl:{results}")
     assert gone.is_set()
     assert lines_in(results / "long.jsonl") == 300
+    alone = tmp_path / "alone.jsonl"
+    assert run("-s", clip, "--end", 12, "--save", alone, "-q") == 0
+    assert (results / "long.jsonl").read_bytes() == alone.read_bytes()
     assert len(list(read_jsonl(results / f"{name}.jsonl"))) >= 5
     said = capsys.readouterr().err
     assert f"{clip}: ok, 300 frames" in said
@@ -165,3 +169,15 @@ def test_networks_that_cannot_be_loaded_are_one_line(
     more = ("--model", tmp_path / "none.onnx", "--save", f"jsonl:{tmp_path}")
     assert run("-s", clips[0], "-s", clips[2], *more) != 0
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_tiles_are_called_so_that_one_knows_which_is_which() -> None:
+    files = ["clips/left/hall.mp4", "clips/right/hall.mp4", "clips/door.mp4", "webcam"]
+    assert tile_labels(files) == ["left/hall.mp4", "right/hall.mp4", "door.mp4", "webcam"]
+    cameras = [
+        "rtsp://me:secret@10.0.0.7:554/live?token=secret",
+        "rtsp://10.0.0.8/live",
+        "http://10.0.0.9/",
+    ]
+    assert tile_labels(cameras) == ["me:***@10.0.0.7:554/live", "10.0.0.8/live", "10.0.0.9"]
+    assert tile_labels(["hall.mp4", "left/hall.mp4"]) == ["hall.mp4", "left/hall.mp4"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -67,6 +69,64 @@ def test_the_same_boxes_as_openvino(photo: np.ndarray) -> None:
     same_people(detector, photo)
     assert "person_fast on PyTorch" in detector.describe()
     detector.close()
+
+
+class Watched(TorchDetector):
+    """A detector that notes how many frames each batch had, and can be held up."""
+
+    def __init__(self) -> None:
+        super().__init__(PERSON_FAST, "person_fast", CPU, 0.1)
+        self.counts: list[int] = []
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def _run(self, images: list[torch.Tensor]) -> list[tuple[np.ndarray, np.ndarray]]:
+        self.counts.append(len(images))
+        self.begun.set()
+        assert self.go_on.wait(60)
+        return super()._run(images)
+
+
+def test_frames_that_wait_are_one_batch_with_the_same_boxes(photo: np.ndarray) -> None:
+    detector = Watched()
+    upright = np.ascontiguousarray(photo[:, : photo.shape[1] // 2])
+    # Two share the input's size although they differ in theirs, one has bars.
+    images = [photo, photo[::2, ::2], photo[:, ::-1], photo[:560], upright, photo[:40, :70]]
+    images = [np.ascontiguousarray(image) for image in images]
+    detector.go_on.set()
+    alone = [detector(image) for image in images]
+    assert sum(len(boxes) > 0 for boxes, _ in alone) >= 5
+    detector.counts.clear()
+    detector.go_on.clear()
+    detector.begun.clear()
+    with ThreadPoolExecutor(len(images) + 1) as pool:
+        first = pool.submit(detector, images[0])
+        assert detector.begun.wait(60)
+        later = [pool.submit(detector, image) for image in images]
+        while len(detector._gathering._waiting) < len(images):
+            pass
+        detector.go_on.set()
+        results = [first.result(60), *(one.result(60) for one in later)]
+    assert detector.counts == [1, len(images)]
+    for found, expected in zip(results, [alone[0], *alone], strict=True):
+        # Larger batches are summed in another order.
+        np.testing.assert_allclose(found[0], expected[0], atol=0.01)
+        np.testing.assert_allclose(found[1], expected[1], atol=1e-4)
+    detector.close()
+
+
+@pytest.mark.gpu
+def test_batches_on_the_gpu_give_the_same_boxes(photo: np.ndarray) -> None:
+    detector = open_detector("person_fast", device=torch.device("cuda"))
+    assert isinstance(detector, TorchDetector)
+    images = [np.ascontiguousarray(photo[:, : photo.shape[1] - 40 * i]) for i in range(5)]
+    alone = [detector(image) for image in images]
+    there = [detector.upload(image) for image in images]
+    for image, (rows, scale), (boxes, scores) in zip(
+        images, detector._run(there), alone, strict=True
+    ):
+        likely = scores > 0.3
+        found = rows[rows[:, 4] > 0.3, :4] / scale
+        assert (iou(boxes[likely], found).max(axis=1) > 0.95).all(), image.shape
 
 
 @pytest.mark.gpu

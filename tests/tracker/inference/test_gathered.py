@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 from hrtrack.errors import BackendError  # noqa: E402
 from hrtrack.models.zoo import resolve  # noqa: E402
 from hrtrack.tracker.inference.backends.torch import TorchNetwork  # noqa: E402
-from hrtrack.tracker.inference.gathered import GatheredNetwork  # noqa: E402
+from hrtrack.tracker.inference.gathered import GatheredNetwork, Gathering  # noqa: E402
 
 
 class Watched(TorchNetwork):
@@ -57,7 +57,7 @@ def test_all_that_wait_are_one_batch_and_get_their_own(network: Watched) -> None
         first = pool.submit(gathered, crops[0])
         assert network.begun.wait(60)
         later = [pool.submit(gathered, some, heatmaps=len(some) == 2) for some in crops]
-        while len(gathered._waiting) < 3:
+        while len(gathered._gathering._waiting) < 3:
             pass
         network.go_on.set()
         results = [first.result(60), *(one.result(60) for one in later)]
@@ -83,3 +83,34 @@ def test_nobody_is_no_work(network: Watched) -> None:
     network.go_on.set()
     none = np.zeros((0, *network.input_hw, 3), np.uint8)
     assert GatheredNetwork(network)(none)["keypoints"].shape == (0, len(network.skeleton), 3)
+
+
+def test_whoever_waits_while_a_batch_runs_is_in_the_next() -> None:
+    callers, calls = 6, 50
+    calling = set(range(callers))
+    batches: list[set[tuple[int, int]]] = []
+    owed: set[tuple[int, int]] = set()
+
+    def run(given: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        nonlocal owed
+        batches.append(set(given))
+        assert owed <= batches[-1]
+        while len(gathering._waiting) + len(given) < len(calling):
+            pass  # until all others wait, too
+        owed = {one.given for one in gathering._waiting}
+        return given
+
+    gathering: Gathering[tuple[int, int], tuple[int, int]] = Gathering(run)
+
+    def call(place: int) -> None:
+        try:
+            for number in range(calls):
+                assert gathering((place, number)) == (place, number)
+        finally:
+            calling.remove(place)
+
+    with ThreadPoolExecutor(callers) as pool:
+        for one in [pool.submit(call, place) for place in range(callers)]:
+            one.result(60)
+    assert sum(map(len, batches)) == callers * calls
+    assert max(map(len, batches)) > 1

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
-from hrtrack.tracker.outputs.viewers.wall import Wall, fitted
+from hrtrack.tracker.outputs.base import Run
+from hrtrack.tracker.outputs.viewers.wall import GAP, GREY, Wall, fitted
 from hrtrack.tracker.stopwatch import Stopwatch
 from hrtrack.tracker.video.frame import Frame
 
@@ -21,6 +23,9 @@ import cv2
 from hrtrack.tracker.outputs.viewers.browser import Viewer, viewer
 
 from .test_browser import Watcher, get, until
+
+if TYPE_CHECKING:
+    from hrtrack.tracker.outputs.base import Picture
 
 GREYS = (60, 140, 220)
 
@@ -107,6 +112,58 @@ def test_closing_the_wall_ends_every_stream() -> None:
     image = np.zeros((48, 64, 3), np.uint8)
     for tile in wall.tiles:
         assert not tile.write(Frame(0, 0.0, image), poses(0, 1), lambda: image)
+    wall.close()
+
+
+class Kept:
+    """A view that keeps what it is shown."""
+
+    def __init__(self) -> None:
+        self.image = np.zeros((0, 0, 3), np.uint8)
+        self.size = (0, 0)
+
+    def __call__(self, run: Run) -> Kept:
+        self.size = run.source.size
+        return self
+
+    def wants(self) -> bool:
+        return True
+
+    def write(self, frame: Frame, poses: Poses, picture: Picture) -> bool:
+        self.image = picture()
+        return True
+
+    def close(self, *, complete: bool) -> None: ...
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 7])
+def test_tiles_stand_apart_and_ended_ones_are_dark(count: int) -> None:
+    view = Kept()
+    labels = [f"camera {place}, whose name is far too long for its tile" * 2 for place in range(5)]
+    wall = Wall([*labels, "six", "seven"][:count], [view], COCO17, Stopwatch())
+    wall.show()
+    image = np.full((500, 90 * count, 3), 200, np.uint8)
+    for tile in wall.tiles[1:]:
+        tile.write(Frame(0, 0.0, image), poses(0, 1), lambda: image)
+    wall.tiles[-1].close(complete=True)
+    wall.show()
+    height, width = view.image.shape[:2]
+    assert view.size == (width, height)
+    assert width % 2 == height % 2 == 0
+    found, wide, tall = view.image, *wall.tiles[0].size
+    columns, rows = (width + GAP) // (wide + GAP), (height + GAP) // (tall + GAP)
+    # Nothing that is drawn runs over into what is between the tiles.
+    for column in range(1, columns):
+        assert (found[:, column * (wide + GAP) - GAP : column * (wide + GAP)] == GREY).all()
+    for row in range(1, rows):
+        assert (found[row * (tall + GAP) - GAP : row * (tall + GAP)] == GREY).all()
+    centres = [
+        int(found[row * (tall + GAP) + tall // 2, column * (wide + GAP) + wide // 2].mean())
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    shown = [0, *[200] * (count - 2), 100][:count] if count > 1 else [0]
+    assert centres == [*shown, *[0] * (rows * columns - count)]
     wall.close()
 
 

@@ -94,14 +94,27 @@ class Labels:
 
 
 def draw_overlay(image_HW3: NDArray[np.uint8], lines: list[str]) -> None:
-    """Writes status lines on a darkened field in the top left corner, in place."""
+    """Writes status lines on a darkened field in the top left corner, in place.
+
+    Of a line that is too long for the picture the middle is left out.
+    """
     if not lines:
         return
     scale = max(0.45, image_HW3.shape[0] / 1300)
     step = int(34 * scale)
+    lines = [_shortened(text, image_HW3.shape[1] - 20, scale) for text in lines]
     width = max(_size(text, scale, 1)[0] for text in lines) + 20
     field = image_HW3[: step * len(lines) + step // 2, :width]
     field //= 3
     for row, text in enumerate(lines):
         place = (10, step * (row + 1))
         cv2.putText(image_HW3, text, place, FONT, scale, WHITE, 1, cv2.LINE_AA)
+
+
+def _shortened(text: str, width: int, scale: float) -> str:
+    """As much of a text's beginning and end as fits into so many pixels."""
+    short, kept = text, len(text)
+    while kept > 2 and _size(short, scale, 1)[0] > width:
+        kept -= 1
+        short = f"{text[: kept - kept // 2]}...{text[-(kept // 2) :]}"
+    return short

@@ -32,6 +32,8 @@ LOG = logging.getLogger(__name__)
 WIDTH = 1280
 """Pixels of all tiles of a row together."""
 ASPECT = Fraction(16, 9)
+GAP, GREY = 2, 70
+"""Pixels between two tiles, and their grey: pictures may be alike, and bars are black."""
 IDLE = 0.1
 """Seconds after which views are served although no tile is new."""
 TIME_BASE = Fraction(1, 90_000)
@@ -60,7 +62,8 @@ class Tile:
         """``shown``: the wall has what is here; ``closed``: nobody looks any more."""
         self.asked = False
         self._image: NDArray[np.uint8] | None = None
-        self._lines: list[str] = []
+        self._lines = [label, "no picture yet"]
+        self._ended = False
         self._written: deque[float] = deque(maxlen=30)
         self._changing = threading.Lock()
 
@@ -76,27 +79,27 @@ class Tile:
             self.asked = False
             image = fitted(picture(), self.size)
             with self._changing:
-                self._image, self.shown = image, False
+                self._image, self._ended, self.shown = image, False, False
                 self._lines = [self.label, self._figures(frame, poses)]
         return not self.closed
 
     def close(self, *, complete: bool) -> None:
-        """Leaves the last picture, marked as such."""
+        """Leaves the last picture, dark and marked as such."""
         with self._changing:
-            self._lines, self.shown = [self.label, "ended"], False
+            self._lines, self._ended, self.shown = [self.label, "ended"], True, False
             self.poses = None
 
     def draw(self, canvas_HW3: NDArray[np.uint8]) -> None:
         """Draws the tile into its part of the wall."""
         with self._changing:
-            image, lines, self.shown = self._image, self._lines or [self.label], True
-        canvas_HW3[:] = 0 if image is None else image
+            image, lines, ended, self.shown = self._image, self._lines, self._ended, True
+        canvas_HW3[:] = 0 if image is None else image // 2 if ended else image
         draw_overlay(canvas_HW3, lines)
 
     def _figures(self, frame: Frame, poses: Poses) -> str:
         span = self._written[-1] - self._written[0]
         parts = [f"{(len(self._written) - 1) / span:.1f} FPS"] if span > 0 else []
-        parts.append(f"{len(poses)} people")
+        parts.append(f"{len(poses)} {'person' if len(poses) == 1 else 'people'}")
         if frame.arrived is not None:
             age = (time.monotonic() - frame.arrived) * 1000
             parts += [f"{age:.0f} ms behind", f"{frame.dropped} dropped"]
@@ -131,15 +134,24 @@ class Wall:
         skeleton: Skeleton,
         stopwatch: Stopwatch,
     ) -> None:
-        self._columns = math.ceil(math.sqrt(len(labels)))
-        rows = math.ceil(len(labels) / self._columns)
-        width = WIDTH // self._columns // 2 * 2
+        columns = math.ceil(math.sqrt(len(labels)))
+        rows = math.ceil(len(labels) / columns)
+        width = (WIDTH - (columns - 1) * GAP) // columns // 2 * 2
         height = round(width / ASPECT) // 2 * 2
         self.tiles = [Tile(label, (width, height)) for label in labels]
-        self._canvas = np.zeros((rows * height, self._columns * width, 3), np.uint8)
+        self._canvas = np.full(
+            (rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), GREY, np.uint8
+        )
+        self._places = [
+            self._canvas[top : top + height, left : left + width]
+            for top in range(0, rows * (height + GAP), height + GAP)
+            for left in range(0, columns * (width + GAP), width + GAP)
+        ]
+        for place in self._places:
+            place[:] = 0
         self._began = self._last = time.monotonic()
         self._count = 0
-        size = (self._columns * width, rows * height)
+        size = (self._canvas.shape[1], self._canvas.shape[0])
         source = WallSource(", ".join(labels), "live", size, time_base=TIME_BASE)
         run = Run(source, skeleton, stopwatch=stopwatch)
         self._joints = len(skeleton)
@@ -182,10 +194,8 @@ class Wall:
         self._views.clear()
 
     def _picture(self) -> NDArray[np.uint8]:
-        for place, tile in enumerate(self.tiles):
-            width, height = tile.size
-            top, left = place // self._columns * height, place % self._columns * width
-            tile.draw(self._canvas[top : top + height, left : left + width])
+        for place, tile in zip(self._places, self.tiles, strict=False):  # the last may be empty
+            tile.draw(place)
         return self._canvas.copy()
 
     def _poses(self, frame: Frame) -> Poses:
