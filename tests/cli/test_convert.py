@@ -99,6 +99,7 @@ def test_once_and_then_without_torch(checkpoint: Path, cache: Path, tmp_path: Pa
     )
 
 
+@pytest.mark.slow
 def test_another_file_of_that_name_is_converted_anew(checkpoint: Path, cache: Path) -> None:
     open_network(checkpoint, convert=convert).close()
     openmmlab(checkpoint, HRNetConfig(width=16, modules=(1, 1, 1), blocks=1, joints=16), "head.")
@@ -150,6 +151,7 @@ def served(tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_a_name_is_downloaded_checked_converted_and_tracked(
     checkpoint: Path,
     served: str,

@@ -174,6 +174,7 @@ def test_from_packs_to_weights_without_most_packages(sticks: Path, tmp_path: Pat
     assert float(c[0]["loss"]) < float(a[0]["loss"])
 
 
+@pytest.mark.slow
 def test_a_packed_validation_agrees_with_the_trainings_own(sticks: Path, tmp_path: Path) -> None:
     from hrtrack.geometry import transform
     from hrtrack.models.info import PoseInfo
