@@ -139,7 +139,8 @@ def test_a_closed_terminal_ends_the_run_whole(tmp_path: Path) -> None:
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     rows = tmp_path / "out.jsonl"
     command = (*COMMAND, "--source", CAMERA, "--save", str(rows), "--save", "-", "--quiet")
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heed)
+    pipe = {"stdout": subprocess.PIPE, "pipesize": 4096}  # a small one is full soon
+    run = subprocess.Popen(command, text=True, preexec_fn=heed, **pipe)
     size = -1
 
     def hangs() -> bool:  # as soon as the pipe, which nobody reads, is full
