@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
@@ -14,6 +15,11 @@ from numpy.typing import NDArray
 
 def portrait() -> NDArray[np.uint8]:
     """Grace Hopper, a public-domain photo that matplotlib ships: (600, 512, 3) RGB."""
+    return _portrait().copy()
+
+
+@cache
+def _portrait() -> NDArray[np.uint8]:
     with cbook.get_sample_data("grace_hopper.jpg") as file:
         data = np.frombuffer(file.read(), np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_COLOR)
@@ -24,13 +30,17 @@ def portrait() -> NDArray[np.uint8]:
 def canvas(left: int, *, size: tuple[int, int] = (360, 640)) -> NDArray[np.uint8]:
     """The portrait at ``left`` pixels on a plain wall, (H, W, 3)."""
     height, width = size
-    person = cv2.resize(
-        portrait(), (round(height * 512 / 600), height), interpolation=cv2.INTER_AREA
-    )
+    person = _portrait_of(height)
     wall = np.full((height, width, 3), 190, np.uint8)
     end = min(width, left + person.shape[1])
     wall[:, left:end] = person[:, : end - left]
     return wall
+
+
+@cache
+def _portrait_of(height: int) -> NDArray[np.uint8]:
+    size = (round(height * 512 / 600), height)
+    return cv2.resize(_portrait(), size, interpolation=cv2.INTER_AREA)
 
 
 def moving_portrait(path: Path, frames: int = 20, fps: int = 25) -> Path:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -48,15 +49,24 @@ def wait_for(what: Callable[[], bool], run: subprocess.Popen[str]) -> None:
 
 
 def long_clip(path: Path) -> Path:
-    """A person who slides to and fro for a minute."""
-    pictures = [canvas(60 + 12 * min(i, 20 - i)) for i in range(20)]
+    """A person who slides to and fro for a minute: 20 frames, encoded once, again and again."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        options = {"preset": "ultrafast", "bf": "0"}
+        stream = container.add_stream("libx264", rate=25, options=options)
         stream.height, stream.width, stream.pix_fmt = 360, 640, "yuv420p"
+        packets = []
+        for index in range(20):
+            picture = canvas(60 + 12 * min(index, 20 - index))
+            packets += stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24"))
+        packets += stream.encode(None)
+        parts = [(bytes(one), one.is_keyframe) for one in packets]
         for index in range(1500):
-            frame = av.VideoFrame.from_ndarray(pictures[index % 20], format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            data, keyframe = parts[index % 20]
+            packet = av.Packet(data)
+            packet.stream, packet.time_base = stream, Fraction(1, 25)
+            packet.pts = packet.dts = index
+            packet.duration, packet.is_keyframe = 1, keyframe
+            container.mux(packet)
     return path
 
 
@@ -129,7 +139,8 @@ def test_a_closed_terminal_ends_the_run_whole(tmp_path: Path) -> None:
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     rows = tmp_path / "out.jsonl"
     command = (*COMMAND, "--source", CAMERA, "--save", str(rows), "--save", "-", "--quiet")
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heed)
+    pipe = {"stdout": subprocess.PIPE, "pipesize": 4096}  # a small one is full soon
+    run = subprocess.Popen(command, text=True, preexec_fn=heed, **pipe)
     size = -1
 
     def hangs() -> bool:  # as soon as the pipe, which nobody reads, is full

@@ -178,6 +178,7 @@ def test_once_and_then_without_torch(checkpoint: Path, cache: Path, tmp_path: Pa
     )
 
 
+@pytest.mark.slow
 def test_another_file_of_that_name_is_converted_anew(checkpoint: Path, cache: Path) -> None:
     open_network(checkpoint, convert=convert).close()
     openmmlab(checkpoint, HRNetConfig(width=16, modules=(1, 1, 1), blocks=1, joints=16), "head.")
@@ -224,11 +225,12 @@ def test_the_first_use_without_torch_says_what_to_install(
 def served(tmp_path: Path) -> Iterator[str]:
     handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_a_name_is_downloaded_checked_converted_and_tracked(
     checkpoint: Path,
     served: str,

@@ -173,6 +173,7 @@ def test_impossible_options_are_refused_before_anything_is_loaded(option: dict[s
     assert "\n" not in str(failure.value)
 
 
+@pytest.mark.slow
 def test_jobs_go_on_where_they_were_broken_off(
     clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,6 +60,7 @@ def test_mpii_mat_equals_the_json(mpii: tuple[Path, np.ndarray]) -> None:
     np.testing.assert_allclose(a.keypoints[labelled], b.keypoints[labelled], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_mpii_trains_and_resumes(mpii: tuple[Path, np.ndarray]) -> None:
     folder, _ = mpii
     # The official recipe with a smaller network and crop, so that two steps take seconds.

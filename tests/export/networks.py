@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import cache
+
 import torch
 
+from hrtrack.export.onnx import to_onnx
 from hrtrack.models.agreement import drawn_crops
 from hrtrack.models.info import PoseInfo
 from hrtrack.models.pose.hrnet import HRNet, HRNetConfig, initialise
@@ -15,6 +19,17 @@ INFO = PoseInfo(COCO17, (64, 64), sigma=1.0, notes={"licence": "Apache-2.0"})
 
 def small_network() -> HRNet:
     """Random weights, batch norms that know the drawn crops, and maps sharp enough to decide."""
+    return deepcopy(_small_network())
+
+
+@cache
+def exported() -> bytes:
+    """The small network as an ONNX file in float32, made once for all who only read it."""
+    return to_onnx(small_network(), INFO).SerializeToString()
+
+
+@cache
+def _small_network() -> HRNet:
     torch.manual_seed(0)
     network = HRNet(CONFIG)
     initialise(network, "he")

@@ -14,7 +14,6 @@ from torch import nn
 
 from hrtrack.errors import BackendError, ModelError
 from hrtrack.export import run
-from hrtrack.export.onnx import to_onnx
 from hrtrack.export.run import ExportOptions, export_model
 from hrtrack.models.agreement import TOLERANCES, compare, drawn_crops
 from hrtrack.models.checkpoints import load_hrnet, save_weights
@@ -25,7 +24,7 @@ from hrtrack.models.runtimes.openvino import openvino_core
 from hrtrack.models.zoo import resolve
 from hrtrack.tracker.inference.open import open_network
 
-from .networks import INFO, small_network
+from .networks import INFO, exported, small_network
 from .test_run import opener
 
 onnx = pytest.importorskip("onnx")
@@ -124,6 +123,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ).path
 
 
+@pytest.mark.slow
 def test_all_but_the_last_layer_computes_in_8_bits(bundled: Path) -> None:
     ranges = eight_bit.from_metadata(read_onnx_metadata(bundled), bundled)
     model = openvino_core().read_model(bundled)
@@ -140,6 +140,7 @@ def test_all_but_the_last_layer_computes_in_8_bits(bundled: Path) -> None:
     assert len(sources) == len(steps)
 
 
+@pytest.mark.slow
 def test_the_answers_stay(bundled: Path) -> None:
     network, exact = open_network(bundled, precision="int8"), open_network(bundled)
     plain = open_network(bundled, precision="fp32")
@@ -165,6 +166,7 @@ def test_an_export_of_the_export_keeps_the_ranges(small: Path, tmp_path: Path) -
     assert eight_bit.KEY not in read_onnx_metadata(half.path)
 
 
+@pytest.mark.slow
 def test_openvino_s_own_files_keep_the_ranges(small: Path, tmp_path: Path) -> None:
     options = replace(ANY, to="openvino")
     done = export_model(small, tmp_path / "a.xml", options, opener)
@@ -179,7 +181,7 @@ def test_openvino_s_own_files_keep_the_ranges(small: Path, tmp_path: Path) -> No
 
 
 def test_a_file_without_ranges_has_no_int8(tmp_path: Path) -> None:
-    (tmp_path / "a.onnx").write_bytes(to_onnx(small_network(), INFO).SerializeToString())
+    (tmp_path / "a.onnx").write_bytes(exported())
     with pytest.raises(BackendError, match="activation ranges: hrtrack export MODEL --calibrate"):
         open_network(tmp_path / "a.onnx", backend="openvino", precision="int8")
 
@@ -194,6 +196,7 @@ def test_weights_stored_in_8_bits_keep_their_values(small: Path, tmp_path: Path)
             assert (np.abs(known[name] - weights.detach().numpy()) <= 0.51 * step).all()
 
 
+@pytest.mark.slow
 def test_weights_stored_in_8_bits_are_wide_before_two_crops_share_them(
     bundled: Path, tmp_path: Path
 ) -> None:

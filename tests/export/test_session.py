@@ -62,6 +62,7 @@ def test_a_wrong_export_is_not_saved(tmp_path: Path, unsure: Path) -> None:
     assert not (tmp_path / "a.onnx").exists()
 
 
+@pytest.mark.slow
 def test_calibration_crops_are_what_it_is_asked(tmp_path: Path, unsure: Path) -> None:
     crops = drawn_crops(INFO.input_hw, FEWEST)[::-1].copy()
     opened: list[Blind] = []

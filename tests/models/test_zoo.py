@@ -63,7 +63,8 @@ class Server:
 @pytest.fixture
 def server() -> Iterator[Server]:
     server = Server()
-    thread = threading.Thread(target=server.http.serve_forever, daemon=True)
+    # It looks that often whether it shall stop.
+    thread = threading.Thread(target=server.http.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield server
     server.http.shutdown()
@@ -265,7 +266,7 @@ class Faults(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def faults() -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Faults) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
 

@@ -10,16 +10,15 @@ from click.testing import CliRunner
 
 from hrtrack.cli.bench_model import model
 from hrtrack.errors import UsageError
-from hrtrack.export.onnx import export_onnx
 from hrtrack.models.pose.hrnet import HRNet, HRNetConfig, cost
 
-from ..export.networks import INFO, small_network
+from ..export.networks import exported
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("bench") / "small.onnx"
-    export_onnx(small_network(), INFO, path)
+    path.write_bytes(exported())
     return path
 
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from .dots import write_dots
 from .sticks import write_set
-
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,7 @@ def begin(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_pose_training_saves_its_last_step(
     number: signal.Signals, code: int, sticks: Path, tmp_path: Path
@@ -62,6 +63,7 @@ def test_a_pose_training_saves_its_last_step(
     assert state["step"] >= max(logged)
 
 
+@pytest.mark.slow
 def test_a_detector_training_saves_its_last_step(tmp_path: Path) -> None:
     make_set(tmp_path / "set", 4)
     settings = config(tmp_path / "set", steps=100000, batch=2, workers=2, log_steps=1)

@@ -102,6 +102,7 @@ def test_what_is_damaged_is_made_anew(cache: Path, filled: Path, uncached: list[
     assert all(compiled._read(path) not in (None, content) for path in names)
 
 
+@pytest.mark.slow
 def test_two_processes_may_start_at_once(cache: Path, uncached: list[Poses]) -> None:
     code = (
         "from hrtrack import Tracker; from tests.clips import canvas;"

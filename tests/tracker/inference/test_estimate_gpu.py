@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from hrtrack import geometry
-from hrtrack.export.onnx import export_onnx
 from hrtrack.models.network import DeviceNetwork, on_gpu
 from hrtrack.models.zoo import resolve
 from hrtrack.tracker.inference.crop import Cropper
@@ -21,7 +20,7 @@ from hrtrack.tracker.inference.open import open_detector, open_network
 from hrtrack.tracker.stopwatch import Stopwatch
 from hrtrack.tracker.video.frame import Frame
 
-from ...export.networks import INFO, small_network
+from ...export.networks import INFO, exported
 
 BOXES = np.array([[40, 20, 90, 160], [-30, -20, 60, 90], [150, 60, 260, 260]], np.float64)
 SCORES = np.array([0.9, 0.8, 0.7])
@@ -36,7 +35,7 @@ def image() -> np.ndarray:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "small.onnx"
-    export_onnx(small_network(), INFO, path)
+    path.write_bytes(exported())
     return path
 
 

@@ -219,6 +219,7 @@ def test_a_store_goes_to_workers_without_its_photos(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pickle.loads(sent)[3].image, store[3].image)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_a_teacher_is_followed(
     tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch

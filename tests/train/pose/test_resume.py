@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,23 @@ from hrtrack.trainer.state import RunState, kept_choice
 from ..sticks import write_set
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A training of one step on a set of its own, and an untouched copy of that folder."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_set(folder / "begun", "train", 8, seed=0)
+    write_set(folder / "begun", "val", 4, seed=1)
+    begun = folder / "begun"
+    train_pose(config(begun), begun / "run", device="cpu", quiet=True)
+    return begun, shutil.copytree(begun, folder / "untouched")
+
+
 @pytest.fixture
-def begun(tmp_path: Path) -> Path:
-    """A training of one step on a set of its own."""
-    write_set(tmp_path, "train", 8, seed=0)
-    write_set(tmp_path, "val", 4, seed=1)
-    train_pose(config(tmp_path), tmp_path / "run", device="cpu", quiet=True)
-    return tmp_path
+def begun(trained: tuple[Path, Path]) -> Path:
+    """The training as it was, in the same place, for its settings name that."""
+    folder, untouched = trained
+    shutil.rmtree(folder)
+    return shutil.copytree(untouched, folder)
 
 
 def config(folder: Path, *more: str, steps: int = 1) -> TrainConfig:

@@ -333,6 +333,7 @@ def test_from_packs_to_weights_without_most_packages(
     assert float(begun["loss"]) < float(afresh["loss"])
 
 
+@pytest.mark.slow
 def test_a_packed_validation_agrees_with_the_trainings_own(sticks: Path, tmp_path: Path) -> None:
     settings = [f"data.root={sticks}", "fit.steps=25", "fit.val_every=100"]
     config = load_config("tiny", settings)
