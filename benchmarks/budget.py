@@ -5,7 +5,7 @@
 
 The first follows a clip with everybody estimated and then with a fixed share, over the same frames
 in memory, and compares poses, identities and time. LABELS is the folder of Penn Action's ``*.mat``
-files, of which `scripts.crossing_bench` makes its scenes; their poses have no pictures, so people
+files, of which `benchmarks.crossings` makes its scenes; their poses have no pictures, so people
 are carried on by the motion filter alone there.
 """
 

@@ -32,7 +32,7 @@ def scene(people: int, lap: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]
 def crop_maps(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N, 2, 3) from the pixels of crops of `CROP_HW` to the picture's."""
     windows = geometry.crop_boxes(boxes, CROP_HW[1] / CROP_HW[0])
-    return geometry.invert(geometry.crop_affines(windows, CROP_HW))
+    return geometry.invert(geometry.crop_affines(windows, CROP_HW)).astype(np.float64, copy=False)
 
 
 def portrait() -> NDArray[np.uint8]:
@@ -41,6 +41,7 @@ def portrait() -> NDArray[np.uint8]:
         from matplotlib import cbook
     except ImportError:
         return drawn_crops((600, 512), 1)[0]
-    with cbook.get_sample_data("grace_hopper.jpg") as file:
-        data = np.frombuffer(file.read(), np.uint8)
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    path = str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+    picture = cv2.imread(path)
+    assert picture is not None, path
+    return np.ascontiguousarray(picture[..., ::-1])
