@@ -30,7 +30,7 @@ LEFT_OUT = "left out"
 class Session:
     """Where it runs, until when, what has been found so far, and the file that it is written to.
 
-    ``models`` are checkpoints by name (`gpu_steps.checkpoints`); ``folder`` is for files that
+    ``models`` are checkpoints by name (`benchmarks.gpu.checkpoints`); ``folder`` is for files that
     nobody needs afterwards; ``deadline`` is on the monotonic clock; ``pace`` shortens
     every measurement.
     """
@@ -108,8 +108,9 @@ class Session:
 
     def back_end(self, name: str, batches: tuple[int, ...] | None = None) -> TorchNetwork:
         """The torch back end as the tracker opens it: float16 in CUDA graphs."""
-        precision = "fp16" if self.cuda else "fp32"
-        return TorchNetwork(self.models[name], self.device, None, precision, batches)
+        return TorchNetwork(
+            self.models[name], self.device, None, "fp16" if self.cuda else "fp32", batches
+        )
 
     def reference(self, name: str) -> TorchNetwork:
         """The same model in float32 on the CPU."""

@@ -1,4 +1,4 @@
-"""Do the GPU and the CPU say the same? On drawn crops; on photos see `gpu_steps.lspe`."""
+"""Do the GPU and the CPU say the same? On drawn crops; on photos see `benchmarks.gpu.lspe`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one script for a lent GPU, rehearsed on the CPU with the packages that are missing there."""
+"""The one command for a lent GPU, rehearsed on the CPU with the packages that are missing there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "gpu_session.py"
+from benchmarks.gpu.checkpoints import random_network
+
+ROOT = Path(__file__).resolve().parents[1]
 MISSING = ("pydantic", "yaml", "av", "openvino", "pycocotools", "pooch", "nncf", "scipy")
 
 
@@ -34,14 +36,14 @@ def lspe_folder(folder: Path) -> Path:
 def test_a_rehearsal_without_the_packages_that_are_missing_there(tmp_path: Path) -> None:
     data, packed, out = lspe_folder(tmp_path / "lspe"), tmp_path / "packed", tmp_path / "out"
     words = ["--lspe", str(data), "--pack", str(packed)]
-    subprocess.run([sys.executable, str(SCRIPT), *words], check=True)
+    subprocess.run([sys.executable, "-m", "benchmarks.gpu", *words], cwd=ROOT, check=True)
     words = ["--lspe", str(packed), "--output", str(out), "--device", "cpu"]
     program = (
         f"import runpy, sys\nfor name in {MISSING!r}: sys.modules[name] = None\n"
-        f"sys.argv = {[str(SCRIPT), *words]!r}\n"
-        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+        f"sys.argv = {['gpu', *words]!r}\n"
+        "runpy.run_module('benchmarks.gpu', run_name='__main__')"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     report = json.loads((out / "gpu.json").read_text())
@@ -59,10 +61,7 @@ def test_a_rehearsal_without_the_packages_that_are_missing_there(tmp_path: Path)
     assert (out / "gpu.png").stat().st_size > 5000
 
 
-def test_random_weights_stay_in_the_range_of_float16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(SCRIPT.parent)
-    from gpu_steps.checkpoints import random_network
-
+def test_random_weights_stay_in_the_range_of_float16() -> None:
     network = random_network(8, (64, 64), "cpu")
     greatest = []
     for layer in network.modules():

@@ -40,6 +40,7 @@ def portrait() -> NDArray[np.uint8]:
         from matplotlib import cbook
     except ImportError:
         return drawn_crops((600, 512), 1)[0]
-    with cbook.get_sample_data("grace_hopper.jpg") as file:
-        data = np.frombuffer(file.read(), np.uint8)
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    path = str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+    picture = cv2.imread(path)
+    assert picture is not None, path
+    return np.ascontiguousarray(picture[..., ::-1])

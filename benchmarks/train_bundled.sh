@@ -1,7 +1,7 @@
 #!/bin/sh
 # Trains the bundled pose models on one GPU: a first model, labels cleaned by its opinion, the
 # fast model again on clean labels, then the strong one. Every step can be stopped and run again.
-#   scripts/train_bundled.sh DATA [OUTPUT]     DATA holds lspet/, everyday/ and coco/
+#   benchmarks/train_bundled.sh DATA [OUTPUT]     DATA holds lspet/, everyday/ and coco/
 # Written without a GPU at hand: its parts are tested on a CPU, the whole has not been run.
 # For a rented GPU with few packages and a clock: docs/gpu_training.md.
 set -eu

@@ -1,11 +1,11 @@
 """Measures everything hrtrack claims on a GPU, in one run of under ten minutes.
 
-    python scripts/gpu_session.py --output OUT [--model FILE] [--lspe FOLDER] [--budget 540]
+    python -m benchmarks.gpu --output OUT [--model FILE] [--lspe FOLDER] [--budget 540]
 
 Needs torch with CUDA, numpy, OpenCV and onnx. What else is missing (TensorRT, PyAV, LSPE photos)
 costs the steps that need it, and the report says so. OUT/gpu.json is written after every figure
 and OUT/gpu.png after every step, so that a run that is cut off loses nothing. GPU clocks and
-settings are left alone. The steps themselves are in gpu_steps/.
+settings are left alone. Each step is a file beside this one.
 
 Where the photos must be carried to the GPU, `--pack FOLDER --lspe DATA` beforehand copies
 val.json and its 500 photos (about 10 MB) there. `--device cpu` rehearses it all in little.
@@ -22,22 +22,19 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from gpu_steps.chart import chart
-from gpu_steps.checkpoints import prepare
-from gpu_steps.engines import engine
-from gpu_steps.frames import decode, frames
-from gpu_steps.loop import pipeline
-from gpu_steps.lspe import lspe, pack
-from gpu_steps.parity import parity
-from gpu_steps.session import Session, machine
-from gpu_steps.speed import ceilings, throughput
-from gpu_steps.tuning import compiled, searched
-
 from hrtrack.errors import HrtrackError
 from hrtrack.models.zoo import weights_folder
+
+from .chart import chart
+from .checkpoints import prepare
+from .engines import engine
+from .frames import decode, frames
+from .loop import pipeline
+from .lspe import lspe, pack
+from .parity import parity
+from .session import Session, machine
+from .speed import ceilings, throughput
+from .tuning import compiled, searched
 
 STEPS: tuple[tuple[str, float, Callable[[Session], None]], ...] = (
     ("ceilings", 10, ceilings),

@@ -1,0 +1,1 @@
+"""Everything that hrtrack claims on a GPU, measured by `python -m benchmarks.gpu`."""

@@ -1,1 +1,0 @@
-"""The steps of gpu_session.py, one file each."""
