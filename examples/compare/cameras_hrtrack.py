@@ -1,6 +1,7 @@
 """The people of two cameras at a time: python cameras_hrtrack.py 0 1
 
-Two videos work, too, but their times are not the clock's: see examples/two_cameras.py. The command `hrtrack -s webcam:0 -s webcam:1 --save all.csv` keeps them in one table.
+Two videos work, too, but their times are not the clock's: see examples/two_cameras.py.
+The command `hrtrack -s webcam:0 -s webcam:1 --save all.csv` keeps them in one table.
 """
 
 import sys
