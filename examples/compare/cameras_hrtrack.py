@@ -1,5 +1,6 @@
-"""The people of two cameras at a time: python cameras_hrtrack.py 0 1 (or two videos)
+"""The people of two cameras at a time: python cameras_hrtrack.py 0 1
 
+Two videos work, too, but their times are not the clock's: see examples/two_cameras.py.
 The command `hrtrack -s webcam:0 -s webcam:1 --save all.csv` keeps them in one table.
 """
 

@@ -11,5 +11,5 @@ with Tracker() as tracker:
         for person in poses:
             joints = ("left_hip", "left_knee", "left_ankle")
             hip, knee, ankle = (complex(*person[joint][:2]) for joint in joints)
-            angle = abs(np.angle((hip - knee) / (ankle - knee), deg=True))
+            angle = abs(np.angle((hip - knee) * (ankle - knee).conjugate(), deg=True))
             print(f"{frame.time:.2f} s: person {person.id}, {angle:.0f} degrees")

@@ -17,5 +17,5 @@ while (read := capture.read())[0]:
     if found:
         points = (found.landmark[joint] for joint in (23, 25, 27))
         hip, knee, ankle = (complex(point.x * width, point.y * height) for point in points)
-        angle = abs(np.angle((hip - knee) / (ankle - knee), deg=True))
+        angle = abs(np.angle((hip - knee) * (ankle - knee).conjugate(), deg=True))
         print(f"{time:.2f} s: {angle:.0f} degrees")

@@ -14,5 +14,5 @@ while (read := capture.read())[0]:
     time = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
     for points in tracker(read[1])[0]:
         hip, knee, ankle = (complex(*points[joint]) for joint in (11, 13, 15))
-        angle = abs(np.angle((hip - knee) / (ankle - knee), deg=True))
+        angle = abs(np.angle((hip - knee) * (ankle - knee).conjugate(), deg=True))
         print(f"{time:.2f} s: {angle:.0f} degrees")
