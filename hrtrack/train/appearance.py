@@ -6,10 +6,10 @@ Both round to whole grey values after every step, so that they differ by a few o
 (`tests/train/test_appearance.py`); only noise is of a generator of each one's own.
 
 Two painters are there because of the detector's speed on two CPU cores: a canvas of 320x320 costs
-a core 1.6 ms by OpenCV, 6.2 with its look on tensors and 25 with all of it (`DeviceRenderer`),
-beside 27 to learn from it, so that a training would make .86 or .55 times the canvases a second. A
-pose training on tensors alone reaches .96 times the crops (4.3 instead of .8 ms for one of 256x192,
-beside 124), but its loaders would feed a GPU at a third of the rate. (Xeon with AMX, 2026-11-29.)
+a core 1.7 ms by OpenCV, 6.6 with its look on tensors and 23 with all of it (`DeviceRenderer`),
+beside 39 to learn from it, so that a training would make .89 or .65 times the canvases a second. A
+pose training on tensors alone reaches .91 to .95 times the crops, but a loader on a CPU would feed
+a GPU at half the rate (`benchmarks/painters.py`, Xeon with AMX, 2026-11-29).
 """
 
 from __future__ import annotations
