@@ -3,8 +3,9 @@
     hrtrack bench pipeline CLIP --trace TRACE.json
     python -m benchmarks.timeline TRACE.json OUT.png [--frame 40]
 
-A row for each thread, time to the right. The frame's stages are in colour and carry their
-milliseconds; what the threads do for other frames meanwhile is grey.
+CLIP may be a camera, or a clip at a camera's pace (``lavfi:movie=CLIP,fps=15``), whose frames are
+decoded in the loop's thread. A row for each thread, time to the right. The frame's stages are in
+colour and carry their milliseconds; what the threads do for other frames meanwhile is grey.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from hrtrack.errors import UsageError
 
 ROWS = {
     "decode": "reads and decodes",
-    "MainThread": "finds, estimates,\nfollows",
+    "MainThread": "finds, estimates,\nfollows people",
     "encode": "draws and encodes",
 }
 MARGIN = 0.06
@@ -93,7 +94,8 @@ def paint(events: list[Event], number: int, path: Path) -> None:
     begin, end = min(one.start for one in mine), max(one.end for one in mine)
     room = MARGIN * (end - begin)
     left, right = -room, end - begin + room
-    names = [*ROWS, *sorted({one.thread for one in events} - set(ROWS))]
+    threads = {one.thread for one in events}
+    names = [name for name in ROWS if name in threads] + sorted(threads - set(ROWS))
     figure = Figure(figsize=(10.5, 0.95 * len(names) + 1.2), layout="constrained")
     axes = figure.subplots()
     for one in events:
