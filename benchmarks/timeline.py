@@ -116,14 +116,14 @@ def paint(events: list[Event], number: int, path: Path) -> None:
         step = beside[one.thread] = beside.get(one.thread, -1) + 1
         side = 1 if place == len(names) - 1 else -1
         line = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.6}
-        far = 0.34 + 0.17 * (step % 2)
+        far = 0.34 + 0.15 * (step % 3)
         axes.annotate(
             label, (middle, place + side * 0.25), (middle, place + side * far),
             fontsize=8.5, ha="center", va="top" if side > 0 else "bottom", arrowprops=line,
         )  # fmt: skip
     _waits(axes, mine, names, begin)
     axes.set_xlim(left, right)
-    axes.set_ylim(len(names) - 0.35, -0.65)
+    axes.set_ylim(len(names) - 0.35, -0.8)
     labels = [f"{name}:\n{ROWS[name]}" if name in ROWS else name for name in names]
     axes.set_yticks(range(len(names)), labels)
     axes.set_xlabel(
