@@ -3,8 +3,9 @@
     hrtrack bench pipeline CLIP --trace TRACE.json
     python -m benchmarks.timeline TRACE.json OUT.png [--frame 40]
 
-A row for each thread, time to the right. The frame's stages are in colour and carry their
-milliseconds; what the threads do for other frames meanwhile is grey.
+CLIP may be a camera, or a clip at a camera's pace (``lavfi:movie=CLIP,fps=15``), whose frames are
+decoded in the loop's thread. A row for each thread, time to the right. The frame's stages are in
+colour and carry their milliseconds; what the threads do for other frames meanwhile is grey.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from hrtrack.errors import UsageError
 
 ROWS = {
     "decode": "reads and decodes",
-    "MainThread": "finds, estimates,\nfollows",
+    "MainThread": "finds, estimates,\nfollows people",
     "encode": "draws and encodes",
 }
 MARGIN = 0.06
@@ -93,7 +94,8 @@ def paint(events: list[Event], number: int, path: Path) -> None:
     begin, end = min(one.start for one in mine), max(one.end for one in mine)
     room = MARGIN * (end - begin)
     left, right = -room, end - begin + room
-    names = [*ROWS, *sorted({one.thread for one in events} - set(ROWS))]
+    threads = {one.thread for one in events}
+    names = [name for name in ROWS if name in threads] + sorted(threads - set(ROWS))
     figure = Figure(figsize=(10.5, 0.95 * len(names) + 1.2), layout="constrained")
     axes = figure.subplots()
     for one in events:
@@ -114,14 +116,14 @@ def paint(events: list[Event], number: int, path: Path) -> None:
         step = beside[one.thread] = beside.get(one.thread, -1) + 1
         side = 1 if place == len(names) - 1 else -1
         line = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.6}
-        far = 0.34 + 0.17 * (step % 2)
+        far = 0.34 + 0.15 * (step % 3)
         axes.annotate(
             label, (middle, place + side * 0.25), (middle, place + side * far),
             fontsize=8.5, ha="center", va="top" if side > 0 else "bottom", arrowprops=line,
         )  # fmt: skip
     _waits(axes, mine, names, begin)
     axes.set_xlim(left, right)
-    axes.set_ylim(len(names) - 0.35, -0.65)
+    axes.set_ylim(len(names) - 0.35, -0.8)
     labels = [f"{name}:\n{ROWS[name]}" if name in ROWS else name for name in names]
     axes.set_yticks(range(len(names)), labels)
     axes.set_xlabel(
