@@ -146,8 +146,8 @@ class TrackerOptions:
             (``poses.estimated``), for 3 frames or 0.15 seconds at most, whichever is longer.
             ``auto`` is the rate of a camera or stream, and none for files. With a number the
             results of a file depend on the machine's speed. ``off``, the default, estimates
-            everybody: the carried joints of a crowd are less exact and people who cross swap
-            their identities more often.
+            everybody in every frame that is processed: the joints and identities of a crowd are
+            more exact, and more frames of a camera are dropped.
         min_score: minimum score to start a track; existing tracks may fall below it.
         smooth: strength of the One-Euro filter.
         cuts: ``auto`` ends all tracks at a hard cut, so that whoever is seen after it is a new
@@ -275,7 +275,7 @@ class TrackerOptions:
             TRACKING,
             "Keep up with N frames a second: where the machine cannot, estimate only some of the "
             "people in each frame and carry the joints of the others. auto is the rate of a "
-            "camera or stream, and off for files.",
+            "camera or stream, and off for files; off estimates everybody.",
             metavar="N|auto|off",
         ),
     )
