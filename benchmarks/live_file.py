@@ -402,8 +402,9 @@ def run_real(
             warm = frame.image
     pieces = list(Recording(path, restamped(count, own, rate, seconds).order, rate))
     poses, ages, keys, dropped = [], [], [], 0
-    target = "auto" if budget else "off"
-    with Tracker(threads=threads, detect_every=every, target_fps=target) as tracker:
+    with Tracker(
+        threads=threads, detect_every=every, target_fps="auto" if budget else "off"
+    ) as tracker:
         tracker.image(warm)
         with busy_core(busy), serving(pieces, rate) as server:
             for frame, found in tracker.track(server.url):
