@@ -334,7 +334,7 @@ def test_what_is_bundled_needs_nothing_for_downloads(monkeypatch: pytest.MonkeyP
 
 def test_public_entries_are_told_apart_and_hashed() -> None:
     names = [e.name for e in zoo.PUBLIC]
-    assert len(set(names)) == len(names) == 70
+    assert len(set(names)) == len(names) == 74
     for e in zoo.PUBLIC:
         assert e.url is not None
         assert (e.sha256 is not None) == e.url.endswith(".pth")
