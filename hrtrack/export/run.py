@@ -27,13 +27,14 @@ from ..skeleton import Skeleton
 from ..writable import require_file, unfinished
 from . import tensorrt
 from .onnx import Storage, save_onnx, store_weights
-from .session import Session
+from .session import Inaccurate, Session
 
 if TYPE_CHECKING:
     import openvino
 
 
 LOG = logging.getLogger(__name__)
+NOT_SAVED = "not saved (--allow-inaccurate saves it all the same)"
 Target = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
 Opener = Callable[[Path, Target, EnginePrecision], Network]
 """Opens an exported file on the back end that it is for, to compute in that precision."""
@@ -326,14 +327,19 @@ def export(
         exporter.write(session, draft, ranges, progress)
         agreement, in_8_bits = None, None
         if exporter.runs_here:
-            agreement = compared(options.precision, exporter.tolerance)
+            try:
+                agreement = compared(options.precision, exporter.tolerance)
+            except Inaccurate as error:
+                raise ModelError(f"{error}; {NOT_SAVED}") from None
         if ranges:
             try:
                 in_8_bits = compared("int8", "int8")
             except ModelError as error:
                 if session.calibration is not None:
-                    raise ModelError(f"{error}; or leave --calibrate out") from None
-                LOG.warning("%s: CPUs will not compute with %s in 8 bits", error, path.name)
+                    refused = f"; {NOT_SAVED}" if isinstance(error, Inaccurate) else ""
+                    raise ModelError(f"{error}{refused}; or leave --calibrate out") from None
+                # The file itself is accurate, and nobody asked for 8 bits.
+                LOG.warning("CPUs will not compute with %s in 8 bits: %s", path.name, error)
                 exporter.write(session, draft, {}, progress)
         for made, kept in zip(exporter.files(draft), exporter.files(path), strict=True):
             made.replace(kept)
