@@ -1,7 +1,8 @@
-"""A node that is called with every picture, as in ROS: subscribe `on_image`, give it a publisher.
+"""A node for a framework that calls a function with every picture, as ROS does.
 
-The arguments of `on_image` are the fields of ROS's sensor_msgs/Image with the encoding bgr8, and
-its stamp in seconds.
+Subscribe `on_image` to the pictures, and pass a function that publishes text to `PoseNode`. The
+arguments of `on_image` are the fields of ROS's sensor_msgs/Image with the encoding bgr8; `stamp`
+is the time in seconds.
 """
 
 import json

@@ -1,6 +1,6 @@
 """A model with keypoints of your own (docs/custom.md): python custom_keypoints.py mine.onnx a.mp4
 
-The model's file names its joints; results files and poses know them by these names.
+The model file holds the names of the joints; poses and results files use these names.
 """
 
 import sys

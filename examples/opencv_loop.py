@@ -12,7 +12,7 @@ fps, codec = capture.get(cv2.CAP_PROP_FPS), cv2.VideoWriter.fourcc(*"mp4v")
 writer = cv2.VideoWriter(sys.argv[2], codec, fps, size)
 with Tracker(color="bgr") as tracker:
     while (read := capture.read())[0]:
-        # A camera has no such time: leave it out, and the clock's is taken.
+        # For a camera, leave out the time: hrtrack then takes the clock's.
         poses = tracker.update(read[1], capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
         for person in poses:
             print(poses.frame, person.id, person["left_wrist"].x, person["left_wrist"].y)

@@ -1,4 +1,4 @@
-"""How fast everybody's wrists are, from a results file: python pandas_table.py results.jsonl"""
+"""The median speed of each person's wrists: python pandas_table.py results.jsonl"""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""supervision's zones and annotators on our poses: python supervision_zone.py clip.mp4 out.png"""
+"""Zones and annotators of supervision on hrtrack's poses: python supervision_zone.py a.mp4 out.png
+
+Prints who is in the left half of a picture of 640x360, and writes the last picture.
+"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Several cameras over one set of networks: python two_cameras.py left.mp4 right.mp4"""
+"""Several cameras share one tracker, each in a thread: python two_cameras.py left.mp4 right.mp4"""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
