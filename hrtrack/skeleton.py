@@ -158,7 +158,7 @@ def by_name(name: str) -> Skeleton:
     if name in CODED:
         return CODED[name]
     if name not in NAMES:
-        raise ModelError(f"unknown skeleton '{name}'; known are {', '.join(NAMES)}")
+        raise ModelError(f"unknown skeleton '{name}'; choose one of {', '.join(NAMES)}")
     from .skeleton_file import built_in
 
     return _of_file(built_in()[name])

@@ -80,7 +80,7 @@ def test_limb_colours_tell_the_sides_apart() -> None:
 def test_lookup() -> None:
     assert by_name("mpii16") is MPII16
     assert COCO17.index("left_ankle") == 15
-    with pytest.raises(ModelError, match="unknown skeleton 'coco18'; known are coco17"):
+    with pytest.raises(ModelError, match="unknown skeleton 'coco18'; choose one of coco17"):
         by_name("coco18")
     with pytest.raises(ModelError, match="no joint 'tail'"):
         COCO17.index("tail")

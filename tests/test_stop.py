@@ -176,7 +176,7 @@ def test_jobs_end_with_whole_outputs_and_no_orphan(group: bool, tmp_path: Path) 
     told = run.communicate(timeout=60)[1]
     assert run.returncode == 143
     assert "3 sources, 0 frames" in told.splitlines()[-1]
-    assert "the same command goes on" in told.splitlines()[-1]
+    assert "the same command resumes" in told.splitlines()[-1]
     assert "Traceback" not in told
     for name in "ab":
         assert count_frames(out / f"{name}_pose.mp4") == lines_in(out / f"{name}.jsonl")

@@ -45,7 +45,7 @@ def bench() -> None:
 @click.option(
     "--people",
     metavar="N,N,...",
-    help="Also measure with these numbers of people, whose boxes are copies of a recorded track.",
+    help="Also measure with these numbers of people: copies of one person's boxes in the clip.",
 )
 @tracker_options(
     "model", "detector", "detect_every", "max_people", "backend", "device", "precision", "threads"
@@ -75,22 +75,22 @@ def bench() -> None:
 @click.option(
     "--trace",
     type=FILE,
-    help="Write to this file when each stage of the run from file to file began and ended, and in "
-    "which thread: JSON for chrome://tracing or ui.perfetto.dev.",
+    help="Write a timeline of all stages and threads to this JSON file, for chrome://tracing or "
+    "ui.perfetto.dev.",
 )
 @click.option(
     "--streams",
     metavar="N,N,...",
-    help="Measure instead how these numbers of streams of CLIP run at a time: in one process, and "
-    "each in a process of its own with its share of the threads. Both ways run in turns, as files "
-    "and as cameras that send CLIP at its own rate.",
+    help="Measure these numbers of simultaneous streams of CLIP instead, in one process and in one "
+    "process per stream with the same total of threads. Streams are read once like files and "
+    "once like cameras, which send CLIP at its own frame rate.",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(0.2),
     default=2.0,
     show_default=True,
-    help="How long each of the 16 turns counts that --streams takes for each number.",
+    help="Length of each of the 16 measurements that --streams makes per number of streams.",
 )
 def pipeline(clip: str, **settings: Any) -> None:
     """Measure FPS and milliseconds per stage of the whole pipeline on CLIP."""

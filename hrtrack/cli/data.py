@@ -40,8 +40,8 @@ def pseudo_label(
     """Estimate the poses of all people that CONFIG trains on with MODEL.
 
     Writes FOLDER/teacher_N.npz for the Nth training set, for data.train.N.teacher=FILE: where the
-    model surely disagrees, the training corrects or doubts the label. MODEL is any pose model that
-    hrtrack runs, CONFIG and KEY=VALUE are those of `hrtrack train`.
+    model is sure and disagrees, the training corrects the label or gives it less weight.
+    MODEL is any pose model that hrtrack runs. CONFIG and KEY=VALUE are those of `hrtrack train`.
 
     \b
     hrtrack data pseudo-label mine.yaml runs/first/weights.safetensors judged
@@ -59,7 +59,7 @@ def pseudo_label(
         network.close()
 
 
-@data.command(short_help="Pack a training for a machine without its photos.")
+@data.command(short_help="Pack training data for a machine without the photos.")
 @click.argument("config")
 @click.argument("output", type=FOLDER)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
@@ -67,7 +67,8 @@ def pseudo_label(
     "--side",
     type=click.IntRange(16),
     metavar="PIXELS",
-    help="Side of a person's square, or longer side of a detector's photo.  [default: 256 and 320]",
+    help="Side of a person's square, or longer side of a detector's photo.  [default: 256 for "
+    "people, 320 for photos]",
 )
 @click.option(
     "--quality",
@@ -159,8 +160,8 @@ def refine(
 ) -> None:
     """Write OUTPUT: the COCO ANNOTATIONS with the boxes that DETECTOR finds on the same people.
 
-    Boxes around labelled joints are off by the labels' errors. Boxes marked `pseudo` or `iscrowd`
-    stay as they are. Use the result for training, never to measure.
+    Boxes that were made from labelled joints inherit the errors of the labels. Boxes marked
+    `pseudo` or `iscrowd` stay as they are. Use the result for training, never to measure.
     """
     from ..datasets.refine_boxes import refine_boxes
     from ..tracker.inference.open import open_detector
@@ -179,7 +180,7 @@ def refine(
 def average(output: Path, checkpoints: tuple[Path, ...]) -> None:
     """Write OUTPUT: the mean of CHECKPOINTS of one training, which may be better than each.
 
-    The files are weights.safetensors of a pose training, or last.pt or final.pt of a detector's.
+    The files are weights.safetensors of pose trainings, or weights.pt of detector trainings.
     Measure the result. 8-bit ranges are not kept; `hrtrack export --calibrate` measures them anew.
     """
     if len(checkpoints) < 2:

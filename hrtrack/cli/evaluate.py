@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     type=float,
     nargs=2,
     metavar="A B",
-    help="Measure only the photos between these two shares of the set, from 0 to 1, as the "
-    "training option `share` selects them: 0.85 1.",
+    help="Measure only a part of the photos, chosen by the same rule as the key `share` of a "
+    "training: 0.85 1 takes the last 15 %.",
 )
 @click.option(
     "--model",
@@ -64,13 +64,13 @@ if TYPE_CHECKING:
     type=click.Choice(["dark", "argmax"]),
     default="dark",
     show_default=True,
-    help="How keypoints are read off the heatmaps: with DARK's sub-pixel step, or at the maximum.",
+    help="How heatmaps become keypoints: with DARK's sub-pixel step, or from the highest cell.",
 )
 @click.option(
     "--flip",
     is_flag=True,
-    help="Average each pose with that of the mirror image. argmax aligns both as the official "
-    "HRNet code does.",
+    help="Average each pose with that of the mirror image. With --decoder argmax the two are "
+    "aligned as in the official HRNet code.",
 )
 @click.option(
     "--backend",
@@ -107,7 +107,9 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
         raise UsageError("--detector is for --boxes detector")
     low, high = settings["share"] or (0.0, 1.0)
     if not 0 <= low < high <= 1:
-        raise UsageError(f"--share {low:g} {high:g}: expected two numbers that rise, from 0 to 1")
+        raise UsageError(
+            f"--share {low:g} {high:g}: write two numbers between 0 and 1, the smaller one first"
+        )
     from contextlib import ExitStack
 
     from rich.console import Console
@@ -257,7 +259,9 @@ def evaluate_action(
         return
     click.echo(f"{found.clips} clips, top-1 {found.top1:.2%}")
     click.echo(f"with a tracker's noise and gaps {found.tracked:.2%}")
-    click.echo(f"answered {found.answered:.2%}, of these right {found.answered_top1:.2%}")
+    click.echo(
+        f"recognised {found.answered:.2%} of the clips, {found.answered_top1:.2%} of these right"
+    )
     for row in found.per_action:
         recall, precision = (
             "      -" if share is None else f"{share:7.2%}" for share in (row.recall, row.precision)

@@ -39,8 +39,8 @@ CALIBRATION_CROPS = 100
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8"]),
-    help="Precision of the network; keypoints are always decoded in float32.  [default: fp16 for "
-    "TensorRT engines, else fp32]",
+    help="Precision in which the network computes; keypoints are always decoded in float32.  "
+    "[default: fp16 for TensorRT engines, else fp32]",
 )
 @click.option(
     "--output",
@@ -60,7 +60,7 @@ CALIBRATION_CROPS = 100
     type=click.Choice(["fp32", "fp16", "int8"]),
     default="fp32",
     show_default=True,
-    help="Precision in which a float32 ONNX file stores its weights.",
+    help="Precision in which an fp32 ONNX file stores its weights; it still computes in float32.",
 )
 @click.option(
     "--calibrate",
@@ -74,10 +74,12 @@ CALIBRATION_CROPS = 100
     type=click.Choice(["onnx", "torch2trt"]),
     default="onnx",
     show_default=True,
-    help="How a TensorRT engine is built from the network.",
+    help="How a TensorRT engine is built: from an ONNX file, or from PyTorch by torch2trt.",
 )
 @click.option(
-    "--portable", is_flag=True, help="Build a TensorRT engine for other GPUs and versions, too."
+    "--portable",
+    is_flag=True,
+    help="Build a TensorRT engine that also runs on other GPUs and TensorRT versions.",
 )
 @click.option(
     "--timing-cache",

@@ -38,7 +38,7 @@ run_options = together(
         default=1,
         show_default=True,
         metavar="N",
-        help="Process N clips of a folder in parallel. An interrupted job resumes.",
+        help="Process N clips of a folder in parallel. The same command resumes it.",
     ),
     option(
         OUTPUT,
@@ -72,7 +72,7 @@ live_options = together(
         type=Finite(min=0, min_open=True),
         metavar="MS",
         advanced=True,
-        help="Drop frames that are older than this.",
+        help="Drop frames that are older than MS milliseconds.",
     ),
 )
 former_options = together(
@@ -150,11 +150,13 @@ def _with_former(camera: CameraMode | None, former: dict[str, Any]) -> CameraMod
     """The camera's mode, which --size, --fps and --pixel-format named before."""
     if former["size"] is not None:
         if former["size"].size is None:
-            raise click.BadParameter("--size is no size like 1280x720")
+            raise click.BadParameter("--size must look like 1280x720")
         former["size"] = former["size"].size
     given = {name: value for name, value in former.items() if value is not None}
     if camera is not None and given:
-        raise click.UsageError("--camera says size, frame rate and pixel format in one option")
+        raise click.UsageError(
+            "--camera replaces --size, --fps and --pixel-format; leave those out"
+        )
     return (camera or NO_WISH)._replace(**given)
 
 

@@ -98,7 +98,7 @@ class Time(Finite):
             r"(?:([0-9]+):)?([0-9]+):([0-9]{1,2}(?:\.[0-9]*)?)", str(value).strip()
         )
         if clock is None:
-            self.fail(f"{value!r} is no time like 90, 1:30 or 0:01:30.5.", param, ctx)
+            self.fail(f"{value!r} must look like 90, 1:30 or 0:01:30.5.", param, ctx)
         hours, minutes, seconds = (float(part or 0) for part in clock.groups())
         if seconds >= 60 or (clock[1] is not None and minutes >= 60):
             self.fail(f"{value!r} has more than 59 minutes or seconds.", param, ctx)
@@ -133,7 +133,7 @@ class Camera(click.ParamType):
         found = self.PATTERN.fullmatch(str(value).strip().lower())
         if found is None or not any(found.groups()):
             raise click.BadParameter(
-                f"'{value}' is no camera mode like 1280x720@30,mjpeg, 1280x720, @30 or mjpeg"
+                f"'{value}' must look like 1280x720@30,mjpeg, 1280x720, @30 or mjpeg"
             )
         width, height, fps, pixel_format = found.groups()
         size = (int(width), int(height)) if width else None
@@ -169,7 +169,8 @@ def former(*names: str, instead: str, **settings: Any) -> Decorator[Any]:
     def tell(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         if value not in (None, False, ()):
             click.echo(
-                f"hrtrack: {param.opts[0]} will go with the next version; use {instead}", err=True
+                f"hrtrack: {param.opts[0]} will be removed in the next version; use {instead}",
+                err=True,
             )
         return value
 
@@ -258,7 +259,8 @@ clip_options = together(
         show_default=True,
         type=click.Choice(["cpu", "cuda"]),
         advanced=True,
-        help="Where to decode video files. cuda relieves the CPU, but was slower on an H200.",
+        help="Where to decode video files. cuda uses the GPU's decoder, which leaves more of the "
+        "CPU free but was slower on an H200 machine.",
     ),
 )
 """Which part of a clip is read, and how."""
@@ -276,8 +278,9 @@ output_options = together(
         "--save",
         multiple=True,
         metavar="[FORMAT:]PATH",
-        help=f"Save results as {worded(RESULTS)}; the suffix or FORMAT says which. - writes JSONL "
-        f"to stdout. Several clips can share one {worded(TABLES)} file. Repeatable.",
+        help=f"Save results as {worded(RESULTS)}; the suffix or FORMAT says which. PATH '-' writes "
+        f"JSONL to stdout. Several clips can share one {worded(TABLES)} file. You may give this "
+        "option several times.",
     ),
     option(
         OUTPUT,
@@ -293,8 +296,8 @@ output_options = together(
         show_default=True,
         type=click.Choice(ENCODERS),
         advanced=True,
-        help="What encodes the output video as H.264. auto takes a hardware encoder where one "
-        "answers, and says which. Hardware encoders have not been tried out yet.",
+        help="Encoder of the H.264 output video. auto uses a hardware encoder if one works, and "
+        "says which. Hardware encoders have not been tried out yet.",
     ),
     option(OUTPUT, "--overwrite", is_flag=True, help="Replace existing output files."),
     option(OUTPUT, "--quiet", "-q", is_flag=True, help="Hide the progress bar and the summary."),
@@ -330,7 +333,8 @@ display_options = together(
         DISPLAY,
         "--serve",
         metavar="[HOST:]PORT",
-        help="Show the run in web browsers. Only this machine can connect unless HOST allows more.",
+        help="Show the run in web browsers. Only this machine can connect, unless HOST is 0.0.0.0 "
+        "or an address of this machine in the network.",
     ),
     option(
         DISPLAY,
@@ -416,8 +420,8 @@ class SourceGroup(GroupedCommand, click.Group):
             ]
             if ignored:
                 raise click.UsageError(
-                    f"{ignored[0]} before {word} would be ignored: options of a command stand "
-                    f"after its name; to track something called {word} write ./{word}"
+                    f"{ignored[0]} stands before {word} and would be ignored; write the options of "
+                    f"{word} after its name, or ./{word} to track a file of that name"
                 )
             return args
         from ..tracker.video.open import has_source_suffix, names_source
@@ -433,7 +437,7 @@ class SourceGroup(GroupedCommand, click.Group):
         _, rest, _ = self.make_parser(ctx).parse_args(list(args))
         if rest:
             raise click.UsageError(
-                f"one source at a time: {word}, then {rest[0]}; for several clips name their "
-                f"folder or a glob in quotes, or write -s {rest[0]} to run it at the same time"
+                f"two sources, {word} and {rest[0]}; name their folder or a glob in quotes to run "
+                f"one after the other, or write -s {rest[0]} to run both at the same time"
             )
         return args

@@ -277,15 +277,15 @@ def require_distinct_paths(
             other = taken.get(place)
             if other == name:
                 path = target.part_of.table if target.part_of else target.path
-                raise UsageError(f"{path} is named twice as an output; name two places")
+                raise UsageError(f"{path} is named twice as an output; choose different paths")
             if other is not None:
                 raise UsageError(
                     f"{other} and {name} would both be written to {target.path}; "
-                    "run them apart or rename one"
+                    "rename one, or run them separately"
                 )
             taken[place] = name
             for lost in _lost(target, place, read, cut=settings.segment is not None):
-                raise UsageError(f"{lost} is what is read; write to another file")
+                raise UsageError(f"{lost} is an input of this run; choose another output")
 
 
 def _lost(target: Target, place: str, read: Mapping[str, str], *, cut: bool) -> list[str]:

@@ -141,7 +141,7 @@ def _require_one_process(settings: TrackSettings) -> None:
             "one process already"
         )
     if settings.redraw is not None:
-        raise UsageError("--redraw takes one source: its results belong to one clip")
+        raise UsageError("hrtrack draw takes one source: saved results belong to one clip")
     if settings.token is not None and settings.serve is None:
         raise UsageError("--token is for --serve")
 

@@ -89,7 +89,7 @@ def track(settings: TrackSettings) -> int:
     targets = all_targets(settings, sources)
     sources = list(targets)
     if "heatmaps" in layers.layers and settings.redraw is not None:
-        raise UsageError("saved results hold keypoints only; there are no heatmaps to draw")
+        raise UsageError("saved results hold no heatmaps; leave the layer heatmaps out")
     if settings.token is not None and settings.serve is None:
         raise UsageError("--token is for --serve")
     require_packages(settings, (target.format for every in targets.values() for target in every))
@@ -354,7 +354,7 @@ def _without_frames(settings: TrackSettings, name: str) -> str:
     asked = [f"--start {settings.start:g}"] if settings.start is not None else []
     asked += [f"--end {settings.end:g}"] if settings.end is not None else []
     within = f" for {' '.join(asked)}" if asked else ""
-    return f"{name} gave no frame{within}"
+    return f"{name}: no frame could be read{within}"
 
 
 def summary(outcomes: list[Outcome], sources: int) -> None:
@@ -365,11 +365,11 @@ def summary(outcomes: list[Outcome], sources: int) -> None:
         click.echo(
             f"hrtrack: {outcome.name}: {state}, {counted(outcome.frames, 'frame')}, "
             f"{counted(outcome.ids, 'identity', 'identities')}, "
-            f"{outcome.people:.1f} people a frame, {outcome.fps:.1f} FPS",
+            f"{outcome.people:.1f} people per frame, {outcome.fps:.1f} FPS",
             err=True,
         )
     failed = sum(outcome.error is not None for outcome in outcomes)
-    left = f", {sources - len(outcomes)} not begun" if sources > len(outcomes) else ""
+    left = f", {sources - len(outcomes)} not started" if sources > len(outcomes) else ""
     if sources > 1:
         click.echo(f"hrtrack: {sources} sources, {failed} with errors{left}", err=True)
 
@@ -395,7 +395,7 @@ def track_many(settings: TrackSettings, sources: list[str], targets: Targets) ->
     """
     folder = _summary_folder(settings)
     if settings.show or settings.serve or settings.redraw:
-        raise UsageError("--jobs and --ray exclude --show, --serve and --redraw")
+        raise UsageError("--jobs and --ray cannot be combined with --show, --serve or hrtrack draw")
     share = max(1, (os.cpu_count() or 1) // settings.jobs)
     threads = settings.tracker.threads or share
     quiet = replace(
@@ -490,7 +490,7 @@ def _run_work(
         frames = counted(sum(one.frames for one in done), "frame")
         ended = ""
         if stopped is not None:
-            ended = f", stopped after {len(done)} of them; the same command goes on"
+            ended = f", stopped after {len(done)} of them; the same command resumes"
         click.echo(
             f"hrtrack: {len(work.outputs)} sources, {frames}, {len(failed)} with errors{ended}",
             err=True,

@@ -40,8 +40,8 @@ quiet_option = click.option("--quiet", "-q", is_flag=True, help="Hide the progre
     "--time-limit",
     type=Finite(min=0, min_open=True),
     metavar="SECONDS",
-    help="Stop after so many seconds of this command, save, and write the weights so far. "
-    "--resume goes on. Leave time for the saving.",
+    help="Stop after this time, save, and write the current weights; --resume continues. Allow "
+    "about half a minute more for saving.",
 )
 @device_option
 @click.option(
@@ -55,7 +55,8 @@ quiet_option = click.option("--quiet", "-q", is_flag=True, help="Hide the progre
 @click.option(
     "--throughput",
     is_flag=True,
-    help="Only measure images per second of data loader, network and training. Nothing is written.",
+    help="Only measure images per second: of the data loader alone, of the network alone, and of "
+    "the training. Nothing is written.",
 )
 @former("--ablate", is_flag=True, instead="hrtrack ablate CONFIG")
 @click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), hidden=True)
@@ -102,7 +103,7 @@ def train(config: str | None, overrides: tuple[str, ...], **settings: Any) -> No
         _pose(config, overrides, output, settings)
 
 
-@click.command(short_help="Train without batch norm or activation, to see what they are worth.")
+@click.command(short_help="Train with and without batch norm and activation, to compare.")
 @click.argument("config")
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--output", "-o", type=FOLDER, help="Folder of the runs.  [default: runs/CONFIG]")
@@ -153,7 +154,7 @@ def _require_sense(settings: dict[str, Any]) -> None:
         raise UsageError("--throughput measures a network that is thrown away; leave out --resume")
     if settings["ablate"] and begins:
         raise UsageError(
-            "--ablate begins every run afresh and goes on by itself with what it finds; leave out "
+            "hrtrack ablate starts from random weights and resumes by itself; leave out "
             "--init and --resume"
         )
     study = settings["scopes"] or settings["epochs"] or settings["seeds"]

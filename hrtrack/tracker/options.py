@@ -36,7 +36,7 @@ class Choice:
 
     def check(self, name: str, value: object) -> None:
         if not isinstance(value, str) or value not in self.words:
-            raise UsageError(f"{name} is {value!r}; known are {', '.join(self.words)}")
+            raise UsageError(f"{name} is {value!r}; choose one of {', '.join(self.words)}")
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class TrackerOptions:
         target_fps: frames a second to keep up with. Where that is too many for the machine, not
             everybody is estimated in every frame; the others' joints are carried on
             (``poses.estimated``), for 3 frames or 0.15 seconds at most, whichever is longer.
-            ``auto`` is the rate of a camera or stream, and none for files. With a number the
+            ``auto`` is the rate of a camera or stream, and ``off`` for files. With a number the
             results of a file depend on the machine's speed. ``off``, the default, estimates
             everybody in every frame that is processed: the joints and identities of a crowd are
             more exact, and more frames of a camera are dropped.
@@ -180,8 +180,8 @@ class TrackerOptions:
         metadata=_about(
             Model(),
             MODEL,
-            "Person detector: a name of hrtrack models, an ONNX file, or whole, which takes the "
-            "whole picture as one person.",
+            "Person detector: a name that hrtrack models lists, or an ONNX file. 'whole' takes the "
+            "whole picture as the box of one person.",
             metavar="NAME|PATH",
         ),
     )
@@ -191,8 +191,8 @@ class TrackerOptions:
         metadata=_about(
             Anything(),
             MODEL,
-            "Joints of a model whose file does not name them: a built-in keypoint set or a YAML "
-            "file.",
+            "Keypoint set of the pose model, if the model file does not name its joints: a "
+            "built-in set or a YAML file.",
             metavar="NAME|FILE",
             advanced=True,
         ),
@@ -227,7 +227,7 @@ class TrackerOptions:
             Choice(get_args(Precision)),
             MODEL,
             "Precision of the pose model. auto is the fastest that keeps its accuracy: int8 on "
-            "x86-64 CPUs if the model allows it.",
+            "x86-64 CPUs for models that were exported with 8-bit ranges.",
         ),
     )
     threads: int | None = field(
@@ -273,9 +273,9 @@ class TrackerOptions:
         metadata=_about(
             Rate(("auto", "off")),
             TRACKING,
-            "Keep up with N frames a second: where the machine cannot, estimate only some of the "
-            "people in each frame and carry the joints of the others. auto is the rate of a "
-            "camera or stream, and off for files; off estimates everybody.",
+            "Keep up with N frames per second. If the machine is too slow, estimate only some of "
+            "the people in each frame, and move the other people's joints by optical flow. auto: "
+            "the rate of a camera or stream, and off for files. off: estimate everybody.",
             metavar="N|auto|off",
         ),
     )
@@ -284,7 +284,8 @@ class TrackerOptions:
         metadata=_about(
             Share(),
             TRACKING,
-            "Minimum score to start a track; existing tracks may fall below it.",
+            "Minimum score of a person, from 0 to 1, to start a track; existing tracks may fall "
+            "below it.",
             metavar="SCORE",
         ),
     )
@@ -301,8 +302,8 @@ class TrackerOptions:
         metadata=_about(
             Choice(get_args(Cuts)),
             TRACKING,
-            "auto ends all tracks at a hard cut, so that people after it get new identities; off "
-            "keeps tracking across cuts.",
+            "What a hard cut of the film does. auto: end all tracks, so that people after the cut "
+            "get new identities. off: keep tracking across cuts.",
             advanced=True,
         ),
     )

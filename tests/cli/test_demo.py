@@ -27,7 +27,7 @@ def test_the_demo_finds_its_two_people_and_leaves_the_clip(
     told = capsys.readouterr().err
     frames = round(VIEWS[-1][0] * FPS)
     assert count_frames(CLIP) == count_frames(ANNOTATED) == frames
-    assert f"{frames} frames, 2 identities, 2.0 people a frame" in told
+    assert f"{frames} frames, 2 identities, 2.0 people per frame" in told
     assert f"open {ANNOTATED}" in told.splitlines()[-1]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([CLIP.name, ANNOTATED.name])
 

@@ -73,11 +73,11 @@ def test_a_device_takes_any_number_of_outputs() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["-o", "{clip}"], "is what is read"),
+        (["-o", "{clip}"], "is an input of this run"),
         (["--source", "{folder}/other.mp4", "-o", "{clip}"], "put {{name}} in the file's name"),
-        (["--source", "{folder}/b.mp4", "-o", "{folder}/{{name}}.mp4"], "is what is read"),
-        (["--save", "jsonl:{folder}/../{name}/a.mp4"], "is what is read"),
-        (["-o", "{folder}/link.mp4"], "is what is read"),
+        (["--source", "{folder}/b.mp4", "-o", "{folder}/{{name}}.mp4"], "is an input of this run"),
+        (["--save", "jsonl:{folder}/../{name}/a.mp4"], "is an input of this run"),
+        (["-o", "{folder}/link.mp4"], "is an input of this run"),
         (["--save", "{folder}/q.csv", "--save", "csv:{folder}/./q.csv"], "named twice"),
         (["-o", "{folder}/b.mp4", "--save", "video:{folder}/b.mp4"], "named twice"),
         (["--save", "-", "--save", "csv:-"], "named twice"),
@@ -113,7 +113,7 @@ def test_a_piece_is_not_written_over_the_source(
     given = ("-o", str(tmp_path / "a.mp4"), "--segment", "10s", "--overwrite")
     code, err = fails(capsys, "--source", str(clip), *given)
     assert code == 2
-    assert "is what is read" in err
+    assert "is an input of this run" in err
     assert clip.read_bytes() == b"a clip"
 
 
@@ -131,7 +131,7 @@ def test_one_file_for_several_sources_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--save", "{results}"], "is what is read"),
+        (["--save", "{results}"], "is an input of this run"),
         (["--draw", "heatmaps"], "no heatmaps"),
     ],
 )

@@ -228,7 +228,7 @@ def test_the_summary_counts_identities_and_people_a_frame(
     ids = len({one for frame in poses for one in frame.ids.tolist()})
     mean = sum(map(len, poses)) / FRAMES
     assert f": ok, {FRAMES} frames, {counted(ids, 'identity', 'identities')}, " in last
-    assert re.search(rf", {mean:.1f} people a frame, [0-9.]+ FPS$", last)
+    assert re.search(rf", {mean:.1f} people per frame, [0-9.]+ FPS$", last)
 
 
 def test_no_frames_are_a_fault(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -236,7 +236,7 @@ def test_no_frames_are_a_fault(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     words = ("--start", "0:05", "--end", "0:09", "--save", str(tmp_path / "a.csv"))
     assert run("--source", source, *words) == 1
     told = capfd.readouterr().err.splitlines()
-    assert told == [f"hrtrack: {source} gave no frame for --start 5 --end 9"]
+    assert told == [f"hrtrack: {source}: no frame could be read for --start 5 --end 9"]
 
 
 def test_a_model_that_is_sure_of_nobody_says_so_once(caplog: pytest.LogCaptureFixture) -> None:

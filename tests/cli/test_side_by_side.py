@@ -141,7 +141,7 @@ def test_a_signal_ends_all_of_them_whole(number: signal.Signals, code: int, tmp_
     ("more", "words"),
     [
         (("--jobs", "2", "-o", "out"), "several --source run side by side"),
-        (("--redraw", "x.jsonl", "-o", "out"), "--redraw takes one source"),
+        (("--redraw", "x.jsonl", "-o", "out"), "hrtrack draw takes one source"),
         (("--save", "out.jsonl"), "put {name} in the file's name"),
         (("--save", "-"), "put {name} in the file's name"),
         (("-o", "out.mp4"), "put {name} in the file's name"),
@@ -153,7 +153,9 @@ def test_what_several_sources_cannot_have(
 ) -> None:
     assert run("-s", clips[0], "-s", clips[2], *more) == 2
     said = capsys.readouterr().err
-    lines = [line for line in said.splitlines() if "will go with the next version" not in line]
+    lines = [
+        line for line in said.splitlines() if "will be removed in the next version" not in line
+    ]
     assert len(lines) == 1
     assert words in lines[0]
 

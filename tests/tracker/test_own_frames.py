@@ -162,7 +162,7 @@ def test_bgr_is_for_everything_taken_and_given(
     ours, theirs = next(bgr_tracker.track(clips[0])), next(tracker.track(clips[0]))
     assert_same(ours[1], theirs[1])
     assert np.array_equal(ours[0].image[..., ::-1], theirs[0].image)
-    with pytest.raises(UsageError, match="color is 'rbg'; known are rgb, bgr"):
+    with pytest.raises(UsageError, match="color is 'rbg'; choose one of rgb, bgr"):
         Tracker(color="rbg")  # type: ignore[arg-type]
 
 

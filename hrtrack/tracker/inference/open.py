@@ -91,7 +91,7 @@ def open_network(
     """
     known = get_args(Backend)
     if backend not in known:
-        raise BackendError(f"unknown back end '{backend}'; known are {', '.join(known)}")
+        raise BackendError(f"unknown back end '{backend}'; choose one of {', '.join(known)}")
     if backend == "openvino" and device is not None and device.lower().startswith("cuda"):
         raise BackendError(f"OpenVINO does not run on {device}; give --backend torch or tensorrt")
     path = resolve(model, task="pose")

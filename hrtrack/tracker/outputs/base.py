@@ -199,7 +199,9 @@ def parse_save(text: str) -> Target:
     # One letter before a colon is a Windows drive; other words may belong to a file's name.
     if colon and (name in FORMATS or (len(name) > 1 and name.isalpha())):
         if name not in FORMATS:
-            raise UsageError(f"unknown results format '{name}'; known are {', '.join(SUFFIXES)}")
+            raise UsageError(
+                f"unknown results format '{name}'; choose one of {', '.join(SUFFIXES)}"
+            )
         if not rest:
             raise UsageError(f"'{text}' names no path; write {name}:PATH")
         if rest == STDOUT and not FORMATS[name].stdout:
@@ -272,7 +274,7 @@ def _checked(target: Target) -> Target:
         if target.format == "video" and target.to_stdout:
             return target
         raise UsageError(
-            f"'{target.path}' has no suffix of a {target.format}; known are {', '.join(known)}"
+            f"'{target.path}' has no suffix of a {target.format}; choose one of {', '.join(known)}"
         )
     return target
 

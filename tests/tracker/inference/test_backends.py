@@ -164,7 +164,11 @@ def test_auto_says_why(files) -> None:
 @pytest.mark.parametrize(
     ("options", "error", "expected"),
     [
-        ({"backend": "cuda"}, BackendError, "unknown back end 'cuda'; known are auto, openvino"),
+        (
+            {"backend": "cuda"},
+            BackendError,
+            "unknown back end 'cuda'; choose one of auto, openvino",
+        ),
         ({"backend": "openvino", "device": "TPU"}, BackendError, "no device 'TPU' here; it has"),
         ({"backend": "openvino", "precision": "int8"}, BackendError, "hrtrack export"),
         ({"backend": "torch", "device": "nonsense"}, BackendError, "no device 'nonsense'"),

@@ -255,7 +255,7 @@ def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
             BackendError, match=rf"^{name} is missing: pip install 'hrtrack\[{name}"
         ):
             use()
-    with pytest.raises(HrtrackError, match="library is 'xarray'; known are pandas, polars"):
+    with pytest.raises(HrtrackError, match="library is 'xarray'; choose one of pandas, polars"):
         to_dataframe(poses, "xarray")  # type: ignore[call-overload]
 
 

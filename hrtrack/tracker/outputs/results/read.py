@@ -71,7 +71,7 @@ def saved_results(path: str | Path) -> Target:
     target = parse_save(name)
     if target.format not in READABLE:
         known = ", ".join(READABLE)
-        raise DataError(f"{target.path} is {target.format}, not results; known are {known}")
+        raise DataError(f"{target.path} is {target.format}, not results; choose one of {known}")
     return target
 
 
@@ -164,7 +164,7 @@ def to_dataframe(
         DataError: a results file cannot be read.
     """
     if library not in ("pandas", "polars"):
-        raise BackendError(f"library is {library!r}; known are pandas, polars")
+        raise BackendError(f"library is {library!r}; choose one of pandas, polars")
     try:
         frames = import_module(library)
     except ImportError:
