@@ -38,7 +38,7 @@ run_options = together(
         default=1,
         show_default=True,
         metavar="N",
-        help="Process N clips of a folder in parallel. The same command resumes it.",
+        help="Process N clips of a folder in parallel. Repeat the command to resume.",
     ),
     option(
         OUTPUT,
