@@ -1,4 +1,4 @@
-"""One frame's people, column by column."""
+"""The people of one frame, with one array per property."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What a person is doing; ``label`` is "unknown" below the calibrated confidence."""
+    """What a person is doing; ``label`` is "unknown" if the confidence is below the threshold."""
 
     label: str
     score: float
 
 
 class Joint(NamedTuple):
-    """One joint of a person: its place in image pixels and its score in [0, 1]."""
+    """One joint of a person: its position in image pixels and its score in [0, 1]."""
 
     x: float
     y: float
@@ -36,12 +36,12 @@ class Joint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """One person of one frame, as iterating `Poses` gives them.
+    """One person of one frame; iterating over `Poses` gives such objects.
 
-    ``person["left_wrist"]`` is a `Joint`, and so is ``person[9]``. ``id`` is stable over time, -1
-    before tracking; ``box`` (4,) is x0, y0, x1, y1; ``keypoints`` are (K, 2) and ``scores`` (K,).
-    Where ``estimated`` is False the pose network did not look at the person in this frame: the
-    joints are the last ones, carried on by their motion.
+    ``person["left_wrist"]`` and ``person[9]`` are each a `Joint`. ``id`` stays the same over time,
+    and is -1 before tracking. ``box`` (4,) is x0, y0, x1, y1 in image pixels, ``keypoints`` are
+    (K, 2) and ``scores`` (K,). If ``estimated`` is False, the pose network did not process the
+    person in this frame: the joints are the last estimated ones, propagated by their motion.
     """
 
     id: int
@@ -54,7 +54,7 @@ class Person:
     estimated: bool = True
 
     def __getitem__(self, joint: str | int) -> Joint:
-        """The joint of a name or number; ModelError for a name that the skeleton does not have."""
+        """The joint with a name or number; ModelError if the skeleton does not have the name."""
         if isinstance(joint, str):
             if self.skeleton is None:
                 raise ModelError(
@@ -67,18 +67,21 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Poses:
-    """The N people of one frame, column by column, in image pixels.
+    """The N people of one frame, with one array per property. Coordinates are in image pixels.
 
     Iterating gives each `Person`: ``for person in poses: person.id, person["left_wrist"]``.
 
-    ``time`` is in seconds on the source's clock. ``boxes`` (N, 4) are x0, y0, x1, y1;
-    ``person_scores`` (N,) and ``scores`` (N, K) lie in [0, 1]; ``keypoints`` are (N, K, 2);
-    ``ids`` (N,) are stable over time and never reused, -1 before tracking. ``actions`` is
-    None unless actions were asked for, else one entry a person, None while too little of
-    the person has been seen. ``skeleton`` names the K joints, where that is known. ``estimated``
-    (N,) is False for people whose joints were carried on by their motion, because the pose
-    network had no time for them in this frame (``target_fps``); given as None it is True for all.
-    ``source`` names the clip where the poses were read from a table of several clips.
+    - ``frame`` is the number of the frame, and ``time`` its time in seconds on the source's clock.
+    - ``boxes`` (N, 4) are x0, y0, x1, y1, and ``keypoints`` are (N, K, 2).
+    - ``person_scores`` (N,) and ``scores`` (N, K) of the joints lie in [0, 1].
+    - ``ids`` (N,) stay the same over time and are never reused; they are -1 before tracking.
+    - ``actions`` is None unless you asked for actions. Otherwise it has one entry per person, which
+      is None until enough of the person's motion has been seen.
+    - ``skeleton`` names the K joints, if they are known.
+    - ``estimated`` (N,) is False for people whom the pose network skipped in this frame to save
+      time (``target_fps``); their joints are propagated by their motion. If you pass None, it
+      becomes True for all.
+    - ``source`` names the clip, if the poses were read from a table of several clips.
     """
 
     frame: int
@@ -143,7 +146,7 @@ class Poses:
             )
 
     def __getitem__(self, index: int | NDArray[np.bool_] | NDArray[np.integer] | slice) -> Poses:
-        """The people that a mask, an index array or a slice picks; a number picks one."""
+        """The people that a mask, an index array or a slice selects; a number selects one."""
         if isinstance(index, (int, np.integer)):
             index = np.array([index])
         actions = self.actions
@@ -166,12 +169,12 @@ class Poses:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The frame as values for JSON, laid out like a line of a JSONL results file.
+        """The frame as a dictionary for JSON, like a line of a JSONL results file.
 
-        Pixels are rounded to 0.01 and scores to 0.0001. ``skeleton`` is the skeleton's name, or
-        None where it is not known; so is ``time``. Only people who were not estimated have an
-        entry ``estimated``, which is False, and only poses of a table of several clips an entry
-        ``source``.
+        Pixels are rounded to 0.01 and scores to 0.0001. ``skeleton`` is the name of the skeleton.
+        ``skeleton`` and ``time`` are None if they are not known. Only people who were not estimated
+        have an entry ``estimated``, which is False. Only poses from a table of several clips have
+        an entry ``source``.
         """
         boxes = np.round(self.boxes.astype(float), 2).tolist()
         people_scores = np.round(self.person_scores.astype(float), 4).tolist()
@@ -201,8 +204,8 @@ class Poses:
     def to_supervision(self) -> tuple[KeyPoints, Detections]:
         """The people as `supervision.KeyPoints` and as `supervision.Detections`.
 
-        Both have the people in the same order, of class 0. The detections carry the identities
-        as ``tracker_id`` unless nobody has one; the key points carry them as ``data["id"]``.
+        Both have the people in the same order, with class 0. The detections have the identities
+        as ``tracker_id`` if everybody has one, and the key points as ``data["id"]``.
 
         Raises:
             BackendError: supervision is not installed.
@@ -232,7 +235,7 @@ class Poses:
 
 
 def joined(first: Poses, *others: Poses) -> Poses:
-    """The people of all, in order, without actions; frame, time and names are of the first."""
+    """The people of all, in order, without actions; frame, time and skeleton are the first's."""
     every = (first, *others)
     return Poses(
         first.frame,
@@ -250,7 +253,7 @@ def joined(first: Poses, *others: Poses) -> Poses:
 
 
 def carried_entry(poses: Poses, i: int) -> dict[str, bool]:
-    """What a results file says of a person who was not estimated; nothing of all others."""
+    """The entry of a results file for a person who was not estimated; empty for all others."""
     return {} if poses.estimated[i] else {"estimated": False}
 
 

@@ -1,4 +1,4 @@
-"""Keypoint sets as data: names, limbs, mirror pairs and the OKS spread of each joint."""
+"""Keypoint sets as data: names, limbs, mirror pairs and the OKS sigma of each joint."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ MIDDLE: Colour = (126, 217, 87)
 class Skeleton:
     """One keypoint set.
 
-    ``flip_pairs`` are the indices that change places in a mirror image, ``limbs`` the
-    pairs of indices that are joined by a line, ``sigmas`` the per-joint constants of the
-    COCO object keypoint similarity. ``body`` are the joints that decide who someone is, empty if
-    all do: hands and faces have many joints and would outvote the body.
+    - ``joints``: the names, in the order of the pose model.
+    - ``limbs``: pairs of indices of joints that are connected by a line.
+    - ``flip_pairs``: pairs of indices of a left and a right joint, which exchange their roles in a
+      mirror image.
+    - ``sigmas``: the constant of each joint in COCO's object keypoint similarity (OKS).
+    - ``body``: the indices of the joints that the tracker compares to tell people apart. If it is
+      empty, it compares all joints. Hands and faces have many joints and would outweigh the body.
     """
 
     name: str
@@ -55,7 +58,7 @@ class Skeleton:
         return len(self.joints)
 
     def index(self, joint: str) -> int:
-        """The position of a joint's name; ModelError when there is none."""
+        """The index of the joint with this name; ModelError if there is none."""
         try:
             return self._index[joint]
         except KeyError:
@@ -63,21 +66,21 @@ class Skeleton:
 
     @property
     def mirror(self) -> tuple[int, ...]:
-        """For each joint the joint that takes its place in a mirror image."""
+        """For each joint, the index of the joint that takes its place in a mirror image."""
         order = list(range(len(self)))
         for a, b in self.flip_pairs:
             order[a], order[b] = b, a
         return tuple(order)
 
     def limb_colour(self, limb: tuple[int, int]) -> Colour:
-        """RGB by body side, so that left and right can be told apart at a glance."""
+        """The RGB colour of a limb, which shows whether it is left, right or in the middle."""
         sides = {self.side(joint) for joint in limb} - {"middle"}
         if len(sides) != 1:
             return MIDDLE
         return LEFT if sides == {"left"} else RIGHT
 
     def side(self, joint: int) -> str:
-        """``left``, ``right`` or ``middle``, read off the joint's name."""
+        """``left``, ``right`` or ``middle``, according to the joint's name."""
         name = self.joints[joint]
         return next((s for s in ("left", "right") if name.startswith(s + "_")), "middle")
 
@@ -136,7 +139,7 @@ ACTION13 = Skeleton(
 )  # fmt: skip
 
 CODED = {skeleton.name: skeleton for skeleton in (COCO17, MPII16, ACTION13)}
-"""Those that the code itself speaks of; the others are data, `skeletons.yaml`."""
+"""The sets that the code itself uses; the others are in `skeletons.yaml`."""
 IN_FILE = (
     "halpe26", "wholebody133", "aic14", "crowdpose14", "onehand21", "ap10k17",
 )  # fmt: skip
@@ -149,12 +152,12 @@ BY_COUNT = {
     21: ("onehand21",),
     14: ("aic14", "crowdpose14"),
 }
-"""Which keypoint sets a model with so many joints may mean. OpenMMLab's files name the data set."""
+"""The keypoint sets with each number of joints. OpenMMLab's file names contain the data set."""
 
 
 @cache
 def by_name(name: str) -> Skeleton:
-    """A built-in keypoint set; ModelError lists the known names otherwise."""
+    """The built-in keypoint set with this name; otherwise a ModelError lists the known names."""
     if name in CODED:
         return CODED[name]
     if name not in NAMES:
@@ -165,15 +168,17 @@ def by_name(name: str) -> Skeleton:
 
 
 def by_joint_count(count: int, source: str | Path = "the model") -> Skeleton:
-    """The keypoint set that a model means which predicts ``count`` joints and names none.
+    """The keypoint set of a model that predicts ``count`` joints but does not name them.
 
     Args:
-        count: joints.
-        source: the model's file. If its name has the data set's in it, as ``hrnet_w32_ap10k``, that
-            decides among sets of as many joints; without one 17 joints are COCO's.
+        count: the number of joints.
+        source: the file of the model. If several sets have this number of joints, the name of a
+            data set in the name of the file decides, as in ``hrnet_w32_ap10k``. Without one, 17
+            joints are those of COCO.
 
     Raises:
-        ModelError: no known set has so many, or more than one and none is the usual one.
+        ModelError: no known set has this number of joints, or several have it and nothing decides
+            between them.
     """
     names = BY_COUNT.get(count, ())
     words = re.split(r"[^a-z0-9]+", Path(source).stem.lower())
@@ -191,11 +196,11 @@ def by_joint_count(count: int, source: str | Path = "the model") -> Skeleton:
 
 
 def open_skeleton(given: str | Path | Skeleton) -> Skeleton:
-    """A built-in keypoint set by name, one's own from a YAML file, or the one that is given.
+    """A built-in keypoint set by its name, one from a YAML file, or the given `Skeleton` itself.
 
     Raises:
         ModelError: the name is unknown.
-        ConfigError: the file is missing, or something in it does not fit; the message names it.
+        ConfigError: the file is missing or invalid; the message says what is wrong.
     """
     if isinstance(given, Skeleton):
         return given
@@ -220,11 +225,11 @@ def _of_file(said: SkeletonFile) -> Skeleton:
 
 
 UNKNOWN_SIGMA = 0.079
-"""The spread of a joint of which nothing but the name is known: that of COCO's shoulders."""
+"""The sigma of a joint of which only the name is known: that of COCO's shoulders."""
 
 
 def with_joints(joints: tuple[str, ...], name: str = "unnamed") -> Skeleton:
-    """The keypoint set of these joints: a built-in one, or one that knows no more than them."""
+    """The keypoint set of these joints: a built-in one, or a new one with only the names."""
     for known in (*CODED, *BY_COUNT.get(len(joints), ())):
         if by_name(known).joints == joints:
             return by_name(known)

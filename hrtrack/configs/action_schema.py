@@ -1,4 +1,4 @@
-"""What a configuration of the action network may say."""
+"""The keys of the configuration of an action training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ DEFAULT = HERE / "action.yaml"
 
 
 class WindowSection(Section):
-    """What the network sees: ``samples`` moments over the last ``seconds``."""
+    """What the network sees of a person: a window of the recent past.
+
+    - ``seconds``: the length of the window.
+    - ``samples``: how many evenly spaced samples of the joints it has.
+    - ``max_gap``: in a gap between two frames of more than twice ``max_gap`` seconds, samples that
+      are farther than ``max_gap`` from both frames are masked.
+    """
 
     seconds: float = Field(gt=0)
     samples: int = Field(ge=8)
@@ -23,7 +29,12 @@ class WindowSection(Section):
 
 
 class ModelSection(Section):
-    """One entry a block; a stride of 2 halves the moments."""
+    """The network: one entry of ``widths`` and of ``strides`` for each block.
+
+    - ``widths``: channels, multiples of 16.
+    - ``strides``: strides in time; a stride of 2 halves the number of samples.
+    - ``drop``, ``head_drop``: dropout rates within the blocks and before the last layer.
+    """
 
     widths: tuple[PositiveInt, ...] = Field(min_length=1)
     strides: tuple[PositiveInt, ...] = Field(min_length=1)
@@ -40,11 +51,16 @@ class ModelSection(Section):
 
 
 class FitSection(base.FitSection):
-    """How it is trained: for ``epochs``, or for ``steps`` or ``minutes`` where given.
+    """How the network is trained. The keys that are not listed here are those of every training.
 
-    ``batch``: windows of known actions; ``unknown`` is the share of each step's windows that
-    show no known action. ``smoothing`` of the labels. ``held_out``: share of every action's clips
-    to choose and calibrate by, of which ``keep`` are not to be called unknown.
+    - ``epochs``: the length of the training, if neither ``steps`` nor ``minutes`` is given.
+    - ``batch``: windows of known actions per step.
+    - ``unknown``: fraction of all windows of a step that show no known action.
+    - ``smoothing``: label smoothing of the cross-entropy.
+    - ``held_out``: fraction of the clips of each action that is kept out of the training, for
+      choices and for the calibration.
+    - ``keep``: fraction of the correct answers on these clips that the threshold of "unknown" must
+      not reject. The threshold is at least 0.5.
     """
 
     epochs: float = Field(gt=0)
@@ -58,7 +74,7 @@ class FitSection(base.FitSection):
 
 
 class ActionConfig(Section):
-    """All of it."""
+    """A whole configuration of an action training."""
 
     window: WindowSection
     model: ModelSection
@@ -66,7 +82,7 @@ class ActionConfig(Section):
 
     @model_validator(mode="after")
     def _halve(self) -> ActionConfig:
-        # The first layer halves the moments, and every stride must divide what is left.
+        # The first layer halves the number of samples, and every stride must divide the rest.
         divisor = 2 * math.prod(self.model.strides)
         if self.window.samples % divisor:
             raise ValueError(
@@ -77,6 +93,6 @@ class ActionConfig(Section):
 
 
 def load_action_config(path: Path | None = None) -> ActionConfig:
-    """A YAML file, or the bundled one; ConfigError names the key that is wrong."""
+    """Reads a YAML file, or the bundled one; ConfigError names the key that is wrong."""
     source = path or DEFAULT
     return validated(ActionConfig, read_config(source), source)

@@ -1,4 +1,4 @@
-"""What all configurations have in common: sections that refuse unknown keys, YAML, overrides."""
+"""What all configurations share: sections that refuse unknown keys, reading YAML, overrides."""
 
 from __future__ import annotations
 
@@ -13,25 +13,38 @@ from ..errors import ConfigError
 
 HERE = Path(__file__).parent
 OTHERS = {"action", "person_fast"}
-"""The bundled configurations that are no pose network's."""
+"""The bundled configurations that are not for pose networks."""
 
 
 class Section(BaseModel):
-    """Keys and values that cannot be changed; a key that is not known is an error."""
+    """A group of keys. Its values cannot be changed, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class FitSection(Section):
-    """How anything is trained, whatever it is (`hrtrack.trainer`).
+    """The keys of ``fit`` that every training has (`hrtrack.trainer`).
 
-    The training ends after ``steps`` where given, or after ``minutes`` of clock time where given:
-    then the schedule follows the clock. ``batch``: examples of one step. ``optimizer``: ``muon``
-    (`hrtrack.trainer.optim`) takes AdamW's learning rates, rather lower than higher.
-    ``schedule`` and what belongs to it: `hrtrack.trainer.schedule.settings_at`; ``milestones`` are
-    shares of the training. ``clip``: the largest norm of a step's gradient. ``ema``: the decay of
-    the running average of weights. ``precision``: ``auto`` is ``bf16`` where the device is quicker
-    at it, on CPUs by a trial. ``graph``: on one GPU a step is one CUDA graph where it can be.
+    docs/reference/configuration.md describes them to users.
+
+    - ``steps``, ``minutes``: the length of the training, in steps of the optimiser or in minutes of
+      clock time. With ``minutes``, the schedule of the learning rate follows the clock.
+    - ``batch``: training examples per step.
+    - ``optimizer``: with ``muon`` (`hrtrack.trainer.optim`), start from a learning rate of AdamW or
+      a slightly lower one.
+    - ``lr``, ``weight_decay``: the peak learning rate, and the weight decay.
+    - ``clip``: the largest norm of the gradient of a step; none does not limit it.
+    - ``warmup_steps``: steps in which the learning rate rises linearly.
+    - ``schedule``: see `hrtrack.trainer.schedule.settings_at`. ``step`` multiplies the learning
+      rate by ``gamma`` at each of the ``milestones``, which are fractions of the training.
+      ``cosine`` lowers it along a cosine to ``floor`` times its peak.
+    - ``ema``: the decay of the exponential moving average of the weights; 0 keeps no average.
+    - ``precision``: ``auto`` chooses ``bf16`` if the device is faster with it; on CPUs a trial run
+      decides.
+    - ``graph``: on a single GPU, runs each step as one CUDA graph if this is possible.
+    - ``seed``: the seed of all random numbers.
+    - ``save_minutes``: minutes between two saved states.
+    - ``log_steps``: steps between two rows of the log.
     """
 
     steps: int | None = Field(None, ge=1)
@@ -61,9 +74,9 @@ class FitSection(Section):
 
 
 class SetSection(Section):
-    """One annotated set of photos: a file of labels, and a folder or a zip of ``images``.
+    """One set of photos with labels: the file ``annotations``, and a folder or zip file ``images``.
 
-    ``repeat``: how often its photos or people are seen against those of a set with 1.
+    ``repeat``: how often its photos or people are seen, relative to a set with 1.
     """
 
     annotations: str
@@ -72,14 +85,14 @@ class SetSection(Section):
 
 
 class Stage(Protocol):
-    """Whatever is in force from the share ``begin`` of a training on."""
+    """A stage of a training; ``begin`` is the fraction of the training at which it begins."""
 
     @property
     def begin(self) -> float: ...
 
 
 def require_rising(stages: Sequence[Stage]) -> None:
-    """ValueError unless the stages cover the whole training, one after the other."""
+    """Raises ValueError unless the stages begin at 0 and each one begins after the one before."""
     begins = [stage.begin for stage in stages]
     if begins and (begins[0] != 0 or sorted(set(begins)) != begins):
         raise ValueError("stages must begin at 0 and rise")
@@ -89,12 +102,12 @@ Config = TypeVar("Config", bound=Section)
 
 
 def config_names() -> list[str]:
-    """The pose configurations that come with hrtrack."""
+    """The names of the bundled pose configurations."""
     return sorted({path.stem for path in HERE.glob("*.yaml")} - OTHERS)
 
 
 def read_config(source: str | Path) -> dict[str, Any]:
-    """The sections of a bundled pose configuration or a YAML file; ConfigError names the fault."""
+    """Reads a bundled pose configuration or a YAML file; ConfigError says what is wrong."""
     path = Path(source).expanduser()
     if not path.is_file() and str(source) in config_names():
         path = HERE / f"{source}.yaml"
@@ -115,14 +128,14 @@ def read_config(source: str | Path) -> dict[str, Any]:
 
 
 def overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """``values`` with ``section.key=value`` put in; ConfigError names one that does not fit."""
+    """``values`` with each ``section.key=value`` set; ConfigError names one that does not fit."""
     for override in overrides:
         _override(values, override)
     return values
 
 
 def validated(kind: type[Config], values: dict[str, Any], source: str | Path) -> Config:
-    """The configuration that the values are; ConfigError names the first key that is wrong."""
+    """The values as a checked configuration; ConfigError names the first key that is wrong."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:

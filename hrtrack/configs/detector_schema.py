@@ -1,4 +1,4 @@
-"""What a configuration of a person-detector training may say."""
+"""The keys of the configuration of a person-detector training."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ Sides = tuple[int, int]
 
 
 class ModelSection(Section):
-    """The fields of `hrtrack.models.detector.network.DetectorConfig`, and the input of the
-    export."""
+    """The network (`hrtrack.models.detector.network.DetectorConfig`), and the input of the export.
+
+    - ``widths``: channels at the strides 2, 4, 8, 16 and 32.
+    - ``blocks``: residual blocks at the strides 4, 8, 16 and 32.
+    - ``pyramid``: channels of the feature pyramid.
+    - ``size``: height and width in pixels of the input of the exported model.
+    """
 
     widths: tuple[int, int, int, int, int] = (16, 32, 64, 128, 256)
     blocks: tuple[int, int, int, int] = (1, 2, 4, 3)
@@ -31,15 +36,25 @@ class ModelSection(Section):
 
 
 class SetSection(base.SetSection):
-    """One COCO-format set of photos with boxes, kept at ``long_side`` pixels or less."""
+    """One set of photos with boxes in COCO format.
+
+    - ``annotations``: the file of the boxes.
+    - ``images``: the folder or zip file of the photos.
+    - ``repeat``: how often its photos are drawn, relative to a set with 1.
+    - ``long_side``: larger photos are scaled down to this longer side, in pixels.
+    """
 
     long_side: int = Field(416, ge=32)
 
 
 class DataSection(Section):
-    """``root`` is put before the sets' relative paths, ``cache`` is where decoded photos go.
+    """Where the photos come from.
 
-    ``trust``: annotations marked ``pseudo`` that score below are ignored.
+    - ``root``: a folder that is put before the relative paths of the sets.
+    - ``cache``: the folder of the decoded photos, inside the output folder.
+    - ``sets``, ``val``: the sets for training and the set for validation.
+    - ``trust``: boxes that a model made (``pseudo``) become regions to ignore if their score is
+      lower.
     """
 
     root: str = "."
@@ -50,9 +65,12 @@ class DataSection(Section):
 
 
 class MosaicSection(Section):
-    """Canvases of one size, drawn with the odds ``share``.
+    """One kind of canvas. A canvas is a training picture that is composed of photos.
 
-    ``mosaic`` of them are of several photos, ``paste`` have people of other photos pasted in.
+    - ``size``: height and width in pixels.
+    - ``mosaic``: probability that a canvas shows several photos in a grid.
+    - ``paste``: probability that people from other photos are pasted into it.
+    - ``share``: how often this kind is drawn, relative to the other kinds of its stage.
     """
 
     size: Sides
@@ -62,14 +80,24 @@ class MosaicSection(Section):
 
 
 class StageSection(Section):
-    """From the share ``begin`` of the training on, batches are of one of these canvases."""
+    """One stage of the training.
+
+    ``begin``: the fraction of the training at which the stage begins. ``canvases``: its kinds of
+    canvas; each batch has one kind.
+    """
 
     begin: float = Field(ge=0, lt=1)
     canvases: tuple[MosaicSection, ...] = Field(min_length=1)
 
 
 class LossSection(Section):
-    """Task-aligned assignment and the weight of the box loss."""
+    """The loss, with task-aligned assignment (Feng et al., "TOOD", ICCV 2021).
+
+    - ``cells``: how many cells of the grid are assigned to a person at most.
+    - ``score_power``, ``iou_power``: exponents of the score and of the IoU in the measure that
+      chooses these cells.
+    - ``box_weight``: weight of the loss of the boxes against the loss of the scores.
+    """
 
     cells: int = Field(10, ge=1)
     score_power: float = Field(0.5, gt=0)
@@ -78,10 +106,12 @@ class LossSection(Section):
 
 
 class TeacherSection(Section):
-    """A YOLOX ONNX file to learn from until the share ``until`` of the training.
+    """A trained detector from which the network learns, in addition to the labels (distillation).
 
-    ``features``, ``scores`` and ``boxes`` weigh the three losses; ``sure`` is the score from
-    which a cell's box is copied.
+    - ``model``: a YOLOX model as an ONNX file.
+    - ``until``: the fraction of the training after which the teacher is left out.
+    - ``features``, ``scores``, ``boxes``: the weights of the three losses.
+    - ``sure``: the teacher's box of a cell counts only if its score is above this.
     """
 
     model: str
@@ -93,12 +123,16 @@ class TeacherSection(Section):
 
 
 class FitSection(base.FitSection):
-    """The training ends after ``minutes`` of clock time or after ``steps``, whichever is given.
+    """How the network is trained. The keys that are not listed here are those of every training.
 
-    With ``steps`` a resumed run equals an uninterrupted one; with ``minutes`` the schedule
-    follows the clock. ``canvases`` are rendered by the ``workers`` or on the ``device``; ``auto``
-    is the device if it is a GPU with memory for all photos. There a step is one CUDA ``graph`` a
-    size of canvas.
+    - ``minutes`` or ``steps``: the length of the training; give exactly one. With ``steps``, a
+      resumed training ends with the same weights as an uninterrupted one.
+    - ``batch``: canvases per step.
+    - ``workers``: processes that prepare the canvases.
+    - ``canvases``: who renders the canvases, the ``workers`` or the training ``device``. ``auto``
+      is the device if it is a GPU whose memory has room for all photos.
+    - ``graph``: if a GPU renders the canvases, loss and gradients run as one CUDA graph for each
+      size of canvas.
     """
 
     lr: float = Field(1.5e-3, gt=0)
@@ -120,7 +154,7 @@ class FitSection(base.FitSection):
 
 
 class DetectorTrainConfig(Section):
-    """All of it."""
+    """A whole configuration of a detector training."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
     model: ModelSection = ModelSection()

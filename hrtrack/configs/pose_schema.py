@@ -1,4 +1,4 @@
-"""What a configuration of a pose training may say, and how a file and overrides become one."""
+"""The keys of a pose training's configuration, and how it is read from a file and overrides."""
 
 from __future__ import annotations
 
@@ -25,9 +25,18 @@ Size = Annotated[tuple[int, int], AfterValidator(_whole_cells)]
 
 
 class ModelSection(Section):
-    """The network; the number of joints comes from the data.
+    """The network, an HRNet. The number of joints comes from the data.
 
-    ``init`` fills a network that starts from nothing: see `hrtrack.models.pose.hrnet.initialise`.
+    - ``width``: channels of the branch with the highest resolution.
+    - ``modules``: multi-resolution modules in stages 2, 3 and 4.
+    - ``blocks``: residual blocks per branch and module.
+    - ``norm``, ``activation``: ``none`` and ``identity`` remove batch norm and ReLU, for ablations;
+      ``scope`` says from which part: the stem, the basic blocks, or the whole network.
+    - ``heatmaps``: ``linear`` for training with the mean squared error; ``softmax`` for training
+      with the cross-entropy over all cells of a heatmap.
+    - ``init``: how the weights of a training from scratch start. ``official``: a normal
+      distribution with standard deviation 0.001. ``he``: He initialisation. ``fixup``: for networks
+      without norm. `hrtrack.models.pose.hrnet.initialise` has the details.
     """
 
     width: int = Field(32, ge=8)
@@ -41,19 +50,26 @@ class ModelSection(Section):
 
 
 class InputSection(Section):
-    """The crop: ``size`` is its height and width, ``padding`` how far it reaches past the box."""
+    """The crop that the network sees.
+
+    ``size``: height and width in pixels. ``padding``: how many times as large as the person's box
+    the crop is.
+    """
 
     size: Size = (256, 192)
     padding: float = Field(1.25, gt=0)
 
 
 class TargetSection(Section):
-    """What the maps are trained towards; ``sigma`` is in heatmap cells.
+    """The heatmaps that the network is trained to predict.
 
-    ``gaussian``: the official one, centred on the nearest cell and cut at 3 sigma.
-    ``unbiased``: centred on the joint itself, not cut, as UDP and DARK train (docs/decoding.md says
-    what of UDP is here).
-    ``distribution``: the same, summing to 1, for networks with softmax maps.
+    ``sigma`` is the standard deviation of the Gaussian in heatmap cells. ``kind``:
+
+    - ``gaussian``: the target of the official code, centred on the nearest cell and cut off at 3
+      sigma.
+    - ``unbiased``: centred on the joint itself and not cut off, as in UDP and DARK
+      (docs/decoding.md says which parts of UDP hrtrack has).
+    - ``distribution``: like ``unbiased``, but with a sum of 1; for ``model.heatmaps: softmax``.
     """
 
     kind: Literal["gaussian", "unbiased", "distribution"] = "gaussian"
@@ -61,15 +77,22 @@ class TargetSection(Section):
 
 
 class SetSection(base.SetSection):
-    """One annotated set of photos.
+    """One set of photos with labelled people.
 
-    ``format``: ``coco`` person keypoints; ``mpii`` the official code's converted JSON or the
-    original ``.mat``. ``repeat``: times each person is seen in an epoch. ``weight``: of the loss of
-    its joints. ``pseudo_weight``: of the joints of annotations marked ``pseudo``, and of the joints
-    listed in ``pseudo_keypoints``; 0 leaves them out. ``min_score``: pseudo annotations below it
-    are left out. ``min_joints``: people with fewer labelled joints are left out. ``share``: which
-    photos, by a fixed hash of their name, as an interval of [0, 1). ``teacher``: an ``.npz`` from
-    `hrtrack data pseudo-label`.
+    - ``annotations``: the file of the labels.
+    - ``images``: the folder or zip file of the photos.
+    - ``format``: ``coco`` for COCO person keypoints; ``mpii`` for the JSON files of the official
+      code or the original ``.mat`` file.
+    - ``repeat``: how often each person is seen per epoch.
+    - ``weight``: the weight of this set's joints in the loss.
+    - ``pseudo_weight``: the weight of joints that a model labelled, relative to the others: all
+      joints of annotations with ``pseudo``, and the joints that ``pseudo_keypoints`` of an
+      annotation lists. 0 leaves them out.
+    - ``min_score``: annotations with ``pseudo`` and a lower score are left out.
+    - ``min_joints``: people with fewer labelled joints are left out.
+    - ``share``: which photos are used, as an interval of [0, 1). A fixed hash of a photo's name
+      gives its place in the interval.
+    - ``teacher``: an ``.npz`` file from `hrtrack data pseudo-label`, which corrects the labels.
     """
 
     format: Literal["coco", "mpii"] = "coco"
@@ -83,13 +106,19 @@ class SetSection(base.SetSection):
 
 
 class DataSection(Section):
-    """``root`` is put before all relative paths of this section; on the command line it may be
-    given as ``data.root=...``. ``shards``: a folder that `hrtrack data pack` wrote; its people
-    stand in for those of ``train`` and, where that is given, ``val``, whose photos are not
-    needed then. ``max_unreadable``: bad photos to skip before giving up.
-    ``resident``: keep every crop on the training device and augment there. A crop is a square
-    that reaches 1.5 times as far as the network's, of ``resident_side`` pixels, or of as many
-    as the shards have.
+    """Where the labelled people come from, and how they are loaded.
+
+    - ``root``: a folder that is put before all relative paths of this section; often given on the
+      command line as ``data.root=...``.
+    - ``train``, ``val``: the sets for training and the set for validation.
+    - ``shards``: a folder that `hrtrack data pack` wrote. Its people replace those of ``train``
+      and, if there is a ``val``, those of ``val``. The photos are not needed then.
+    - ``max_unreadable``: how many unreadable photos are skipped before the training gives up.
+    - ``workers``: processes that load and augment crops.
+    - ``resident``: keep all crops in the memory of the training device, and augment them there.
+      Each crop is a square that reaches 1.5 times as far as the network's crop.
+    - ``resident_side``: the side of this square in pixels; with ``shards``, it is that of the
+      shards.
     """
 
     root: str = "."
@@ -109,12 +138,30 @@ class DataSection(Section):
 
 
 class AugmentSection(Section):
-    """Strengths (standard deviations) and probabilities; all 0 leaves the crop as it is.
+    """Random changes of the training crops. With all values at 0 the crop stays as it is.
 
-    ``rotation`` in degrees and ``scale`` follow the official code: normal, cut at two standard
-    deviations (scale: at one). ``shift`` is a share of the crop's sides. ``half_body`` puts the
-    crop around the upper or lower joints of people with more than ``half_body_joints``;
-    ``truncate`` then or otherwise ends the picture there, as a webcam does.
+    Geometry:
+
+    - ``flip``: probability of mirroring the crop.
+    - ``rotation``: standard deviation of the angle in degrees, from a normal distribution that is
+      cut off at two standard deviations, as in the official code. ``rotation_probability``:
+      probability of a rotation.
+    - ``scale``: standard deviation of the factor of the size, cut off at one standard deviation, as
+      in the official code.
+    - ``shift``: standard deviation of the shift, as a fraction of the sides of the crop.
+    - ``half_body``: probability of a crop around only the upper or the lower joints, for people
+      with more than ``half_body_joints`` labelled joints.
+    - ``truncate``: probability that the picture ends within the person, as in front of a webcam; it
+      also applies to half bodies. The rest of the crop is black.
+
+    Appearance, each the probability of the change:
+
+    - ``colour``: other gamma, contrast, brightness, tint and saturation.
+    - ``grey``: no colours.
+    - ``blur``: a lower resolution, a Gaussian blur or a motion blur.
+    - ``noise``: Gaussian noise.
+    - ``compression``: the artefacts of JPEG compression.
+    - ``occlusion``: rectangles that hide parts of the crop.
     """
 
     flip: Share = 0.0
@@ -134,7 +181,11 @@ class AugmentSection(Section):
 
 
 class StageSection(Section):
-    """From the share ``begin`` of the training on: crops of ``size`` in batches of ``batch``."""
+    """One stage of a training whose crops change in size.
+
+    ``begin``: the fraction of the training at which the stage begins. ``size``: height and width of
+    the crops. ``batch``: people per step. ``sigma``: as in ``target``, for crops of this size.
+    """
 
     begin: float = Field(ge=0, lt=1)
     size: Size
@@ -143,16 +194,19 @@ class StageSection(Section):
 
 
 class FitSection(base.FitSection):
-    """How it is trained.
+    """How the network is trained. The keys that are not listed here are those of every training.
 
-    ``batch`` is the number of people of one optimiser step over all processes and
-    ``accumulate`` the number of parts each process computes it in. The training ends after
-    ``epochs``, after ``steps`` where given, or after ``minutes`` where given: then the
-    schedule follows the clock. It is validated after every ``val_every`` epochs. ``precision``:
-    on CPUs by a trial (`hrtrack.train.pose.settle`, which also raises ``accumulate`` where a batch
-    would not fit into the memory). ``graph``: with ``data.resident`` and no ``accumulate``.
-    ``store``: the numbers in ``weights.safetensors`` and ``best.safetensors``; ``fp16`` halves the
-    files, where they have to travel. What a resumed training reads keeps every bit.
+    - ``epochs``: the length of the training, if neither ``steps`` nor ``minutes`` is given.
+    - ``batch``: people per step of the optimiser, over all processes.
+    - ``accumulate``: into how many parts each process divides its share of the batch. On CPUs,
+      hrtrack raises it if a batch does not fit into the memory.
+    - ``precision``: on CPUs, a trial run decides for ``auto`` (`hrtrack.train.pose.settle`).
+    - ``graph``: only with ``data.resident`` and with ``accumulate`` 1.
+    - ``store``: number format of ``weights.safetensors`` and ``best.safetensors``. ``fp16`` halves
+      the files. The state for resuming keeps full precision.
+    - ``sync_norm``: with several GPUs, batch norm uses the statistics of the whole batch.
+    - ``val_every``: epochs between two validations.
+    - ``stages``: see ``fit.stages.N``.
     """
 
     epochs: int = Field(210, ge=1)
@@ -173,11 +227,15 @@ class FitSection(base.FitSection):
 
 
 class TeacherSection(Section):
-    """A finished network to learn from besides the labels, for networks with softmax maps.
+    """A trained network from which the network learns, in addition to the labels (distillation).
 
-    ``model``: a pose network as `hrtrack.train.pose.distillation.Teacher` takes it. OpenVINO
-    computes it in the loading processes, and with ``data.resident`` PyTorch on the training's
-    device. ``features`` and ``maps`` weigh the two losses against that of the labels.
+    It needs ``model.heatmaps: softmax``.
+
+    - ``model``: an ONNX file of a pose network (`hrtrack.train.pose.distillation.Teacher`). It runs
+      in the loading processes with OpenVINO, or, with ``data.resident``, on the training device
+      with PyTorch.
+    - ``features``, ``maps``: the weights of the losses of features and of heatmaps, relative to the
+      loss of the labels.
     """
 
     model: str
@@ -186,7 +244,7 @@ class TeacherSection(Section):
 
 
 class TrainConfig(Section):
-    """All of it."""
+    """A whole configuration of a pose training."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
     model: ModelSection = ModelSection()

@@ -41,12 +41,12 @@ from .video.own import Clip, Picture, in_color, own_frames, to_rgb
 
 LOG = logging.getLogger(__name__)
 FASTEST = 60.0
-"""Frames a second beyond which no live source is kept up with unless that is asked for."""
+"""The most frames per second for ``target_fps="auto"`` and a live source of unknown rate."""
 NO_PEOPLE = {
     "onehand21": ("hands", "rtmdet_nano_8xb32-300e_hand, or whole for pictures of one hand"),
     "ap10k17": ("animals", "whole, for pictures of one animal"),
 }
-"""Skeletons whose models need other boxes than those of people: what they are of, and which."""
+"""Skeletons whose models need boxes of something other than people: of what, and what to use."""
 P = ParamSpec("P")
 S = TypeVar("S")
 
@@ -67,7 +67,7 @@ def _takes_fields_of(
 
 
 class Tracker:
-    """Finds, follows and smooths people's poses.
+    """Finds the people in pictures, tracks them, and smooths their poses.
 
     ::
 
@@ -78,12 +78,12 @@ class Tracker:
 
     - `track` opens a file, a camera or a URL, or takes your own pictures, and yields every frame
       with its people.
-    - `update` takes the next frame of your own loop; `reset` begins another clip. For several
+    - `update` takes the next frame of your own loop, and `reset` begins another clip. For several
       cameras, `new_stream` gives each camera its own ``update`` and ``reset``.
-    - `image` finds the people in a single picture; `draw` draws them.
+    - `image` finds the people in a single picture, and `draw` draws them.
 
-    The arguments are the fields of `hrtrack.TrackerOptions`, which describes each of them.
-    ``model`` and ``detector`` may be given by position, the others by name only.
+    The arguments are the fields of `hrtrack.TrackerOptions`, which describes each of them. You may
+    give ``model`` and ``detector`` by position, and all others by name only.
 
     A tracker loads its networks once. Every clip and every stream has its own tracks: identities
     start at 1 in each of them and are never reused within it. `hrtrack.Poses` describes the people
@@ -91,24 +91,24 @@ class Tracker:
 
     Pictures are uint8 arrays (H, W, 3) in RGB, or in OpenCV's BGR with ``color="bgr"``. Grey
     arrays (H, W), arrays with a fourth channel for transparency, PIL pictures, and paths or bytes
-    of picture files work as well. All coordinates are pixels of the picture that was given.
+    of picture files work as well. All coordinates are in pixels of the given picture.
 
-    Any number of threads may use one tracker at the same time, and get the results that one thread
-    would get: each `track`, each `image` and each stream follows its own people with the same
-    networks. An iterator that `track` returned belongs to one thread at a time. On an NVIDIA GPU
-    the threads must share a CUDA stream, which they do by default, and take turns. In asyncio,
-    ``poses = await asyncio.to_thread(tracker.image, picture)`` keeps the event loop free.
+    Any number of threads may use one tracker at the same time, with the same results as in one
+    thread: each call of `track` or `image` and each stream tracks its own people and shares the
+    networks. Only one thread at a time may use an iterator that `track` returned. On an NVIDIA GPU
+    the threads take turns and must use the same CUDA stream, which is the default. In asyncio,
+    ``poses = await asyncio.to_thread(tracker.image, picture)`` does not block the event loop.
 
     `close` waits for the frames that other threads are processing. Every later use raises a
-    UsageError, and so does every use in a process that was forked from the one that opened the
+    UsageError. So does every use in a process that was forked from the one that opened the
     tracker, because the threads of the networks do not survive a fork. Open a tracker in each
-    process, preferably with multiprocessing's start method ``spawn``.
+    process, preferably with the start method ``spawn`` of multiprocessing.
 
     Raises:
-        UsageError: an option has a value that it cannot have.
-        ModelError: a model is unknown or does not fit.
+        UsageError: an option has an invalid value.
+        ModelError: a model is unknown or cannot be used.
         BackendError: the back end or its hardware is missing.
-        ConfigError: the file of the skeleton cannot be read or does not fit together.
+        ConfigError: the skeleton file cannot be read or is invalid.
     """
 
     @_takes_fields_of(TrackerOptions)
@@ -156,7 +156,7 @@ class Tracker:
 
     @classmethod
     def of(cls, options: TrackerOptions) -> Self:
-        """A tracker with these options: what ``Tracker(...)`` makes of the same values."""
+        """A tracker with these options, as ``Tracker(...)`` makes it from the same values."""
         return cls(**{one.name: getattr(options, one.name) for one in fields(options)})
 
     def __enter__(self) -> Self:
@@ -171,7 +171,7 @@ class Tracker:
         self.close()
 
     def close(self) -> None:
-        """Frees the networks, once the frames under way in other threads are done."""
+        """Waits for the frames that other threads are processing, and frees the networks."""
         self._doubt.report(self.options.min_score)
         self._gate.close()
 
@@ -183,13 +183,13 @@ class Tracker:
         waits: bool = True,
         keep_heatmaps: bool = False,
     ) -> Pipeline:
-        """A fresh pipeline, without tracks, over the loaded networks; UsageError once closed.
+        """A new pipeline with the loaded networks and without tracks; UsageError after `close`.
 
         Args:
-            live: for a camera or stream.
-            rate: frames a second that come of it, where they are known.
-            waits: the loop may have to wait for its next frame, as it has not for a file.
-            keep_heatmaps: keep what is needed to draw them.
+            live: whether the source is a camera or stream.
+            rate: the frames per second of the source, if they are known.
+            waits: whether the loop may have to wait for the next frame; it need not for a file.
+            keep_heatmaps: whether to keep the data for drawing heatmaps.
         """
         self._gate.check()
         target: float | str = self.options.target_fps
@@ -227,42 +227,42 @@ class Tracker:
         )
 
     def update(self, image: Picture, time: float | None = None) -> Poses:
-        """The people of the next frame of your own loop, followed from the frames before.
+        """Tracks the people in the next frame of your own loop.
 
-        The person detector runs on the calling thread. Frames of one camera or clip belong
-        together: see `reset` and `new_stream`. Calls from several threads take turns.
+        All frames must come from one camera or clip; for others, see `reset` and `new_stream`. The
+        person detector runs on the calling thread. Calls from several threads take turns.
 
         Args:
-            image: what `image` takes.
-            time: when the frame was taken, in seconds from any moment on, never less than before;
-                the monotonic clock's time when None. Give the times of a recording for its frames,
-                because the distance that people move between frames depends on the time.
+            image: a picture of any kind that `image` takes.
+            time: when the frame was taken, in seconds from any starting point; it must not
+                decrease. None takes the time of the monotonic clock. For a recording, give the
+                times of its frames, because the tracker predicts motion from these times.
 
         Returns:
             The people with their identities. ``poses.frame`` counts the calls from 0.
 
         Raises:
-            ImageError: ``image`` is no picture, or not of a kind that can be taken.
-            SourceError: a picture's file cannot be read.
-            UsageError: ``time`` is no number or goes back, the tracker is closed, or another
+            ImageError: ``image`` is not a picture of a supported kind.
+            SourceError: a picture file cannot be read.
+            UsageError: ``time`` is not a number or decreases, the tracker is closed, or another
                 process opened it.
         """
         return self._stream.update(image, time)
 
     def reset(self) -> None:
-        """Makes the next `update` the first of another clip, in which identities begin at 1.
+        """Makes the next `update` the first of another clip, in which identities start at 1.
 
-        UsageError where the tracker is closed, or another process opened it.
+        Raises UsageError if the tracker is closed or another process opened it.
         """
         self._stream.reset()
 
     def new_stream(self) -> Stream:
-        """A stream of frames with its own people, ``update`` and ``reset``, over the same networks.
+        """A stream of frames with its own people, ``update`` and ``reset``, and the same networks.
 
-        Make one for each camera; each may run in its own thread. The results are those of a
-        tracker that sees this stream alone.
+        Make one stream for each camera; each may run in its own thread. The results are those of
+        a tracker that processes only this stream.
 
-        UsageError where the tracker is closed, or another process opened it.
+        Raises UsageError if the tracker is closed or another process opened it.
         """
         self._gate.check()
         stream = Stream(self.pipeline, self._gate, self.options.color)
@@ -272,14 +272,14 @@ class Tracker:
         return stream
 
     def share(self, streams: int) -> None:
-        """Prepares the networks for so many streams at a time, each in a thread of its own.
+        """Prepares the networks for this number of streams, each in its own thread.
 
-        `new_stream` does so by itself. On a CPU calls at the same time then run side by side, each
-        on a share of the cores, and what comes out of them stays the same to the bit. On a GPU
-        what waits of all streams goes through a network as one batch: crops through the pose
-        network, frames through the person detector.
+        `new_stream` does this by itself. On a CPU, simultaneous calls then run in parallel, each on
+        some of the cores, and the results stay exactly the same. On a GPU, the waiting crops of all
+        streams go through the pose network as one batch, and the waiting frames through the person
+        detector.
 
-        UsageError where the tracker is closed, or another process opened it.
+        Raises UsageError if the tracker is closed or another process opened it.
         """
         self._gate.check()
         if on_gpu(self.network) is not None:
@@ -302,32 +302,32 @@ class Tracker:
         decode: Decode = "cpu",
         sequence: float | None = None,
     ) -> Iterator[tuple[Frame, Poses]]:
-        """Follows the people in a video, a camera, a stream, or your own pictures.
+        """Tracks the people in a video, a camera, a stream, or your own pictures.
 
         Args:
-            source: what ``hrtrack --source`` takes: ``webcam``, a file, a URL, ...; or an open
-                ``cv2.VideoCapture``, which counts as BGR and is never closed here; or an iterable
-                of what `image` takes, or of ``(time, image)`` with the time in seconds. Except for
-                ``sequence``, the other arguments are for sources that are opened here.
-            start: first second to use.
-            end: last second to use.
+            source: one of three: what ``hrtrack --source`` takes, such as ``webcam``, a file or a
+                URL; an open ``cv2.VideoCapture``, which gives BGR and which `track` does not close;
+                or an iterable of pictures that `image` takes, or of ``(time, image)`` with the
+                time in seconds. Of the other arguments, the last two kinds take only ``sequence``.
+            start: the first second to use.
+            end: the last second to use.
             stride: use every ``stride``-th frame.
-            live: camera and stream settings.
+            live: the settings of a camera or stream.
             decode: ``cuda`` decodes files on an NVIDIA GPU.
-            sequence: frame rate of a folder of numbered pictures, or of pictures without times,
-                which are then one clip. Without it your own pictures get the time of the monotonic
-                clock at their arrival.
+            sequence: the frame rate of a folder of numbered pictures, or of your own pictures
+                without times; they then form one clip. Without it, each of your own pictures gets
+                the time of the monotonic clock at its arrival.
 
         Yields:
-            Each frame with its people. ``poses.boxes`` (N, 4), ``poses.keypoints``
+            Each frame with its people: among others ``poses.boxes`` (N, 4), ``poses.keypoints``
             (N, K, 2), ``poses.scores`` (N, K) and ``poses.ids`` (N,).
 
         Raises:
             SourceError: the source cannot be read.
-            ImageError: a picture of yours is none, or not of a kind that can be taken.
+            ImageError: one of your pictures is not a picture of a supported kind.
             BackendError: there is no GPU to decode on.
-            UsageError: the tracker is closed, another process opened it, the source is nothing
-                that can be tracked, or times go back.
+            UsageError: the tracker is closed, another process opened it, the source is of no
+                supported kind, or times decrease.
         """
         self._gate.check()
         if not isinstance(source, (str, Path, int)):
@@ -359,15 +359,15 @@ class Tracker:
                 pipeline.close()
 
     def image(self, image: Picture) -> Poses:
-        """The people of a single picture; their ids are 1, 2, ...
+        """Finds the people in a single picture; their ids are 1, 2, ...
 
         Args:
-            image: a uint8 array (H, W, 3), (H, W, 4) or (H, W), a PIL picture, or a picture file's
-                path or bytes.
+            image: a uint8 array (H, W, 3), (H, W, 4) or (H, W), a PIL picture, or the path or the
+                bytes of a picture file.
 
         Raises:
-            ImageError: ``image`` is no picture, or not of a kind that can be taken.
-            SourceError: a picture's file cannot be read.
+            ImageError: ``image`` is not a picture of a supported kind.
+            SourceError: a picture file cannot be read.
             UsageError: the tracker is closed, or another process opened it.
         """
         self._gate.check()
@@ -377,15 +377,15 @@ class Tracker:
     def draw(
         self, image: Picture, poses: Poses, layers: str = "skeleton,boxes,ids"
     ) -> NDArray[np.uint8]:
-        """A copy (H, W, 3) uint8 of what `image` takes, with people drawn on it.
+        """Draws people on a copy (H, W, 3) uint8 of a picture of any kind that `image` takes.
 
-        ``layers`` are those of ``--draw``, of which trails and heatmaps need more than one frame's
-        poses and are left out.
+        ``layers`` are those of ``--draw``, except for trails and heatmaps, which need more than the
+        poses of one frame and are left out.
 
         Raises:
-            ImageError: ``image`` is no picture, or not of a kind that can be taken.
-            SourceError: a picture's file cannot be read.
-            ValueError: ``poses`` are none.
+            ImageError: ``image`` is not a picture of a supported kind.
+            SourceError: a picture file cannot be read.
+            ValueError: ``poses`` is not a `Poses` object.
             UsageError: a layer is unknown.
         """
         image_HW3 = to_rgb(image, self.options.color)

@@ -1,8 +1,8 @@
 """The options of a tracker, declared once for `hrtrack.Tracker` and for the command line.
 
-A new option is a field of `TrackerOptions`: its default, the values it may have and its help are
-read by `Tracker` and by `hrtrack.cli.options` from there. This file loads no heavy package,
-because ``hrtrack --help`` reads it.
+A new option is a field of `TrackerOptions`. `Tracker` and `hrtrack.cli.options` read its default,
+its valid values and its help from there. This file imports no large package, because
+``hrtrack --help`` imports it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Rate:
-    """Frames a second above 0, or one of a few words in its place."""
+    """A number of frames per second above 0, or one of a few words in its place."""
 
     words: tuple[str, ...]
 
@@ -90,7 +90,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Anything:
-    """What only the code that uses it can judge."""
+    """Any value; the code that uses it checks it."""
 
     def check(self, name: str, value: object) -> None:
         pass
@@ -103,8 +103,8 @@ Values = Choice | Count | Rate | Share | Model | Anything
 class Shown:
     """How the command line offers an option.
 
-    ``flag_value`` is the value of the bare option, where it may be given without one. An option
-    that is ``advanced`` is listed by ``--help-all`` alone.
+    ``flag_value`` is the value of an option that the user gives without a value. Only
+    ``--help-all`` lists an option that is ``advanced``.
     """
 
     heading: str
@@ -122,47 +122,50 @@ def _about(values: Values, heading: str = "", help_text: str = "", **more: Any) 
 
 @dataclass(frozen=True)
 class TrackerOptions:
-    """What a `hrtrack.Tracker` is made with.
+    """The options of a `hrtrack.Tracker`.
 
     Args:
-        model: a bundled pose model's name, or the path of an ONNX file or checkpoint.
-        detector: a bundled person detector's name, or the path of a YOLOX, RT-DETR style or
-            RTMDet ONNX file; ``whole`` takes the picture for the box of one person.
-        skeleton: the pose model's joints where it does not say them: the name of a built-in
+        model: the name of a bundled pose model, or the path of an ONNX file or a checkpoint.
+        detector: the name of a bundled person detector, or the path of an ONNX file of YOLOX,
+            RTMDet or a detector like RT-DETR; ``whole`` treats the whole picture as the box of one
+            person.
+        skeleton: the joints of a pose model whose file does not name them: the name of a built-in
             keypoint set, a YAML file that describes one, or a `Skeleton`.
-        action: name or path of an action model; None leaves actions out.
-        backend: what runs the pose network; ``auto`` says what it chose and why.
-        device: the back end's device, for example ``CPU``, ``GPU`` or ``cuda:0``.
-        precision: number format of the pose network; ``auto`` is the fastest that keeps
+        action: the name or the path of an action model; None recognises no actions.
+        backend: the library that runs the pose network; ``auto`` logs its choice and the reason.
+        device: the device of the back end, for example ``CPU``, ``GPU`` or ``cuda:0``.
+        precision: the number format of the pose network; ``auto`` is the fastest that keeps
             the accuracy.
-        threads: CPU threads for the networks; all cores when None.
-        flip: estimate every pose twice, of the person and of the mirror image, and average:
-            more accurate, for about twice the time of the pose network.
-        detect_every: run the person detector every so many frames, and follow people in between;
-            ``auto`` weighs the detector's cost against the motion seen.
-        max_people: track at most so many people, those with the highest scores.
-        target_fps: frames a second to keep up with. Where that is too many for the machine, not
-            everybody is estimated in every frame; the others' joints are carried on
-            (``poses.estimated``), for 3 frames or 0.15 seconds at most, whichever is longer.
-            ``auto`` is the rate of a camera or stream, and ``off`` for files. With a number the
-            results of a file depend on the machine's speed. ``off``, the default, estimates
-            everybody in every frame that is processed: the joints and identities of a crowd are
-            more exact, and more frames of a camera are dropped.
-        min_score: minimum score to start a track; existing tracks may fall below it.
-        smooth: strength of the One-Euro filter.
-        cuts: ``auto`` ends all tracks at a hard cut, so that whoever is seen after it is a new
-            person; ``off`` follows people across. Flashes, fades and shaking end no track.
-        color: the order of the channels in all arrays that the tracker takes and gives, the
-            images of the frames that `Tracker.track` yields included: ``rgb``, or OpenCV's
-            ``bgr``.
-        stopwatch: where the time of each stage is entered; a new one by default.
-        build_engine: makes a missing TensorRT engine, as the command line does; without it a
-            missing engine is an error that names the command.
-        convert: makes ONNX of a checkpoint at its first use, as the command line does; without it
-            a checkpoint that was not converted yet runs on torch.
+        threads: the number of CPU threads for the networks; None uses all cores.
+        flip: the flip test: the pose of each person is the average of the estimates from the
+            picture and from its mirror image. This is more accurate, but takes about twice the
+            time of the pose network.
+        detect_every: run the person detector in every N-th frame, and track people in between;
+            ``auto`` chooses N by the cost of the detector and the motion of the people.
+        max_people: track at most this many people, those with the highest scores.
+        target_fps: the frame rate to keep up with, in frames per second. If the machine is too
+            slow for it, the pose network estimates only some of the people in each frame. The
+            joints of the others are carried, that is, propagated by their motion, for 3 frames or
+            0.15 seconds at most, whichever is longer; ``poses.estimated`` is False for these
+            people. ``auto`` is the frame rate of a camera or stream, and ``off`` for files. If
+            you give a number, the results of a file depend on the speed of the machine. ``off``,
+            the default, estimates everybody in every processed frame: the joints and identities
+            of a crowd are more accurate, but more frames of a camera are dropped.
+        min_score: the minimum score to start a track; existing tracks may fall below it.
+        smooth: the strength of the One-Euro filter.
+        cuts: ``auto`` ends all tracks at a hard cut, so that everybody after it gets a new
+            identity; ``off`` tracks people across cuts. Flashes, fades and shaking cameras do not
+            end tracks.
+        color: the order of the channels, ``rgb`` or OpenCV's ``bgr``, in all arrays that the
+            tracker takes and returns, including the images of the frames from `Tracker.track`.
+        stopwatch: the object that records the time of each stage; None makes a new one.
+        build_engine: a function that builds a missing TensorRT engine, as the command line does.
+            Without it, a missing engine is an error that names the command to build it.
+        convert: a function that converts a checkpoint to ONNX at its first use, as the command
+            line does. Without it, a checkpoint that was not converted yet runs on torch.
 
     Raises:
-        UsageError: an option has a value that it cannot have.
+        UsageError: an option has an invalid value.
     """
 
     model: str | Path = field(
