@@ -31,7 +31,7 @@ def scene(people: int, lap: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]
 
 def crop_maps(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N, 2, 3) from the pixels of crops of `CROP_HW` to the picture's."""
-    return geometry.invert(geometry.box_affines(boxes, CROP_HW))
+    return geometry.invert(geometry.box_affines(boxes, CROP_HW)).astype(np.float64, copy=False)
 
 
 def portrait() -> NDArray[np.uint8]:
