@@ -313,7 +313,11 @@ class Tracks:
         return self._started(Poses.empty(0, 0.0, self._joints))
 
     def _forget(self, newest: float) -> None:
-        """Drops people not seen for long, and at once those who were never confirmed."""
+        """Drops people who were last seen before ``newest`` and longer ago than the memory.
+
+        Nobody is remembered for longer than they were in view before, plus `SHORTEST_MEMORY`; those
+        who were never confirmed are dropped at once.
+        """
         state = self._state
         unseen = self._time - state.seen
         long_enough = unseen <= state.seen - state.since + SHORTEST_MEMORY
