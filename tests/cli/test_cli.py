@@ -184,7 +184,7 @@ def test_a_missing_source_is_named_before_a_missing_output(
         (["webcam:1", "--source", "a.mp4", "--jobs", "2"], 2, "several --source run side by side"),
         (["--source", "a.mp4", "webcam:1", "--jobs", "2"], 2, "several --source run side by side"),
         (["webcam", "0", "-q"], 2, "two sources, webcam and 0; name their folder"),
-        (["--output", "a.mp4", "train", "body_fast"], 2, "--output before train"),
+        (["--output", "a.mp4", "train", "body_fast"], 2, "--output stands before train"),
         (["webcam", "--start", "1:60", "--no-show"], 2, "more than 59"),
         (["webcam", "--start", "1:2:3:4"], 2, "1:30"),
         (["webcam", "--start", "0:01", "--end", "1", "--save", "a.csv"], 2, "must lie after"),
