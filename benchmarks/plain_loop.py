@@ -14,15 +14,17 @@ with THREADS 1 and `--threads 1`.
 """
 
 import json
-import os
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
 import onnxruntime
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.peer_clip import annotate, read
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -68,46 +70,12 @@ def estimate(
     return (points - affine[:, 2]) / scale
 
 
-def read(clip: str, count: int) -> Iterator[np.ndarray]:
-    """The first frames of a clip, in OpenCV's BGR."""
-    video = cv2.VideoCapture(clip)
-    for _ in range(count):
-        good, frame = video.read()
-        if not good:
-            return
-        yield frame
-
-
 def draw(frame: np.ndarray, box: np.ndarray, joints: np.ndarray) -> None:
     x0, y0, x1, y1 = box.astype(int).tolist()
     cv2.rectangle(frame, (x0, y0), (x1, y1), (0, 200, 0), 2)
     points = joints.astype(int).tolist()
     for a, b in LIMBS:
         cv2.line(frame, points[a], points[b], (0, 120, 255), 2, cv2.LINE_AA)
-
-
-def annotate(
-    clip: str, count: int, step: Callable[[np.ndarray], list[tuple[np.ndarray, np.ndarray]]]
-) -> dict[str, float]:
-    """The same, from file to annotated file."""
-    rate = cv2.VideoCapture(clip).get(cv2.CAP_PROP_FPS)
-    out: cv2.VideoWriter | None = None
-    seen = 0
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "out.mp4")
-        start, cpu = time.perf_counter(), time.process_time()
-        for frame in read(clip, count):
-            if out is None:
-                size = frame.shape[1], frame.shape[0]
-                out = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
-            for box, joints in step(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)):
-                draw(frame, box, joints)
-            out.write(frame)
-            seen += 1
-        if out is not None:
-            out.release()
-        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    return {"file_fps": seen / seconds, "file_cpu_ms": cpu / seen * 1e3}
 
 
 def main(
@@ -127,6 +95,10 @@ def main(
         boxes = detect(detector, frame, most)
         return [(box, estimate(pose, frame, box)) for box in boxes]
 
+    def draw_people(frame: np.ndarray) -> None:
+        for box, joints in step(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)):
+            draw(frame, box, joints)
+
     for frame in frames[:5]:
         step(frame)
     start, cpu = time.perf_counter(), time.process_time()
@@ -138,7 +110,7 @@ def main(
     found |= {"fps": count / seconds, "people": people / count, "cpu_ms": cpu / count * 1e3}
     if whole:
         frames.clear()
-        found |= annotate(clip, count, step)
+        found |= annotate(clip, count, draw_people)
     print(json.dumps(found))
 
 
