@@ -39,6 +39,7 @@ from .track import (
     conclude,
     make_tracker,
     require_packages,
+    run_source,
     tell_fault,
 )
 
@@ -105,9 +106,18 @@ def track_streams(settings: TrackSettings, sources: Sequence[str]) -> int:
         def run_lane(names: list[str], lane: Lane) -> list[Outcome]:
             outcomes: list[Outcome] = []
             for name in names:
-                outcome = attempt(
-                    settings, name, targets[name], loaded, layers, False, stopwatch, lane
+                run_one = functools.partial(
+                    run_source,
+                    settings,
+                    name,
+                    targets[name],
+                    loaded,
+                    layers,
+                    False,
+                    stopwatch,
+                    lane,
                 )
+                outcome = attempt(name, run_one)
                 outcomes.append(outcome)
                 if outcome.error is not None and outcome.error is not loaded.error:
                     tell_fault(name, one_line(outcome.error))

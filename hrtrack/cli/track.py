@@ -104,10 +104,10 @@ def track(settings: TrackSettings) -> int:
         loaded = Once(lambda: stack.enter_context(make_tracker(settings, stopwatch)))
         outcomes = []
         for name in sources:
-            outcome = attempt(
-                settings, name, targets[name], loaded, layers, show, stopwatch,
-                alone=len(sources) == 1,
-            )  # fmt: skip
+            run_one = functools.partial(
+                run_source, settings, name, targets[name], loaded, layers, show, stopwatch
+            )
+            outcome = attempt(name, run_one, alone=len(sources) == 1)
             outcomes.append(outcome)
             if outcome.error is not None:
                 tell_fault(name, one_line(outcome.error))
@@ -326,22 +326,13 @@ def _encoder(settings: TrackSettings, targets: Sequence[Target], size: tuple[int
     return found
 
 
-def attempt(
-    settings: TrackSettings,
-    name: str,
-    targets: list[Target],
-    loaded: Once,
-    layers: DrawOptions,
-    show: bool,
-    stopwatch: Stopwatch,
-    lane: Lane | None = None,
-    *,
-    alone: bool = False,
-) -> Outcome:
-    """`run_source`, whose faults are outcomes, too, so that other sources go on; those of a
-    source that is ``alone`` end the command."""
+def attempt(name: str, run_one: Callable[[], Outcome], *, alone: bool = False) -> Outcome:
+    """Runs the source ``name``; its errors become its outcome, so that other sources go on.
+
+    The error of a source that is ``alone`` ends the command.
+    """
     try:
-        return run_source(settings, name, targets, loaded, layers, show, stopwatch, lane)
+        return run_one()
     except HrtrackError as error:
         if alone:
             raise

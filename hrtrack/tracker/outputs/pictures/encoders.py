@@ -79,7 +79,8 @@ HARDWARE = {
 options are by FFmpeg's documentation; none was at hand to be tried."""
 OWN = {"webm": VP9, "gif": GIF}
 """Formats that hold no H.264."""
-NO_H264 = (".webm", ".gif")
+NO_H264 = tuple(f".{form}" for form in OWN)
+"""The suffixes of their files."""
 AUTO = "auto"
 ENCODERS = (AUTO, H264.codec, *HARDWARE)
 """What ``--encoder`` takes."""
