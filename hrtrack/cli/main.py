@@ -130,9 +130,13 @@ def hrtrack(ctx: click.Context, **settings: Any) -> int | None:
             raise click.UsageError("the source is missing: name a video, a camera or a URL")
         click.echo(ctx.get_help())
         return 0
+    options = TrackerOptions(**pop_all(settings, shown_options()))
+    from .ahead import Ahead
+
+    alone = settings["jobs"] == 1 and settings["ray"] is None and settings["redraw"] is None
+    ahead = Ahead(options) if alone else None
     from .outputs import TrackSettings
 
-    options = TrackerOptions(**pop_all(settings, shown_options()))
     camera = _with_former(settings["camera"], pop_all(settings, ("size", "fps", "pixel_format")))
     asked = TrackSettings(source=sources[0], **settings | {"camera": camera}, tracker=options)
     if len(sources) > 1:
@@ -140,10 +144,10 @@ def hrtrack(ctx: click.Context, **settings: Any) -> int | None:
         from .side_by_side import track_streams
 
         with several_tables(asked):
-            return track_streams(asked, sources)
+            return track_streams(asked, sources, ahead)
     from .track import track
 
-    return track(asked)
+    return track(asked, ahead)
 
 
 def _with_former(camera: CameraMode | None, former: dict[str, Any]) -> CameraMode:

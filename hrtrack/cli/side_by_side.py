@@ -24,6 +24,7 @@ from ..tracker.stopwatch import Stopwatch
 from ..tracker.video.base import without_password
 from ..tracker.video.camera import camera_number
 from ..tracker.video.open import URL, expand_sources, stem_of
+from .ahead import Ahead
 from .outputs import (
     TrackSettings,
     require_distinct_paths,
@@ -69,7 +70,9 @@ class OnceForAll(Once):
                 raise
 
 
-def track_streams(settings: TrackSettings, sources: Sequence[str]) -> int:
+def track_streams(
+    settings: TrackSettings, sources: Sequence[str], ahead: Ahead | None = None
+) -> int:
     """Runs all sources at a time, the clips of a folder in turn; returns the exit code.
 
     One that fails does not end the others: its line is printed at once, and the exit code is
@@ -88,7 +91,7 @@ def track_streams(settings: TrackSettings, sources: Sequence[str]) -> int:
     with ExitStack() as stack:
 
         def load() -> Tracker:
-            tracker = stack.enter_context(make_tracker(settings, stopwatch))
+            tracker = stack.enter_context(make_tracker(settings, stopwatch, ahead))
             tracker.share(len(lanes))
             return tracker
 

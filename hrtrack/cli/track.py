@@ -45,6 +45,7 @@ from ..tracker.progress import Meter
 from ..tracker.side_by_side import Halt
 from ..tracker.stopwatch import Stopwatch
 from ..tracker.video.open import expand_sources, open_source, stem_of
+from .ahead import Ahead
 from .export import build_engine, convert
 from .outputs import (
     NAME,
@@ -79,8 +80,8 @@ class Outcome:
     stopped: Stopped | None = None
 
 
-def track(settings: TrackSettings) -> int:
-    """Runs every source; returns the exit code."""
+def track(settings: TrackSettings, ahead: Ahead | None = None) -> int:
+    """Runs every source; returns the exit code. ``ahead`` loads the pose network already."""
     logging.basicConfig(level=settings.log_level.upper(), format="hrtrack: %(message)s")
     layers = DrawOptions.parse(settings.draw, min_score=0.3)
     one = settings.sequence is not None
@@ -101,7 +102,7 @@ def track(settings: TrackSettings) -> int:
         if any(target.part_of for every in targets.values() for target in every):
             stack.enter_context(several_tables(settings))
         stopwatch = Stopwatch()
-        loaded = Once(lambda: stack.enter_context(make_tracker(settings, stopwatch)))
+        loaded = Once(lambda: stack.enter_context(make_tracker(settings, stopwatch, ahead)))
         outcomes = []
         for name in sources:
             run_one = functools.partial(
@@ -179,10 +180,13 @@ class Once:
         return self._made
 
 
-def make_tracker(settings: TrackSettings, stopwatch: Stopwatch) -> Tracker:
+def make_tracker(
+    settings: TrackSettings, stopwatch: Stopwatch, ahead: Ahead | None = None
+) -> Tracker:
     """Loads the networks that the options ask for."""
     tracker = Tracker.of(
-        replace(settings.tracker, stopwatch=stopwatch, build_engine=build_engine, convert=convert)
+        replace(settings.tracker, stopwatch=stopwatch, build_engine=build_engine, convert=convert),
+        None if ahead is None else ahead.network(),
     )
     if not settings.quiet:
         click.echo(f"hrtrack: pose {tracker.network.describe()}", err=True)

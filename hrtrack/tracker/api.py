@@ -6,7 +6,7 @@ import functools
 import logging
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from inspect import Parameter, signature
 from pathlib import Path
 from types import TracebackType
@@ -19,10 +19,10 @@ from ..errors import UsageError
 from ..models.network import PoseNetwork, SharedNetwork, on_gpu
 from ..models.pose.flip import FlipTest
 from ..poses import Poses
-from ..skeleton import Skeleton, open_skeleton
+from ..skeleton import Skeleton
 from .inference.detectors.base import Detector
 from .inference.gate import Gate
-from .inference.open import open_detector, open_estimator, open_network
+from .inference.open import open_detector, open_estimator, open_pose
 from .loop import Doubt, Pipeline, Tagger
 from .options import TrackerOptions
 from .outputs.pictures.draw import DrawOptions, draw
@@ -113,18 +113,12 @@ class Tracker:
 
     @_takes_fields_of(TrackerOptions)
     def __init__(self, *given: Any, **named: Any) -> None:
-        options = TrackerOptions(*given, **named)
+        self._begin(TrackerOptions(*given, **named), None)
+
+    def _begin(self, options: TrackerOptions, network: PoseNetwork | None) -> None:
         self.options: TrackerOptions = options
-        network = open_network(
-            options.model,
-            backend=options.backend,
-            device=options.device,
-            precision=options.precision,
-            threads=options.threads,
-            build_engine=options.build_engine,
-            skeleton=None if options.skeleton is None else open_skeleton(options.skeleton),
-            convert=options.convert,
-        )
+        if network is None:
+            network = open_pose(options)
         self.network: PoseNetwork = FlipTest(network) if options.flip else network
         self.skeleton: Skeleton = network.skeleton
         # On a GPU both networks look at one upload of the frame.
@@ -155,9 +149,14 @@ class Tracker:
         self._stream = Stream(_weakly(self.pipeline), self._gate, options.color)
 
     @classmethod
-    def of(cls, options: TrackerOptions) -> Self:
-        """A tracker with these options, as ``Tracker(...)`` makes it from the same values."""
-        return cls(**{one.name: getattr(options, one.name) for one in fields(options)})
+    def of(cls, options: TrackerOptions, network: PoseNetwork | None = None) -> Self:
+        """A tracker with these options, as ``Tracker(...)`` makes it from the same values.
+
+        ``network`` is the pose network of these options, if it is open already.
+        """
+        tracker = cls.__new__(cls)
+        tracker._begin(options, network)
+        return tracker
 
     def __enter__(self) -> Self:
         return self

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
-
 WINDOW = 4096
 
 
@@ -70,6 +68,8 @@ class Stopwatch:
 
     def percentile(self, name: str, q: float) -> float:
         """The ``q``-th percentile (0-100) of a stage in milliseconds; nan if it never ran."""
+        import numpy as np  # not above: the command line's help needs this file's importers only
+
         with self._lock:
             times = np.array(self.seconds.get(name, ()))
         return float(np.percentile(times, q)) * 1e3 if len(times) else float("nan")

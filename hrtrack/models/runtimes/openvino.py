@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ...errors import BackendError
@@ -31,6 +32,24 @@ def openvino_core() -> openvino.Core:
     """
     with _FIRST:
         return _core()
+
+
+def import_lean() -> None:
+    """Imports OpenVINO without its converter of other frameworks' models, which takes longer to
+    import than all the rest.
+
+    Only for a process in which nobody else uses OpenVINO: it goes without
+    ``openvino.convert_model``. What is wrong with the import, `openvino_core` says.
+    """
+    converter = "openvino.tools.ovc"
+    if "openvino" in sys.modules:
+        return
+    with _FIRST, suppress(ImportError):
+        sys.modules[converter] = None  # type: ignore[assignment]  # this import fails, which OpenVINO allows
+        try:
+            import openvino  # noqa: F401
+        finally:
+            del sys.modules[converter]
 
 
 @functools.cache

@@ -14,8 +14,8 @@ from ...models.info import KEY, read_onnx_metadata, with_skeleton
 from ...models.network import Network, PoseNetwork, on_gpu
 from ...models.runtimes.tensorrt import Package
 from ...models.zoo import converted_path, resolve
-from ...skeleton import Skeleton
-from ..options import Backend, Precision
+from ...skeleton import Skeleton, open_skeleton
+from ..options import Backend, Precision, TrackerOptions
 from ..stopwatch import Stopwatch
 from .backends.base import CHECKPOINTS, Converter, EngineBuilder, require_torch
 from .detectors.base import MIN_SCORE, Detector, DeviceDetector, WholePicture
@@ -53,6 +53,20 @@ def open_detector(
             return TorchDetector(path, name, device, min_score)
         why = "only hrtrack's own detector runs on the GPU"
     return OpenVinoDetector(path, name, threads, min_score, why, eight_bits)
+
+
+def open_pose(options: TrackerOptions) -> PoseNetwork:
+    """`open_network` for the options of a tracker, which also raises a fault of the skeleton."""
+    return open_network(
+        options.model,
+        backend=options.backend,
+        device=options.device,
+        precision=options.precision,
+        threads=options.threads,
+        build_engine=options.build_engine,
+        skeleton=None if options.skeleton is None else open_skeleton(options.skeleton),
+        convert=options.convert,
+    )
 
 
 def open_network(

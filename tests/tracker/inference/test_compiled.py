@@ -29,7 +29,13 @@ FILES = 5
 
 def look() -> list[Poses]:
     with Tracker() as tracker:
-        return [tracker.image(image) for image in (canvas(100), crowd())]
+        found = [tracker.image(image) for image in (canvas(100), crowd())]
+        assert isinstance(tracker.network, OpenVinoNetwork)
+        end = time.monotonic() + 60
+        while not tracker.network._may_share():  # compiled beside the loop
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        return [*found, tracker.image(crowd())]
 
 
 def crowd() -> NDArray[np.uint8]:
@@ -48,7 +54,7 @@ def uncached() -> list[Poses]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HRTRACK_CACHE", __file__)  # no folder can be made in a file
         found = look()
-    assert [len(poses) > size for poses, size in zip(found, (0, 1), strict=True)] == [True, True]
+    assert [len(poses) > size for poses, size in zip(found, (0, 1, 1), strict=True)] == [True] * 3
     return found
 
 

@@ -195,7 +195,7 @@ class OpenVinoNetwork:
         self._begin_queues()
 
     def _foresee(self) -> None:
-        """Compiles for several people while a video shows one: the second must not stop it."""
+        """Compiles for several people from a video's second frame on, beside the loop."""
         self._calls += 1
         if self._foresees and self._threads > 1 and self._calls > 1:
             self._begin_queues()
@@ -214,19 +214,23 @@ class OpenVinoNetwork:
 
         def infer(batches: list[NDArray[np.uint8]]) -> list[Arrays]:
             several = len(batches) > 1 and len(self._sizes) == 1
-            if self._threads > 1 and (several or (beside and self._may_share())):
+            shared = several or (beside and self._is_shared)
+            if self._threads > 1 and shared and self._may_share():
                 return self._side_by_side(batches, heatmaps)
             self._foresee()
             return [self._alone(batch, heatmaps) for batch in batches]
 
-        with CALLERS.enter() as others:
-            beside = others and self._is_shared
+        with CALLERS.enter() as beside:
             return in_batches(np.ascontiguousarray(crops_NHW3), self._sizes, infer, pad=False)
 
     def _may_share(self) -> bool:
-        """Whether what runs on a share of the cores is compiled; nobody waits for that."""
-        self._begin_queues()
-        return bool(self._queues) or (self._coming is not None and self._coming.done())
+        """Whether what runs on a share of the cores is compiled.
+
+        Nobody waits for that: until then all cores work on one crop after the other, with the same
+        results. A crowd in the first frame would wait for a quarter of a second.
+        """
+        ready = bool(self._queues) or (self._coming is not None and self._coming.done())
+        return ready or not self._foresees
 
     def _alone(self, batch: NDArray[np.uint8], heatmaps: bool) -> Arrays:
         with self._requests_of(len(batch)).borrow() as request:
