@@ -33,8 +33,8 @@ BLOCK = re.compile(
     r"(?P<indent>[ ]*)```(?P<language>\w+)[^\n]*\n(?P<text>.*?)\n[ ]*```",
     re.DOTALL,
 )
-EVERY = 6
-"""The clip has every sixth frame of the demo's, at its own pace, to be quick."""
+EVERY = 10
+"""The clip has every tenth frame of the demo's, at its own pace, to be quick."""
 
 
 @dataclass(frozen=True)
