@@ -81,6 +81,7 @@ class Shown:
         self._kind: tuple[float, int, int] | None = None
         self._orientation = 1
         self._tones: _Tones | None = None
+        self._converter: av.video.reformatter.VideoReformatter | None = None
 
     def is_plain(self, frame: av.VideoFrame) -> bool:
         """Whether nothing but the conversion to RGB is to be done."""
@@ -113,12 +114,18 @@ class Shown:
         width, height = self._stretched(frame)
         if is_hdr(frame):
             return orient(self._tone_mapped(frame, (width, height)), self.orientation(frame))
+        if self._converter is None:
+            from .pyav import av
+
+            # A frame's own converter would be set up anew for each frame, with its threads.
+            self._converter = av.video.reformatter.VideoReformatter()
         if self.aspect == 1:
-            image = frame.to_ndarray(format="rgb24")
+            plain = self._converter.reformat(frame, format="rgb24")
         else:
-            image = frame.to_ndarray(
-                format="rgb24", width=width, height=height, interpolation="BICUBIC"
+            plain = self._converter.reformat(
+                frame, format="rgb24", width=width, height=height, interpolation="BICUBIC"
             )
+        image = plain.to_ndarray()
         return orient(cast("NDArray[np.uint8]", image), self.orientation(frame))
 
     def _tone_mapped(self, frame: av.VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:

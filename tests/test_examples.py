@@ -102,6 +102,7 @@ def test_the_comparison_counts_its_programs(task: str) -> None:
             assert not cell[:1].isdigit()
 
 
+@pytest.mark.slow
 def test_our_programs_of_the_comparison(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

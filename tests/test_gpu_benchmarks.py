@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.checkpoints import random_network
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,10 +34,12 @@ def lspe_folder(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_rehearsal_without_the_packages_that_are_missing_there(tmp_path: Path) -> None:
+def test_a_rehearsal_without_the_packages_that_are_missing_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, packed, out = lspe_folder(tmp_path / "lspe"), tmp_path / "packed", tmp_path / "out"
-    words = ["--lspe", str(data), "--pack", str(packed)]
-    subprocess.run([sys.executable, "-m", "benchmarks.gpu", *words], cwd=ROOT, check=True)
+    monkeypatch.setattr(sys, "argv", ["gpu", "--lspe", str(data), "--pack", str(packed)])
+    main()
     words = ["--lspe", str(packed), "--output", str(out), "--device", "cpu"]
     program = (
         f"import runpy, sys\nfor name in {MISSING!r}: sys.modules[name] = None\n"

@@ -64,6 +64,7 @@ def test_a_terminal_gets_a_bar() -> None:
     assert not bar.live.is_started
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [None, "ACTIVE"])
 def test_threads_wait_passively_unless_the_user_wants_it_otherwise(own: str | None) -> None:
     program = """

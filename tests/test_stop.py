@@ -161,7 +161,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
         run.communicate()
 
 
-@pytest.mark.parametrize("group", [False, True])
+@pytest.mark.parametrize("group", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_jobs_end_with_whole_outputs_and_no_orphan(group: bool, tmp_path: Path) -> None:
     clips, out = tmp_path / "clips", tmp_path / "out"
     clips.mkdir()

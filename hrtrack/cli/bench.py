@@ -4,6 +4,7 @@ charts."""
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -209,14 +210,18 @@ def _streams_table(reports: Sequence[StreamsReport]) -> None:
     )
     Console(width=WIDE).print(table)
     for report in reports:
-        files, cameras = (
-            getattr(report.one_process, name) / getattr(report.processes, name)
-            for name in ("files_fps", "cameras_fps")
-        )
+        together, apart = report.one_process, report.processes
+        files = _ratio(together.files_fps, apart.files_fps)
+        cameras = _ratio(together.cameras_fps, apart.cameras_fps)
         click.echo(
             f"{report.streams} in one process: {files:.2f} x the frames of files that processes "
             f"do, {cameras:.2f} x those of cameras"
         )
+
+
+def _ratio(one: float, other: float) -> float:
+    """Not a number where a camera sent nothing in the time that was measured."""
+    return one / other if other else math.nan
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import logging
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -94,6 +95,11 @@ class Task(ABC, Generic[Batch]):
         """Takes `facts` back."""
 
 
+def _owned(source: Iterator[Batch]) -> Generator[Batch, None, None]:
+    """The same, but closing it lets go of the source."""
+    yield from source
+
+
 class Trainer(Generic[Batch]):
     """Trains a task.
 
@@ -158,23 +164,28 @@ class Trainer(Generic[Batch]):
                 self.logs = logs
                 self._guarded(clock)
         else:
-            self._steps(clock)
+            self._fed(clock)
 
     def _guarded(self, clock: Clock) -> None:
         before = self.step
         try:
-            self._steps(clock)
+            self._fed(clock)
         except KeyboardInterrupt:
             if self.step > before and self.folder is not None:
                 self._save(clock)
                 LOG.warning("stopped at step %d, which is saved: --resume goes on", self.step)
             raise
 
-    def _steps(self, clock: Clock) -> None:
-        task, device = self.task, self.team.device
+    def _fed(self, clock: Clock) -> None:
         self._require_sound_state()  # of what it starts from
+        # The traceback of what ends the steps must not keep the loading processes: they would go
+        # on until the interpreter ends, and then for their grace after SIGTERM.
+        with closing(_owned(self.task.source(clock, self.step, self.seen))) as source:
+            self._steps(clock, source)
+
+    def _steps(self, clock: Clock, source: Iterator[Batch]) -> None:
+        task, device = self.task, self.team.device
         saved_at, saved_step = time.monotonic(), self.step
-        source = task.source(clock, self.step, self.seen)
         clock.start()
         meter = Meter(self.seen)
         while (share := clock.share(self.step, self.seen)) < 1:

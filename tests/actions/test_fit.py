@@ -61,7 +61,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config() -> ActionConfig:
     plain = load_action_config().model_dump()
     plain["model"] |= {"widths": (16, 32), "strides": (2, 2)}
-    plain["fit"] |= {"epochs": 32, "batch": 8, "lr": 0.01, "ema": 0.9, "precision": "fp32"}
+    plain["fit"] |= {"epochs": 16, "batch": 8, "lr": 0.01, "ema": 0.9, "precision": "fp32"}
     return ActionConfig.model_validate(plain)
 
 
@@ -134,6 +134,7 @@ def test_strange_labels_are_named(fitted: Fitted) -> None:
         evaluate(as_function(fitted.net), fitted.info, [clip])
 
 
+@pytest.mark.slow
 def test_leaving_an_action_out(recordings: Path, config: ActionConfig) -> None:
     clips = load_recordings(recordings)
     others = [

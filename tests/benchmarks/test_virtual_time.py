@@ -56,6 +56,7 @@ def test_a_task_that_fails_fails_where_its_result_is_asked_for() -> None:
         future.result()
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_two_live_runs_show_the_same(shared: Path, tmp_path: Path) -> None:
     with Tracker(threads=1) as tracker:

@@ -91,6 +91,7 @@ def camera(tmp_path: Path) -> Iterator[Camera]:
     camera.kill()
 
 
+@pytest.mark.slow
 def test_a_source_that_goes_away_leaves_the_other(
     camera: Camera, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,20 +107,23 @@ def test_a_source_that_goes_away_leaves_the_other(
 
     threading.Thread(target=cut_power, daemon=True).start()
     clip = long_clip(tmp_path / "long.mp4")
-    code = run("-s", camera.url, "-s", clip, "--end", 6, "--save", f"jsonl:{results}")
+    code = run("-s", camera.url, "-s", clip, "--end", 4, "--save", f"jsonl:{results}")
     assert gone.is_set()
-    assert lines_in(results / "long.jsonl") == 150
+    assert lines_in(results / "long.jsonl") == 100
     alone = tmp_path / "alone.jsonl"
-    assert run("-s", clip, "--end", 6, "--save", alone, "-q") == 0
+    assert run("-s", clip, "--end", 4, "--save", alone, "-q") == 0
     assert (results / "long.jsonl").read_bytes() == alone.read_bytes()
     assert len(list(read_jsonl(results / f"{name}.jsonl"))) >= 5
     said = capsys.readouterr().err
-    assert f"{clip}: ok, 150 frames" in said
+    assert f"{clip}: ok, 100 frames" in said
     assert f"hrtrack: {camera.url}: " in said
     assert code in (0, 1)  # a stream that closes in order has ended, one that breaks off failed
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
 def test_a_signal_ends_all_of_them_whole(number: signal.Signals, code: int, tmp_path: Path) -> None:
     clip = long_clip(tmp_path / "clip.mp4")
     process = begin("-s", CAMERA, "-s", str(clip), "--save", f"jsonl:{tmp_path}")

@@ -125,17 +125,20 @@ def test_a_table_is_not_replaced_unasked(
     assert "only csv and parquet hold several clips" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_jobs_go_on_with_a_table(
-    suffix: str, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.slow
+def test_jobs_go_on_with_a_table_of_each_format(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    job = (clips, "--save", out / f"all.{suffix}", "--jobs", "2")
+    tables = [out / f"all.{suffix}" for suffix in SUFFIXES]
+    files = {"hrtrack.done.jsonl", *(table.name for table in tables)}
+    job = (clips, *(f"--save={table}" for table in tables), "--jobs", "2")
     assert run(*job) == 1
     assert "0.mp4 is not a video" in capsys.readouterr().err
-    assert left_in(out) == {f"all.{suffix}", "hrtrack.done.jsonl"}
-    first = list(read_results(out / f"all.{suffix}"))
-    assert len(first) == FRAMES["a.mp4"] + FRAMES["b.mp4"]
+    assert left_in(out) == files
+    before = [list(read_results(table)) for table in tables]
+    for first in before:
+        assert len(first) == FRAMES["a.mp4"] + FRAMES["b.mp4"]
     # What is done is not run again, and its rows stay, also those of a clip that has gone.
     (clips / "0.mp4").write_bytes((clips / "b.mp4").read_bytes())
     (clips / "a.mp4").unlink()
@@ -144,17 +147,19 @@ def test_jobs_go_on_with_a_table(
     assert "0.mp4: 4 frames" in said
     assert "b.mp4: " not in said
     assert "wall.mp4: " not in said
-    again = list(read_results(out / f"all.{suffix}"))
-    assert [poses.source for poses in again] == [str(clips / "0.mp4")] * 4 + [
-        poses.source for poses in first
-    ]
-    assert np.array_equal(again[-1].keypoints, first[-1].keypoints)
+    for table, first in zip(tables, before, strict=True):
+        again = list(read_results(table))
+        assert [poses.source for poses in again] == [str(clips / "0.mp4")] * 4 + [
+            poses.source for poses in first
+        ]
+        assert np.array_equal(again[-1].keypoints, first[-1].keypoints)
     # Rows of other options are not mixed with these.
     assert run(*job, "--max-people", "3") == 1
     assert f"holds {clips / 'a.mp4'} with other options" in capsys.readouterr().err
     assert run(*job, "--max-people", "3", "--overwrite", "-q") == 0
-    assert len(list(read_results(out / f"all.{suffix}"))) == 2 * FRAMES["b.mp4"]
-    assert left_in(out) == {f"all.{suffix}", "hrtrack.done.jsonl"}
+    for table in tables:
+        assert len(list(read_results(table))) == 2 * FRAMES["b.mp4"]
+    assert left_in(out) == files
 
 
 def test_jobs_leave_the_table_of_another_alone(
@@ -171,6 +176,7 @@ def test_jobs_leave_the_table_of_another_alone(
     assert "need --output FOLDER, or --save" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_job_that_was_killed_goes_on(clips: Path, tmp_path: Path) -> None:
     long_clip(clips / "z.mp4")
     (clips / "0.mp4").unlink()

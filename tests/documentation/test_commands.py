@@ -24,6 +24,7 @@ import pytest
 from hrtrack.cli import main
 from hrtrack.cli.demo import pictures
 from hrtrack.cli.main import hrtrack as group
+from hrtrack.tracker import bench_streams
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -32,8 +33,8 @@ BLOCK = re.compile(
     r"(?P<indent>[ ]*)```(?P<language>\w+)[^\n]*\n(?P<text>.*?)\n[ ]*```",
     re.DOTALL,
 )
-EVERY = 6
-"""The clip has every sixth frame of the demo's, at its own pace, to be quick."""
+EVERY = 10
+"""The clip has every tenth frame of the demo's, at its own pace, to be quick."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,10 @@ def folder(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(work)
+    # Of a measurement of streams only the command matters here, not its figures.
+    monkeypatch.setattr(bench_streams, "WARM_UP", 0.1)
+    monkeypatch.setattr(bench_streams, "REHEARSAL", 0.1)
+    monkeypatch.setattr(bench_streams, "TURNS", bench_streams.TURNS[:2])
     return work
 
 

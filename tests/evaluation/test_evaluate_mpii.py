@@ -109,6 +109,7 @@ def test_mpii_release_by_hand(tmp_path: Path) -> None:
     check_mpii_table(result)
 
 
+@pytest.mark.slow
 def test_mpii_from_training_to_flip_test_on_the_command_line(tmp_path: Path) -> None:
     """The commands of ``docs/mpii.md`` on a made MPII, with a smaller network and crop."""
     pytest.importorskip("torch")

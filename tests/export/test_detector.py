@@ -54,6 +54,7 @@ def test_checkpoint_onnx_and_network_agree(tmp_path: Path) -> None:
         np.testing.assert_allclose(boxes[0], wanted[0].clip(0, [*shape[1::-1]] * 2), atol=2)
 
 
+@pytest.mark.slow
 def test_a_trained_detector_computes_in_8_bits(tmp_path: Path) -> None:
     make_set(tmp_path / "set", 8)
     settings = config(tmp_path / "set", steps=30, lr=4e-3)

@@ -218,6 +218,7 @@ def test_weights_stored_in_8_bits_are_wide_before_two_crops_share_them(
         np.testing.assert_allclose(network(crops)["keypoints"], alone, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_inherited_ranges_that_spoil_it_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

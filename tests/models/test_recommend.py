@@ -59,6 +59,7 @@ def test_none_of_none() -> None:
     assert choose([], 1, 30.0) is None
 
 
+@pytest.mark.slow
 def test_the_command_measures_and_recommends_one(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["models", "--recommend", "--people", "1", "--json"])

@@ -8,9 +8,17 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 BITS = 12
+CONVERTER = VideoReformatter()
+"""Of pictures of all clips: a frame's own would be set up anew, with threads, for each frame."""
+
+
+def rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """A decoded frame as (H, W, 3) RGB."""
+    return CONVERTER.reformat(frame, format="rgb24").to_ndarray()  # type: ignore[return-value]
 
 
 def stamped(number: int, size: tuple[int, int] = (96, 64)) -> NDArray[np.uint8]:
@@ -57,7 +65,7 @@ def make_clip(
         sound = out.add_stream(audio, rate=16000, layout="mono") if audio else None
         for i in range(frames):
             picture = av.VideoFrame.from_ndarray(stamped(i, size), format="rgb24")
-            picture = picture.reformat(format=pixels)
+            picture = CONVERTER.reformat(picture, format=pixels)
             picture.pts = round(times[i] * 1000) if times else i
             picture.time_base = base
             out.mux(stream.encode(picture))

@@ -14,7 +14,7 @@ from hrtrack.tracker.outputs.open import open_sinks
 from hrtrack.tracker.stopwatch import Stopwatch
 from hrtrack.tracker.video.open import open_source
 
-from .clips import number_of
+from .clips import number_of, rgb
 
 
 def save_to(folder: Path, form: str, stem: str = "out") -> str:
@@ -62,9 +62,7 @@ def copy(source: Path, out: Path, *, start: float | None = None, end: float | No
 def contents(path: Path) -> tuple[list[int], list[float], float]:
     """Frame numbers, their times, and the seconds of sound."""
     with av.open(str(path)) as container:
-        frames = [
-            (number_of(f.to_ndarray(format="rgb24")), f.time) for f in container.decode(video=0)
-        ]
+        frames = [(number_of(rgb(f)), f.time) for f in container.decode(video=0)]
     with av.open(str(path)) as container:
         sound = 0.0
         if container.streams.audio:

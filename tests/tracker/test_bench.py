@@ -119,6 +119,7 @@ def test_a_whole_clip_is_annotated_and_its_parts_timed(tmp_path: Path) -> None:
     assert report.encode_alone_ms > 0
 
 
+@pytest.mark.slow
 def test_the_command_measures_and_compares(tmp_path: Path) -> None:
     clip = moving_portrait(tmp_path / "clip.mp4", 12)
     peer = tmp_path / "peer.py"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import re
 from pathlib import Path
@@ -30,6 +31,7 @@ def clip(tmp_path: Path) -> str:
     return str(moving_portrait(tmp_path / "clip.mp4", 12))
 
 
+@pytest.mark.slow
 def test_the_command_counts_both_ways(clip: str, tmp_path: Path) -> None:
     words = [clip, "--streams", "2", "--seconds", "0.5", "--threads", "2", "--precision", "fp32"]
     result = CliRunner().invoke(
@@ -58,6 +60,20 @@ def test_the_command_counts_both_ways(clip: str, tmp_path: Path) -> None:
     ratio = report["one_process"]["files_fps"] / report["processes"]["files_fps"]
     assert f"2 in one process: {ratio:.2f} x the frames of files" in result.stdout
     assert not multiprocessing.active_children()
+
+
+def test_cameras_that_sent_nothing_have_no_ratio(
+    clip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, cameras = (40.0, 20.0, 9.0), (0.0, 0.0, math.nan, math.nan, 0.0)
+    both = [measure.StreamTimes(share * files[0], *files[1:], *cameras) for share in (1.5, 1)]
+    report = measure.StreamsReport(2, 2, 1, *both)
+    monkeypatch.setattr(measure, "bench_streams", lambda *given: report)
+    result = CliRunner().invoke(
+        pipeline_command, [clip, "--streams", "2", "--seconds", "0.3"], catch_exceptions=False
+    )
+    assert result.exit_code == 0
+    assert "2 in one process: 1.50 x the frames of files that processes do, nan x" in result.stdout
 
 
 @pytest.mark.parametrize(

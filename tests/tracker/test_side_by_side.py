@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 
+import pytest
+
 from hrtrack import Tracker
 from hrtrack.pyav import av
 from hrtrack.shown import Shown
@@ -63,6 +65,7 @@ class Camera(LiveSource):
             after = now + self.every
 
 
+@pytest.mark.slow
 def test_no_stream_starves() -> None:
     turns, halt = Turns(), Halt()
     paces = {"fast": (1, 1), "slow": (12, 1), "greedy": (1, 3), "as greedy": (1, 3), "too": (1, 3)}

@@ -16,6 +16,8 @@ pytest.importorskip("torch")
 
 import torch
 
+from hrtrack.trainer.processes import GRACE
+
 from ..test_stop import heed, nobody_left
 from .detector.test_fit import config, make_set
 
@@ -31,7 +33,8 @@ def stop(run: subprocess.Popen[str], log: Path, number: signal.Signals) -> str:
             assert time.monotonic() < until
             time.sleep(0.1)
         os.killpg(run.pid, number)
-        told = run.communicate(timeout=100)[1]
+        # A worker that nobody ends goes on for its grace.
+        told = run.communicate(timeout=GRACE)[1]
         assert nobody_left(run.pid)
         return told
     finally:

@@ -35,6 +35,7 @@ def faults(how: str, **set_by_user: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_a_step_finds_the_memory_of_the_one_before():
     fetched_anew = faults("leave", MALLOC_MMAP_THRESHOLD_="1048576")
@@ -42,6 +43,7 @@ def test_a_step_finds_the_memory_of_the_one_before():
     assert faults("keep", MALLOC_MMAP_THRESHOLD_="1048576") < fetched_anew / 20
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_what_the_user_set_stands():
     user = {"MALLOC_MMAP_MAX_": "65536", "MALLOC_MMAP_THRESHOLD_": "1048576"}

@@ -83,9 +83,9 @@ def test_eight_threads_have_the_results_of_one(tracker: Tracker) -> None:
 
 @pytest.mark.alone
 @pytest.mark.slow
-def test_eight_threads_for_a_minute() -> None:
+def test_eight_threads_for_a_while() -> None:
     with Tracker(action="action_penn") as tracker:
-        assert estimate_in_threads(tracker, calls=100, until=time.monotonic() + 60) > WORKERS
+        assert estimate_in_threads(tracker, calls=100, until=time.monotonic() + 20) > WORKERS
 
 
 def test_a_fresh_tracker_compiles_once_for_all_threads(tmp_path: Path) -> None:

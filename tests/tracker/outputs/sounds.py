@@ -13,7 +13,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from ..clips import stamped
+from ..clips import CONVERTER, stamped
 
 LAYOUTS = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")
 PICTURES = {
@@ -125,7 +125,8 @@ def _adts(
 
 
 def _picture(stream: av.VideoStream, index: int) -> list[av.Packet]:
-    picture = av.VideoFrame.from_ndarray(stamped(index), format="rgb24").reformat(format="yuv420p")
+    plain = av.VideoFrame.from_ndarray(stamped(index), format="rgb24")
+    picture = CONVERTER.reformat(plain, format="yuv420p")
     picture.pts, picture.time_base = index, Fraction(1, FPS)
     return stream.encode(picture)
 

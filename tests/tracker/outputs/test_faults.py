@@ -106,7 +106,7 @@ except HrtrackError as error:
 """
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("suffix", [".mp4", pytest.param(".mkv", marks=pytest.mark.slow)])
 def test_a_full_disk_stops_with_one_line_and_a_video_that_plays(
     tmp_path: Path, suffix: str
 ) -> None:

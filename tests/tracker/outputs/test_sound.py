@@ -20,7 +20,7 @@ from hrtrack.tracker.outputs.open import open_sinks
 from hrtrack.tracker.outputs.pictures.segments import Limit
 from hrtrack.tracker.video.open import open_source
 
-from ..clips import number_of, stamped
+from ..clips import CONVERTER, number_of, rgb, stamped
 from .sounds import add_sound, decoded, heard, seconds_of, sound_clip, sound_packets
 
 ALL = ".avi .mkv .ts .mp4 .mov .wmv .flv .m3u8"
@@ -108,7 +108,7 @@ def shown(path: Path) -> tuple[list[int], list[float]]:
     """The numbers of the frames, and their times."""
     with av.open(str(path)) as container:
         frames = [
-            (number_of(f.to_ndarray(format="rgb24")), f.time or 0.0)
+            (number_of(rgb(f)), f.time or 0.0)
             for f in decoded(container, container.streams.video[0])
         ]
     return [number for number, _ in frames], [time for _, time in frames]
@@ -311,7 +311,7 @@ def test_the_default_track_is_taken(tmp_path: Path) -> None:
         tracks[1].disposition = av.stream.Disposition.default
         for index in range(25):
             shot = av.VideoFrame.from_ndarray(stamped(index), format="rgb24")
-            frame = shot.reformat(format="yuv420p")
+            frame = CONVERTER.reformat(shot, format="yuv420p")
             frame.pts, frame.time_base = index, Fraction(1, 25)
             out.mux(picture.encode(frame))
         out.mux(picture.encode(None))

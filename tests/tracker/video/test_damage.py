@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from ..clips import make_clip
 from .damage import run_all, table
 
 
+@pytest.mark.slow
 def test_damaged_inputs_end_clearly(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.avi", 60, size=(160, 120), codec="mpeg4")
     found = run_all(clip, 40, tmp_path)

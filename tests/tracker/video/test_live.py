@@ -51,7 +51,13 @@ class Delays(threading.Thread):
         return float(np.quantile(self._late, 0.9))
 
 
-@pytest.fixture(params=["ts", "mjpeg", pytest.param("udp", marks=pytest.mark.slow), "rtsp"])
+@pytest.fixture(
+    params=[
+        "ts",
+        "rtsp",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("mjpeg", "udp")),
+    ]
+)
 def camera(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Camera]:
     camera = Camera(request.param)
     camera.start(tmp_path / "sent.txt")

@@ -192,6 +192,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert (tmp_path / "cut/weights.pt").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("canvases", ["workers", "device"])
 def test_worker_processes_draw_the_same_batches(tmp_path: Path, canvases: str) -> None:
     make_set(tmp_path / "set", 8)

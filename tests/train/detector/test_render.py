@@ -38,6 +38,7 @@ def store(tmp_path: Path) -> PhotoStore:
     return PhotoStore(tmp_path / "cache", 0.5, [1.0])
 
 
+@pytest.mark.slow
 def test_both_renderers_render_the_same(store: PhotoStore) -> None:
     rng = np.random.default_rng(4)
     canvases = [MosaicSection(size=(192, 256), mosaic=0.5, paste=0.6)]

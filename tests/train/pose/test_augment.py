@@ -146,6 +146,7 @@ def test_the_stream_is_the_same_for_any_number_of_processes(sticks) -> None:
     assert sorted(rows) == [0, 1, 1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(sticks) -> None:
     config = _config(sticks).model_copy(update={"augment": GEOMETRY})
     people = read_coco(config.data.train[0], sticks / "train.json", sticks / "images")

@@ -31,9 +31,9 @@ PROGRAM = """
 import sys
 from hrtrack.configs.pose_schema import load_config
 from hrtrack.train.pose.loop import train_pose
-folder, root, resume, *overrides = sys.argv[1:]
+folder, root, *overrides = sys.argv[1:]
 config = load_config("tiny", [f"data.root={root}", *overrides])
-train_pose(config, folder, resume=resume == "resume", device="cpu", quiet=True, log_every=1)
+train_pose(config, folder, device="cpu", quiet=True, log_every=1)
 """
 STATED_OKS = 0.85
 
@@ -70,12 +70,8 @@ def test_killed_and_resumed_equals_uninterrupted(sticks: Path, tmp_path: Path) -
     # Saved after each step, and long enough that the kill falls into the middle of it.
     settings = ["fit.steps=10", "fit.save_minutes=0", "fit.val_every=100", "fit.batch=8"]
 
-    def start(folder: Path, how: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-c", PROGRAM, str(folder), str(sticks), how, *settings]
-        return subprocess.Popen(command, env=ENVIRONMENT)
-
-    uninterrupted = start(tmp_path / "whole", "fresh")
-    killed = start(tmp_path / "killed", "fresh")
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "killed"), str(sticks)]
+    killed = subprocess.Popen([*command, *settings], env=ENVIRONMENT)
     log = tmp_path / "killed" / "train.csv"
     deadline = time.monotonic() + 200
     while not (log.is_file() and len(log.read_text().splitlines()) > 3):
@@ -85,8 +81,9 @@ def test_killed_and_resumed_equals_uninterrupted(sticks: Path, tmp_path: Path) -
     killed.send_signal(signal.SIGKILL)
     killed.wait(timeout=60)
     assert not (tmp_path / "killed" / "weights.safetensors").exists()
-    assert start(tmp_path / "killed", "resume").wait(timeout=300) == 0
-    assert uninterrupted.wait(timeout=300) == 0
+    config = load_config("tiny", [f"data.root={sticks}", *settings])
+    for folder, resume in (("killed", True), ("whole", False)):
+        train_pose(config, tmp_path / folder, resume=resume, device="cpu", quiet=True, log_every=1)
     whole, said = load_weights(tmp_path / "whole" / "weights.safetensors")
     again, also = load_weights(tmp_path / "killed" / "weights.safetensors")
     assert also[eight_bit.KEY] == said[eight_bit.KEY]
@@ -101,7 +98,7 @@ def test_workers_end_with_a_killed_training(sticks: Path, tmp_path: Path) -> Non
     mark = f"HRTRACK_TEST_MARK={tmp_path.name}-{os.getpid()}"
     name, value = mark.split("=")
     settings = ["fit.steps=100000", "fit.batch=4", "data.workers=2"]
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "run"), str(sticks), "fresh"]
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path / "run"), str(sticks)]
     killed = subprocess.Popen([*command, *settings], env={**ENVIRONMENT, name: value})
 
     def marked() -> list[str]:
@@ -136,7 +133,7 @@ def test_two_processes_give_the_loss_of_one(sticks: Path, tmp_path: Path) -> Non
     program.write_text(PROGRAM)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     port = ["--master-addr=127.0.0.1", f"--master-port={_free_port()}"]
-    tail = [str(tmp_path / "two"), str(sticks), "fresh", *settings]
+    tail = [str(tmp_path / "two"), str(sticks), *settings]
     subprocess.run(
         [*torchrun, *port, str(program), *tail], env=ENVIRONMENT, check=True, timeout=300
     )
