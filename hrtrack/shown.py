@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +81,7 @@ class Shown:
         self._kind: tuple[float, int, int] | None = None
         self._orientation = 1
         self._tones: _Tones | None = None
+        self._converter: av.video.reformatter.VideoReformatter | None = None
 
     def is_plain(self, frame: av.VideoFrame) -> bool:
         """Whether nothing but the conversion to RGB is to be done."""
@@ -113,13 +114,19 @@ class Shown:
         width, height = self._stretched(frame)
         if is_hdr(frame):
             return orient(self._tone_mapped(frame, (width, height)), self.orientation(frame))
-        if self.aspect == 1:
-            image = frame.to_ndarray(format="rgb24")
-        else:
-            image = frame.to_ndarray(
-                format="rgb24", width=width, height=height, interpolation="BICUBIC"
-            )
+        how: dict[str, Any] = {"format": "rgb24", "threads": 1}
+        if self.aspect != 1:
+            how |= {"width": width, "height": height, "interpolation": "BICUBIC"}
+        image = self._kept_converter().reformat(frame, **how).to_ndarray()
         return orient(cast("NDArray[np.uint8]", image), self.orientation(frame))
+
+    def _kept_converter(self) -> av.video.reformatter.VideoReformatter:
+        """One for all frames: each frame's own would make tables and threads for one picture."""
+        if self._converter is None:
+            from .pyav import av
+
+            self._converter = av.video.reformatter.VideoReformatter()
+        return self._converter
 
     def _tone_mapped(self, frame: av.VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
         key = (frame.width, frame.height, frame.format.name, frame.color_trc, frame.color_primaries)
