@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,19 +114,19 @@ class Shown:
         width, height = self._stretched(frame)
         if is_hdr(frame):
             return orient(self._tone_mapped(frame, (width, height)), self.orientation(frame))
+        how: dict[str, Any] = {"format": "rgb24", "threads": 1}
+        if self.aspect != 1:
+            how |= {"width": width, "height": height, "interpolation": "BICUBIC"}
+        image = self._kept_converter().reformat(frame, **how).to_ndarray()
+        return orient(cast("NDArray[np.uint8]", image), self.orientation(frame))
+
+    def _kept_converter(self) -> av.video.reformatter.VideoReformatter:
+        """One for all frames: each frame's own would make tables and threads for one picture."""
         if self._converter is None:
             from .pyav import av
 
-            # A frame's own converter would be set up anew for each frame, with its threads.
             self._converter = av.video.reformatter.VideoReformatter()
-        if self.aspect == 1:
-            plain = self._converter.reformat(frame, format="rgb24")
-        else:
-            plain = self._converter.reformat(
-                frame, format="rgb24", width=width, height=height, interpolation="BICUBIC"
-            )
-        image = plain.to_ndarray()
-        return orient(cast("NDArray[np.uint8]", image), self.orientation(frame))
+        return self._converter
 
     def _tone_mapped(self, frame: av.VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
         key = (frame.width, frame.height, frame.format.name, frame.color_trc, frame.color_primaries)

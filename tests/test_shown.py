@@ -572,3 +572,15 @@ def test_orientations_are_inverses() -> None:
     for one, other in ((2, 2), (3, 3), (4, 4), (5, 5), (6, 8), (7, 7)):
         assert np.array_equal(orient(orient(image, one), other), image)
     assert Shown(Fraction(0)).aspect == Shown(Fraction(1, 100)).aspect == 1
+
+
+def test_one_converter_serves_frames_of_every_kind() -> None:
+    """A camera or a stream may change its size and its format while it runs."""
+    shown = Shown()
+    kinds = [(64, 48, "yuv420p"), (96, 80, "yuv420p"), (96, 80, "yuv444p"), (64, 48, "gray")]
+    for seed, (width, height, pixels) in enumerate(kinds * 2):
+        noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+        frame = av.VideoFrame.from_ndarray(noise, format="rgb24").reformat(format=pixels)
+        image = shown.rgb(frame)
+        assert np.array_equal(image, frame.to_ndarray(format="rgb24"))
+        assert image.flags.writeable

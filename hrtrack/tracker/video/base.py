@@ -26,6 +26,8 @@ PICTURE_CODECS = ("mjpeg", "png", "apng", "webp", "tiff", "bmp")
 """Codecs whose packets are picture files, perhaps with EXIF data of their own."""
 QUEUED = 4
 """Frames that are made ahead."""
+ROOM_AGAIN = 0.1
+"""Seconds after which a thread that waits for room asks whether it is to end."""
 OPEN_TIMEOUT = 10.0
 """Seconds that a network source may take to answer."""
 
@@ -165,6 +167,9 @@ class ReadAhead(Source):
             self._making.close()
             self._let_go()
         else:
+            with suppress(queue.Empty):  # makes room, so that the thread sees at once that it ends
+                while True:
+                    self._queue.get_nowait()
             self._thread.join(timeout=self._patience)
 
     _patience = 10.0
@@ -189,7 +194,7 @@ class ReadAhead(Source):
     def _put(self, item: Frame | BaseException | None) -> bool:
         while not self._stop.is_set():
             try:
-                self._queue.put(item, timeout=0.1)
+                self._queue.put(item, timeout=ROOM_AGAIN)
                 return True
             except queue.Full:
                 continue

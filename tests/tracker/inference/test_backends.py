@@ -117,6 +117,17 @@ def test_crops_that_run_side_by_side_keep_their_places(threads, files, crops) ->
             )
 
 
+def test_any_number_of_crops_may_follow_any_other(files: dict[str, Path]) -> None:
+    network = open_network(files["a.onnx"], precision="fp32", threads=2)
+    crops = drawn_crops(INFO.input_hw, 9)
+    alone = np.concatenate([network(crop[None])["keypoints"] for crop in crops])
+    for count in (3, 9, 2, 5, 9):
+        chosen = np.random.default_rng(count).permutation(9)[:count]
+        together = network(crops[chosen])["keypoints"]
+        np.testing.assert_allclose(together, alone[chosen], rtol=1e-4, atol=1e-3)
+    network.close()
+
+
 def test_a_second_person_does_not_wait_for_the_compiler(
     files: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from hrtrack.pyav import av
 from hrtrack.tracker.outputs.pictures.image import write_image
 from hrtrack.tracker.stopwatch import Stopwatch
 from hrtrack.tracker.video import file as source_file
-from hrtrack.tracker.video.base import LiveOptions, without_password
+from hrtrack.tracker.video.base import LiveOptions, ReadAhead, without_password
 from hrtrack.tracker.video.camera import camera_input, camera_number
 from hrtrack.tracker.video.open import expand_sources, list_cameras, open_source
 
@@ -256,6 +256,21 @@ def test_closing_early_ends_the_thread(tmp_path: Path) -> None:
         next(iter(source))
         assert set(threading.enumerate()) - before
     assert not set(threading.enumerate()) - before
+
+
+def test_closing_early_does_not_wait_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 60)
+    monkeypatch.setattr("hrtrack.tracker.video.base.ROOM_AGAIN", 3600.0)
+    with open_source(str(clip)) as source:
+        next(iter(source))
+        assert isinstance(source, ReadAhead)
+        while not source._queue.full():
+            threading.Event().wait(0.01)
+        thread = source._thread
+    assert thread is not None
+    assert not thread.is_alive()
 
 
 def test_camera_names() -> None:

@@ -54,7 +54,8 @@ CLUSTERS = {"cluster_time_limit": "250", "flush_packets": "1"}
 """A quarter of a second a fragment or cluster: what a cut of the power can cost."""
 OPTIONS = {"mp4": FRAGMENTS, "mov": FRAGMENTS, "matroska": CLUSTERS, "webm": CLUSTERS}
 
-
+AS_DECLARED = {"probesize": "32"}
+"""Believe the header of a file that we wrote: FFmpeg would decode its first pictures to be sure."""
 KEYFRAME_SECONDS = 2
 BT601, BT709 = 6, 1
 """Colour tags (ITU-T H.273): the matrix of the conversion, the primaries and curve of sRGB."""
@@ -292,7 +293,7 @@ def finalise(part: Path, path: Path) -> None:
 def _rewrite(part: Path, whole: Path, form: str, kinds: tuple[str, ...]) -> None:
     options = {"movflags": "faststart"}
     with (
-        av.open(os.path.abspath(part), "r") as source,
+        av.open(os.path.abspath(part), "r", options=AS_DECLARED) as source,
         av.open(os.path.abspath(whole), "w", format=form, container_options=options) as out,
     ):
         out.metadata.update(source.metadata)
