@@ -82,7 +82,9 @@ def test_advanced_options_are_in_the_long_help() -> None:
 
 def test_every_tracker_option_reaches_the_tracker(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[TrackSettings] = []
-    monkeypatch.setattr("hrtrack.cli.track.track", lambda settings, ahead: given.append(settings) or 0)
+    monkeypatch.setattr(
+        "hrtrack.cli.track.track", lambda settings, ahead: given.append(settings) or 0
+    )
     words = {
         "model": "m.onnx", "detector": "d.onnx", "skeleton": "mpii16", "action": "a.onnx",
         "backend": "torch", "device": "cpu", "precision": "fp32", "threads": 2, "flip": True,
