@@ -61,7 +61,7 @@ def main(sets: tuple[str, ...], models: tuple[str, ...], min_score: float) -> No
             labelled = labels.labelled[:, rows].all(-1)
             truth = angles(np.asarray(people.keypoints, np.float64)[:, rows])[labelled]
             error = angles(poses[:, rows, :2])[labelled] - truth
-            sure = (poses[:, rows, 2] > min_score).all(-1)[labelled]
+            sure = (poses[:, rows, 2].min(-1) > min_score)[labelled]
             for title, kept in (("all", np.ones_like(sure)), (f"above {min_score:g}", sure)):
                 miss = np.abs(error[kept])
                 middle, most = np.percentile(miss, [50, 90])
