@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import onnx
 import pytest
 
@@ -203,6 +204,40 @@ def test_pandas_table(
     table = run(monkeypatch, "pandas_table.py", results)["table"]
     assert (table.id == 1).sum() == 17 * FRAMES
     assert "pixels a second" in capsys.readouterr().out
+
+
+def test_knee_angle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Legs bent by known angles give these angles, and a joint with a low score a gap."""
+    pytest.importorskip("pandas")
+    import matplotlib
+
+    matplotlib.use("agg")
+    monkeypatch.chdir(tmp_path)
+    bends, lines = [180.0, 150.0, 120.0, 90.0, 60.0, 30.0], []
+    for frame, bend in enumerate(bends):
+        people = []
+        for number, turn in ((1, 0.3), (2, -2.0)):
+            toward = np.array([turn, turn + np.deg2rad(bend)])
+            hip, ankle = 200 + np.stack([np.cos(toward), np.sin(toward)], 1) * [[40], [30]]
+            leg = {"left_hip": hip, "left_knee": (200, 200), "left_ankle": ankle}
+            joints = [[*leg.get(name, (0, 0)), 0.9] for name in COCO17.joints]
+            if (number, frame) == (2, 3):
+                joints[COCO17.joints.index("left_ankle")][2] = 0.2
+            people.append({"id": number, "score": 0.9, "box": [0, 0, 300, 300],
+                           "keypoints": joints, "action": None})  # fmt: skip
+        lines.append({"frame": frame, "time": frame / 50, "skeleton": "coco17", "people": people})
+    text = "".join(f"{json.dumps(line, default=float)}\n" for line in lines)
+    (tmp_path / "results.jsonl").write_text(text, encoding="utf-8")
+    run(monkeypatch, "knee_angle.py", "results.jsonl")
+    head, *rows = (tmp_path / "knee.csv").read_text().splitlines()
+    assert head == "time,1,2"
+    table = [[float(cell or "nan") for cell in row.split(",")] for row in rows]
+    expected = [[frame / 50, bend, bend] for frame, bend in enumerate(bends)]
+    expected[3][2] = float("nan")
+    np.testing.assert_allclose(table, expected, atol=1e-3)  # coordinates are float32
+    picture = cv2.imread(str(tmp_path / "knee.png"))
+    assert picture is not None
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 2
 
 
 def test_supervision_zone(

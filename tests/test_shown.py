@@ -474,7 +474,7 @@ def test_a_folder_as_one_clip(tmp_path: Path, said: list[str]) -> None:
     assert found == [(3, 15, 0.3), (6, 30, 0.6), (9, 45, 0.9)]
     assert said == ["skipped 1 file that is not a numbered picture: notes.txt"]
     write_row(row, [3], "other_{}.png")
-    with pytest.raises(SourceError, match=r"2 rows of pictures \(img_\*.png, other_\*.png\)"):
+    with pytest.raises(SourceError, match=r"2 numbered sequences \(img_\*.png, other_\*.png\)"):
         open_source(str(row), sequence=10)
     assert len(frames_of(f"{row}/img_*.png", sequence=29.97)) == 12
     for rate in (0, -1, float("nan"), 5000):

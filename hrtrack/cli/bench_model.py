@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     "runs",
     multiple=True,
     metavar="BACKEND[:PRECISION]",
-    help="Back end to measure, onnxruntime among them. Repeatable.  [default: all that run here]",
+    help="Back end to measure, as for --backend of hrtrack, or onnxruntime. Repeatable.  "
+    "[default: all that run here]",
 )
 @click.option(
     "--batch",
@@ -44,7 +45,10 @@ if TYPE_CHECKING:
 @click.option("--json", "json_path", type=FILE, help="Write the figures to this file.")
 @click.option("--chart", type=FILE, help="Draw a chart to this PNG file.")
 def model(models: tuple[str, ...], **settings: Any) -> None:
-    """Measure latency and crops per second of MODELS, which are names or files and take turns."""
+    """Measure the latency and the crops per second of MODELS, which are names or files.
+
+    The models take turns, so that other work on the machine slows all of them alike.
+    """
     from rich.console import Console
 
     from ..models.zoo import resolve
@@ -56,7 +60,9 @@ def model(models: tuple[str, ...], **settings: Any) -> None:
     try:
         batches = [int(part) for part in settings["batch"].split(",")]
     except ValueError:
-        raise UsageError(f"--batch {settings['batch']}: numbers were expected, 1,8,32") from None
+        raise UsageError(
+            f"--batch {settings['batch']}: numbers were expected, such as 1,8,32"
+        ) from None
     console = Console(stderr=True)
     with console.status("opening") as status:
         rows = bench_models(

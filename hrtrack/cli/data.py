@@ -178,10 +178,11 @@ def refine(
 @click.argument("output", type=FILE)
 @click.argument("checkpoints", type=FILE, nargs=-1, required=True)
 def average(output: Path, checkpoints: tuple[Path, ...]) -> None:
-    """Write OUTPUT: the mean of CHECKPOINTS of one training, which may be better than each.
+    """Write OUTPUT: the mean of CHECKPOINTS of one training.
 
     The files are weights.safetensors of pose trainings, or weights.pt of detector trainings.
-    Measure the result. 8-bit ranges are not kept; `hrtrack export --calibrate` measures them anew.
+    The mean may be more accurate than each of them: measure it. 8-bit ranges are not kept;
+    `hrtrack export --calibrate` measures them anew.
     """
     if len(checkpoints) < 2:
         raise click.UsageError("name at least two checkpoints")

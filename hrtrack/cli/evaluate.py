@@ -104,7 +104,7 @@ def evaluate(ctx: click.Context, **settings: Any) -> None:
     if settings["annotations"] is None or settings["images"] is None:
         raise click.UsageError("--annotations and --images are needed")
     if settings["detector"] is not None and settings["boxes"] != "detector":
-        raise UsageError("--detector is for --boxes detector")
+        raise UsageError("--detector works only with --boxes detector")
     low, high = settings["share"] or (0.0, 1.0)
     if not 0 <= low < high <= 1:
         raise UsageError(

@@ -38,7 +38,8 @@ run_options = together(
         default=1,
         show_default=True,
         metavar="N",
-        help="Process N clips of a folder in parallel. Repeat the command to resume.",
+        help="Process N clips of a folder in parallel. The same command resumes an interrupted "
+        "run.",
     ),
     option(
         OUTPUT,
@@ -47,7 +48,8 @@ run_options = together(
         flag_value="auto",
         metavar="[ADDRESS]",
         advanced=True,
-        help="Process the clips of a folder on a Ray cluster: auto, local, or its address.",
+        help="Process the clips of a folder with Ray: auto (on the cluster that is running), local "
+        "(on this machine), or the address of a cluster.",
     ),
 )
 live_options = together(
@@ -64,7 +66,7 @@ live_options = together(
         "--reconnect",
         type=CountOr("forever", 0),
         metavar="N|forever",
-        help="Reconnect to a lost stream, after up to N failed attempts in a row.",
+        help="Reconnect to a lost stream. Give up after N failed attempts in a row, or never.",
     ),
     option(
         LIVE,
@@ -175,7 +177,8 @@ def _with_former(camera: CameraMode | None, former: dict[str, Any]) -> CameraMod
 def draw(results: str, **settings: Any) -> int:
     """Draw the saved RESULTS over the SOURCE that they belong to. No model runs.
 
-    RESULTS is what --save wrote: a file of any format, a folder, or FORMAT:PATH.
+    SOURCE is the video, picture or folder that was tracked. RESULTS is what --save wrote: a file
+    of any format, a folder, or FORMAT:PATH.
 
     \b
     hrtrack clip.mp4 --save out.jsonl

@@ -369,7 +369,9 @@ class GroupedCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         headings: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
+            # Newer versions of click list arguments, too; the text above explains these.
+            argument = isinstance(parameter, click.Argument)
+            record = None if argument else parameter.get_help_record(ctx)
             if record is not None:
                 heading = getattr(parameter, "heading", "Help")
                 headings.setdefault(heading, []).append(record)
@@ -378,6 +380,11 @@ class GroupedCommand(click.Command):
                 formatter.write_dl(records)
         if isinstance(self, click.Group):
             self.format_commands(ctx, formatter)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The hint at ``--help-all``, unless the help is that of ``--help-all``."""
+        if not ctx.meta.get(EVERY_OPTION):
+            super().format_epilog(ctx, formatter)
 
 
 class SourceGroup(GroupedCommand, click.Group):

@@ -150,8 +150,8 @@ def track_streams(
 def _require_one_process(settings: TrackSettings) -> None:
     if settings.jobs > 1 or settings.ray is not None:
         raise UsageError(
-            "--jobs and --ray run the clips of one folder; several --source run side by side in "
-            "one process already"
+            "--jobs and --ray need one source, a folder of clips; several sources always run side "
+            "by side in one process"
         )
     if settings.redraw is not None:
         raise UsageError("hrtrack draw takes one source: saved results belong to one clip")

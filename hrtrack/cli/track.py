@@ -33,7 +33,7 @@ from ..skeleton import open_skeleton
 from ..tracker.api import Tracker
 from ..tracker.inference.backends.base import CHECKPOINTS
 from ..tracker.loop import Pipeline, run
-from ..tracker.many import Done, Work, read_summary, run_many, run_on_ray
+from ..tracker.many import SUMMARY, Done, Work, read_summary, run_many, run_on_ray
 from ..tracker.outputs.base import FORMATS, SUFFIXES, Run, Sink, Target, parse_save, prepare
 from ..tracker.outputs.open import open_sinks
 from ..tracker.outputs.pictures.draw import DrawOptions
@@ -424,8 +424,8 @@ def _summary_folder(settings: TrackSettings) -> Path:
             path = Path(target.path)
             return path.parent if path.suffix.lower() in SUFFIXES[target.format] else path
     raise UsageError(
-        "--jobs and --ray need --output FOLDER, or --save with a folder or a table: their summary "
-        "stands there"
+        "--jobs and --ray need --output FOLDER, or --save with a folder or a table: they keep "
+        f"their list of finished clips, {SUMMARY}, in this folder or beside this table"
     )
 
 
@@ -447,8 +447,8 @@ def _resume(table: Target, work: Work, folder: Path) -> None:
                 raise SinkError(f"{table.path} exists already; pass --overwrite to replace it")
             if clip not in work.outputs and known[clip].options != work.options:
                 raise SinkError(
-                    f"{table.path} holds {clip} with other options; pass --overwrite to begin "
-                    "anew without it, or name another file"
+                    f"{table.path} holds results of {clip} that were made with other options; pass "
+                    "--overwrite to replace the whole table, or name another file"
                 )
         nobody = [
             clip for clip in ours if (done := known[clip].done) and not (done.error or done.people)

@@ -113,7 +113,7 @@ def train(config: str | None, overrides: tuple[str, ...], **settings: Any) -> No
     multiple=True,
     type=click.Choice(SCOPES),
     help="Part of the network that loses normalisation and activation. Repeatable.  [default: "
-    "each of them]",
+    "all three, one after the other]",
 )
 @click.option(
     "--epochs", type=click.IntRange(1), help="Epochs of each run.  [default: those of CONFIG]"
@@ -128,9 +128,11 @@ def train(config: str | None, overrides: tuple[str, ...], **settings: Any) -> No
 @device_option
 @quiet_option
 def ablate(config: str, overrides: tuple[str, ...], **settings: Any) -> None:
-    """Train the pose network of CONFIG as it is, without batch norm and without activation.
+    """Train the pose network of CONFIG three times: unchanged, without batch norm, and without
+    batch norm and activation.
 
-    CONFIG and KEY=VALUE are those of `hrtrack train`. An interrupted study resumes.
+    CONFIG and KEY=VALUE are those of `hrtrack train`. The same command resumes an interrupted
+    study.
     """
     _leave_cores_free()
     output = settings["output"] or Path("runs") / Path(config).stem
@@ -151,7 +153,7 @@ def _require_sense(settings: dict[str, Any]) -> None:
         raise UsageError("--time-limit is for a training, not for --throughput or --ablate")
     begins = settings["init"] is not None or settings["resume"]
     if settings["throughput"] and settings["resume"]:
-        raise UsageError("--throughput measures a network that is thrown away; leave out --resume")
+        raise UsageError("--throughput trains nothing, so it cannot resume; leave out --resume")
     if settings["ablate"] and begins:
         raise UsageError(
             "hrtrack ablate starts from random weights and resumes by itself; leave out "

@@ -79,8 +79,8 @@ def resolve(
     fitting = [entry.name for entry in known if task in (None, entry.task)]
     if found is not None and text not in fitting:
         raise ModelError(
-            f"{text} is for another task ({found.task}); for this one (task {task}) there are "
-            f"{', '.join(fitting[:3])}{', ...' if len(fitting) > 3 else ''} "
+            f"{text} is a model for the task {found.task}, but the task here is {task}; take one "
+            f"of {', '.join(fitting[:3])}{', ...' if len(fitting) > 3 else ''} "
             "(hrtrack models lists all)"
         )
     if found is not None:

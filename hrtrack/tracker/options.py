@@ -194,7 +194,7 @@ class TrackerOptions:
         metadata=_about(
             Anything(),
             MODEL,
-            "Keypoint set of the pose model, if the model file does not name its joints: a "
+            "Keypoint set, if the file of the model or of the results does not name its joints: a "
             "built-in set or a YAML file.",
             metavar="NAME|FILE",
             advanced=True,

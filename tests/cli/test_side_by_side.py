@@ -144,7 +144,7 @@ def test_a_signal_ends_all_of_them_whole(number: signal.Signals, code: int, tmp_
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (("--jobs", "2", "-o", "out"), "several --source run side by side"),
+        (("--jobs", "2", "-o", "out"), "several sources always run side by side"),
         (("--redraw", "x.jsonl", "-o", "out"), "hrtrack draw takes one source"),
         (("--save", "out.jsonl"), "put {name} in the file's name"),
         (("--save", "-"), "put {name} in the file's name"),

@@ -189,9 +189,13 @@ def test_a_name_of_another_task_is_refused_before_any_download(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HRTRACK_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(ModelError, match=r"another task \(pose\).*person_fast"):
+    with pytest.raises(
+        ModelError, match=r"for the task pose, but the task here is detector; .*person_fast"
+    ):
         zoo.resolve("hrnet_w32_coco_256x192", task="detector")
-    with pytest.raises(ModelError, match=r"another task \(detector\).*body_fast"):
+    with pytest.raises(
+        ModelError, match=r"for the task detector, but the task here is pose; .*body_fast"
+    ):
         zoo.resolve("yolox_nano", task="pose")
     with pytest.raises(ModelError) as caught:
         zoo.resolve("person_fasd", task="detector")

@@ -125,7 +125,7 @@ def test_a_skeleton_of_ones_own_is_tracked_and_redrawn(
     assert run(*redraw, str(tmp_path / "b.mp4")) != 0
     assert "--skeleton" in capsys.readouterr().err
     assert run(*redraw, str(tmp_path / "b.mp4"), "--skeleton", "coco17") != 0
-    assert "is of the skeleton 'own'" in capsys.readouterr().err
+    assert "has the keypoint set 'own'" in capsys.readouterr().err
 
 
 def test_a_skeleton_with_other_joints_than_the_model_is_refused(tmp_path: Path) -> None:

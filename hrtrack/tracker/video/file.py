@@ -225,7 +225,10 @@ class FileSource(ReadAhead):
             self.container.seek(goal if before > 0 else zero, stream=self.stream)
             self._seeked = before >= 0
         except av.error.FFmpegError:
-            raise SourceError(f"{self.name} cannot be wound to {self.start:g} s") from None
+            raise SourceError(
+                f"{self.name} cannot be read from {self.start:g} s on, "
+                "because FFmpeg cannot seek in it"
+            ) from None
         return max(before, 0)
 
     def _nothing_there(self) -> SourceError:

@@ -216,7 +216,7 @@ def open_sequence(
     if len(rows) > 1:
         shown = ", ".join(sorted(f"{head}*{tail}" for head, tail in rows)[:3])
         raise SourceError(
-            f"{name} holds {len(rows)} rows of pictures ({shown}); name one by a glob"
+            f"{name} holds {len(rows)} numbered sequences ({shown}); name one with a glob in quotes"
         )
     (numbered,) = rows.values()
     numbers = sorted(numbered)

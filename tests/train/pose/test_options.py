@@ -40,7 +40,10 @@ def said(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
         ("train tiny --ablate --resume", "leave out --init and --resume"),
         ("export body_fast --portable -o never.onnx", "are for --to tensorrt"),
         ("export body_fast --timing-cache t -o never.onnx", "are for --to tensorrt"),
-        ("eval --annotations a --images b --detector person_fast", "is for --boxes detector"),
+        (
+            "eval --annotations a --images b --detector person_fast",
+            "works only with --boxes detector",
+        ),
         ("eval --annotations a --images b --share 1 0.5", "write two numbers between 0 and 1"),
         ("eval --annotations a --images b --precision fp64", "'fp64' is not one of"),
     ],

@@ -53,12 +53,14 @@ class Replay:
         written = self._form.load(self._form.skeleton)(saved.path)
         if given is None and written not in NAMES:
             raise ModelError(
-                f"{saved.path} is of the skeleton '{written}'; give its --skeleton FILE.yaml"
+                f"{saved.path} has the keypoint set '{written}'; "
+                "name its file with --skeleton FILE.yaml"
             )
         known = open_skeleton(written) if given is None else given
         if known.name != written:
             raise DataError(
-                f"{saved.path} is of the skeleton '{written}', the one given is '{known.name}'"
+                f"{saved.path} has the keypoint set '{written}', "
+                f"and --skeleton names '{known.name}'"
             )
         return known
 
@@ -66,7 +68,8 @@ class Replay:
         first = self._next
         if first is not None and first.source is not None:
             raise DataError(
-                f"{self._path} is a table of several clips; draw the results of one clip"
+                f"{self._path} is a table of several clips; "
+                "hrtrack draw needs the results of one clip"
             )
         told = None if first is None else first.skeleton
         if given is not None or told is not None:
@@ -74,7 +77,7 @@ class Replay:
         if first is not None and len(first) and first.scores.shape[1]:
             raise ModelError(
                 f"{self._path} does not name its {first.scores.shape[1]} joints; "
-                "give their --skeleton FILE.yaml"
+                "name them with --skeleton FILE.yaml"
             )
         return COCO17
 

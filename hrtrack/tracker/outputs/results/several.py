@@ -95,8 +95,8 @@ def take_apart(table: Target, place_of: Callable[[str], Path], empty: Iterable[s
             place = place_of(source)
             if place in made:
                 raise SinkError(
-                    f"{table.path} is not as it was written: the rows of {source} do not stand "
-                    "together"
+                    f"{table.path} was changed after hrtrack wrote it: the rows of {source} are "
+                    "not next to one another"
                 )
             if place.exists():
                 return None

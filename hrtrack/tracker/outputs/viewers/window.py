@@ -223,7 +223,7 @@ def check_display() -> None:
         reason, headless = "no answer from the display", False
     if headless:
         raise SinkError(
-            "this OpenCV has no windows: pip uninstall opencv-python-headless, "
+            "this OpenCV cannot open windows: pip uninstall opencv-python-headless, "
             "then pip install opencv-python"
         )
     raise SinkError(f"no window can be opened on display {os.environ.get('DISPLAY')}: {reason}")
