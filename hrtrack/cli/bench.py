@@ -4,7 +4,6 @@ charts."""
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,17 +15,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
+from .bench_streams import measure_streams, refuse_beside_streams, streams_options
 from .export import build_engine, convert
 from .options import FILE, tracker_options
 
 if TYPE_CHECKING:
     from ..tracker.bench import ClipReport, PipelineReport
-    from ..tracker.bench_streams import StreamsReport
     from ..tracker.options import TrackerOptions
     from ..tracker.video.frame import Frame
-
-WIDE = 120
-"""Columns of the table of streams, which a pipe's 80 would cut up."""
 
 
 @click.group(short_help="Measure the speed of the pipeline or of single models.")
@@ -79,20 +75,7 @@ def bench() -> None:
     help="Write a timeline of all stages and threads to this JSON file, for chrome://tracing or "
     "ui.perfetto.dev.",
 )
-@click.option(
-    "--streams",
-    metavar="N,N,...",
-    help="Measure these numbers of simultaneous streams of CLIP instead, in one process and in one "
-    "process per stream with the same total of threads. Streams are read once like files and "
-    "once like cameras, which send CLIP at its own frame rate.",
-)
-@click.option(
-    "--seconds",
-    type=click.FloatRange(0.2),
-    default=2.0,
-    show_default=True,
-    help="Length of each of the 16 measurements that --streams makes per number of streams.",
-)
+@streams_options
 def pipeline(clip: str, **settings: Any) -> None:
     """Measure FPS and milliseconds per stage of the whole pipeline on CLIP."""
     if settings["streams"]:
@@ -155,73 +138,20 @@ def _write_json(
     path.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
 
 
-ONE_RUN_ONLY = ("people", "compare", "chart", "trace")
-
-
 def _measure_streams(clip: str, settings: dict[str, Any]) -> None:
     from ..tracker.bench import preload
-    from ..tracker.bench_streams import bench_streams
     from ..writable import require_file
 
     began = datetime.now(UTC)
-    for name in ONE_RUN_ONLY:
-        if settings[name]:
-            raise UsageError(f"--{name} does not go with --streams")
+    refuse_beside_streams(settings)
     counts = _counts("--streams", settings["streams"])
     if settings["json_path"]:
         require_file(settings["json_path"])
     (frame,) = preload(clip, 1)
     options = _options(settings["model"], settings)
-    reports = [bench_streams(clip, options, count, settings["seconds"]) for count in counts]
-    _streams_table(reports)
+    found = measure_streams(clip, options, counts, settings["seconds"])
     if settings["json_path"]:
-        found: dict[str, object] = {
-            "seconds": settings["seconds"],
-            "streams": [report.to_json() for report in reports],
-        }
         _write_json(settings["json_path"], began, clip, frame, found)
-
-
-def _streams_table(reports: Sequence[StreamsReport]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    table.add_column("streams", justify="right")
-    table.add_column("processes x threads", justify="center")
-    for heading in (
-        "files FPS", "fewest", "ms CPU", "cameras FPS", "fewest", "age p50 ms", "age p95 ms", "lost"
-    ):  # fmt: skip
-        table.add_column(heading, justify="right")
-
-    for report in reports:
-        ways = (
-            (f"1 x {report.threads}", report.one_process),
-            (f"{report.streams} x {report.own_threads}", report.processes),
-        )
-        for way, times in ways:
-            figures = asdict(times)
-            lost = figures.pop("lost")
-            row = [f"{value:.1f}" for value in figures.values()]
-            table.add_row(str(report.streams), way, *row, f"{lost:.0%}")
-    click.echo(
-        "streams at a time, all of them together and the one with the fewest frames: files as fast "
-        "as they go, and cameras at the clip's own rate"
-    )
-    Console(width=WIDE).print(table)
-    for report in reports:
-        together, apart = report.one_process, report.processes
-        files = _ratio(together.files_fps, apart.files_fps)
-        cameras = _ratio(together.cameras_fps, apart.cameras_fps)
-        click.echo(
-            f"{report.streams} in one process: {files:.2f} x the frames of files that processes "
-            f"do, {cameras:.2f} x those of cameras"
-        )
-
-
-def _ratio(one: float, other: float) -> float:
-    """Not a number where a camera sent nothing in the time that was measured."""
-    return one / other if other else math.nan
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def test_the_command_counts_both_ways(clip: str, tmp_path: Path) -> None:
         figures = [f"{value:.1f}" for value in times.values()]
         assert any(row[-8:] == [*figures, f"{lost:.0%}"] for row in rows)
     ratio = report["one_process"]["files_fps"] / report["processes"]["files_fps"]
-    assert f"2 in one process: {ratio:.2f} x the frames of files" in result.stdout
+    assert f"2 streams: one process did {ratio:.2f} times the frames per second" in result.stdout
     assert not multiprocessing.active_children()
 
 
