@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hrtrack.errors import ModelError
+from hrtrack.errors import BackendError, ModelError
 from hrtrack.models.detector.letterbox import fitted_hw, input_for, nms, vote
 from hrtrack.tracker.inference.detectors.formats import EXPECTED, Port, recognise
 from hrtrack.tracker.inference.detectors.openvino import OpenVinoDetector
@@ -168,6 +168,17 @@ def test_other_models_are_refused_in_one_line(tmp_path: Path) -> None:
     assert "image 1x3x64x96 f32 -> heatmap 1x17x16x24 f32" in text
     assert EXPECTED in text
     assert "\n" not in text
+
+
+def test_what_openvino_cannot_compile_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("Exception from src/core.cpp:1:\n\nno such kernel\n\n")
+
+    detector = open_detector("person_fast")
+    monkeypatch.setattr(detector._compiled, "network", refuse)
+    with pytest.raises(BackendError, match=r"cannot compile .*person_fast.onnx: no such kernel$"):
+        detector(np.zeros((64, 64, 3), np.uint8))
+    detector.close()
 
 
 def test_files_that_are_no_models(tmp_path: Path) -> None:

@@ -157,7 +157,11 @@ class OpenVinoDetector:
         options = _options(self._core, self._threads)
         options |= {"PERFORMANCE_HINT": "LATENCY"} if shares == 1 else {"NUM_STREAMS": shares}
         eight_bits = "int8" if self._ranges else "floats"
-        return self._compiled.network(lambda: self._sized(hw), "CPU", options, eight_bits, *hw)
+        try:
+            return self._compiled.network(lambda: self._sized(hw), "CPU", options, eight_bits, *hw)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise BackendError(f"OpenVINO cannot compile {self._path}: {reason}") from None
 
     def _sized(self, hw: tuple[int, int]) -> Any:
         model = self._graph().clone()
