@@ -253,7 +253,7 @@ def run_live(
     frames, found, ages = [], [], []
     pipeline = clip.tracker.pipeline()
     detector = charged(clip.detector, clock, costs.detector)
-    pipeline.proposer = live_proposer(detector, pipeline.tracks, every, clock, budget)
+    pipeline.proposer = live_proposer(detector, pipeline.tracks, every, clock)
     pipeline.estimate = CachedEstimator(  # type: ignore[assignment]
         pipeline.estimate, clip.poses, clock, costs
     )
@@ -309,10 +309,10 @@ def compare(
     ``head`` is clip, frames a second, pace and detect every; ``seen`` has, frame by frame, the
     boxes of every judge, and is empty without judges.
     """
-    boxes = tracking.compare_boxes(map(_people, truth), map(_people, live.poses))
+    boxes = tracking.compare_boxes(map(people_of, truth), map(people_of, live.poses))
     sigmas = np.array(skeleton.sigmas)
-    alike = [_alike(a, b, sigmas) for a, b in zip(truth, live.poses, strict=True)]
-    joints = replace(boxes, similarity=alike)
+    likeness = [alike(a, b, sigmas) for a, b in zip(truth, live.poses, strict=True)]
+    joints = replace(boxes, similarity=likeness)
     runs = (truth, live.poses)
     ghosts = [_ghosts(run, seen) if seen else None for run in runs]
     ids = [len({int(one) for poses in run for one in poses.ids}) for run in runs]
@@ -334,11 +334,12 @@ def compare(
     )
 
 
-def _people(poses: Poses) -> tracking.Frame:
+def people_of(poses: Poses) -> tracking.Frame:
+    """The people of a frame, as `tracking` takes them."""
     return tracking.Frame(poses.ids, poses.boxes.astype(np.float64))
 
 
-def _alike(truth: Poses, found: Poses, sigmas: NDArray[np.float64]) -> NDArray[np.float64]:
+def alike(truth: Poses, found: Poses, sigmas: NDArray[np.float64]) -> NDArray[np.float64]:
     """The OKS (N, M) of every pose in truth with every one found, by what truth sees of it."""
     likeness = oks(
         found.keypoints.astype(np.float64),

@@ -205,7 +205,6 @@ class Tracker:
                 every=self.options.detect_every,
                 max_people=self.options.max_people,
                 background=live,
-                spares=budget is not None,
             ),
             estimate=open_estimator(
                 self.network,
