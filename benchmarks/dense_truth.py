@@ -14,6 +14,8 @@ when the newest results are already old (streaming accuracy: Li, Wang, Ramanan, 
 perception", ECCV 2020). A load of 3 is a machine that needs three of the camera's frames for one if
 it estimates everybody. There the detector and all the rest each take as long as `DETECTOR` poses.
 
+With ``--real`` the clip comes over loopback in true time instead.
+
 The last row of each load estimates everybody in the frames that the run with a budget processed: no
 machine of this load could do so live.
 """
@@ -26,6 +28,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import click
 import numpy as np
@@ -41,6 +44,7 @@ from benchmarks.live_file import (
     restamped,
     run_file,
     run_live,
+    stream,
 )
 from benchmarks.virtual_time import Costs
 from hrtrack.cli import run as run_command
@@ -166,16 +170,13 @@ class Truth:
 def row_of(truth: Truth, runs: Sequence[Processed]) -> Row:
     """The means of the figures of several runs."""
     rows = [_row_of(truth, run) for run in runs]
-    views = {
-        view: Judged(*np.mean([list(asdict(getattr(row, view)).values()) for row in rows], axis=0))
-        for view in ("frames", "moments")
-    }
-    plain = [
-        float(np.mean([getattr(row, one.name) for row in rows]))
-        for one in fields(Row)
-        if one.name not in views
-    ]
-    return Row(*plain, views["frames"], views["moments"])
+
+    def mean(values: Sequence[Any]) -> Any:
+        if isinstance(values[0], Judged):
+            return Judged(*np.mean([list(asdict(one).values()) for one in values], axis=0))
+        return float(np.mean(values))
+
+    return Row(*(mean([getattr(row, one.name) for row in rows]) for one in fields(Row)))
 
 
 def _row_of(truth: Truth, run: Processed) -> Row:
@@ -197,10 +198,10 @@ def _row_of(truth: Truth, run: Processed) -> Row:
     )
 
 
-def cells(load: float, name: str, row: Row) -> list[str]:
+def cells(load: str, name: str, row: Row) -> list[str]:
     """A row as text."""
     texts = [
-        f"{load:g}", name, f"{row.fps:.1f}", f"{row.age:.0f}", f"{row.estimated:.2f}",
+        load, name, f"{row.fps:.1f}", f"{row.age:.0f}", f"{row.estimated:.2f}",
         f"{row.people:.2f}", f"{row.identities:.0f}",
     ]  # fmt: skip
     for one in (row.frames, row.moments):
@@ -210,10 +211,9 @@ def cells(load: float, name: str, row: Row) -> list[str]:
     return texts
 
 
-def measure(clip: Clip, rate: float, load: float, seconds: float | None) -> dict[str, Row]:
+def measure(clip: Clip, truth: Truth, showing: Showing, load: float) -> dict[str, Row]:
     """The three rows of one load."""
-    showing = restamped(len(clip.images), clip.rate, rate, seconds)
-    truth = Truth.of(clip, showing, max(1, round(clip.rate / rate)))
+    rate = showing.rate
     pose = load / rate / (clip.typical() + 2 * DETECTOR)
     costs = [Costs(DETECTOR * pose * s, pose * s, DETECTOR * pose * s) for s in SPREAD]
     dropping = [run_live(clip, showing, "auto", one) for one in costs]
@@ -227,11 +227,31 @@ def measure(clip: Clip, rate: float, load: float, seconds: float | None) -> dict
     }
 
 
+def measure_real(
+    path: Path, truth: Truth, rate: float, seconds: float | None, threads: int | None, turns: int
+) -> dict[str, Row]:
+    """The rows of a live run in true time, with a budget and without, in turns."""
+    runs: dict[Literal["off", "auto"], list[Processed]] = {"off": [], "auto": []}
+    for _ in range(turns):
+        for target, mine in runs.items():
+            with Tracker(threads=threads, target_fps=target) as tracker:
+                run = stream(tracker, path, rate, seconds).processed
+            # When the server sent it, for frames do not come at even intervals.
+            frames = [replace(frame, time=frame.index / rate) for frame in run.frames]
+            mine.append(replace(run, frames=frames))
+    return {
+        "frames dropped": row_of(truth, runs["off"]),
+        "budget": row_of(truth, runs["auto"]),
+    }
+
+
 @click.command(help=__doc__)
 @click.argument("clip", type=click.Path(True, path_type=Path))
 @click.option("--rate", default=25.0, help="Frames a second of the camera.")
 @click.option("--loads", default="1.5,3,6", help="Camera frames that one with everybody takes.")
 @click.option("--seconds", type=float, help="Run the clip forwards and backwards for so long.")
+@click.option("--real", is_flag=True, help="In true time over loopback, on this machine.")
+@click.option("--turns", default=1, help="With --real: runs of which the figures are means.")
 @click.option("--threads", type=int, help="CPU threads of the networks.")
 @click.option(
     "--cache", type=click.Path(path_type=Path),
@@ -239,15 +259,26 @@ def measure(clip: Clip, rate: float, load: float, seconds: float | None) -> dict
     help="Folder for what the networks found.",
 )  # fmt: skip
 def main(
-    clip: Path, rate: float, loads: str, seconds: float | None, threads: int | None, cache: Path
-) -> None:
+    clip: Path, rate: float, loads: str, seconds: float | None, real: bool, turns: int,
+    threads: int | None, cache: Path,
+) -> None:  # fmt: skip
     lines = [" | ".join(HEADS), " | ".join("---" for _ in HEADS)]
+
+    def enter(load: str, rows: dict[str, Row]) -> None:
+        for name, row in rows.items():
+            lines.append(" | ".join(cells(load, name, row)))
+            click.echo(lines[-1], err=True)
+
     with Tracker(threads=threads, target_fps="off") as tracker:
         opened = open_clip(clip, tracker, [], cache)
-        for load in map(float, loads.split(",")):
-            for name, row in measure(opened, rate, load, seconds).items():
-                lines.append(" | ".join(cells(load, name, row)))
-                click.echo(lines[-1], err=True)
+        showing = restamped(len(opened.images), opened.rate, rate, seconds)
+        truth = Truth.of(opened, showing, max(1, round(opened.rate / rate)))
+        opened.save()
+        if not real:
+            for load in map(float, loads.split(",")):
+                enter(f"{load:g}", measure(opened, truth, showing, load))
+    if real:
+        enter("real", measure_real(clip, truth, rate, seconds, threads, turns))
     click.echo("".join(f"| {line} |\n" for line in lines))
 
 

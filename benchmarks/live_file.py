@@ -392,43 +392,62 @@ def simulate(
     return rows
 
 
-def run_real(
-    path: Path, rate: float, every: Every, busy: bool, seconds: float | None,
-    judges: Sequence[Detector], threads: int | None, budget: bool,
-) -> Row:  # fmt: skip
-    """A live run in true time, over loopback from a server of its own."""
+@dataclass(frozen=True)
+class Streamed:
+    """A live run in true time: what it showed, the ``pieces`` that were sent, and a key of every
+    picture that was processed."""
+
+    processed: Processed
+    pieces: list[bytes]
+    keys: list[bytes]
+
+
+def stream(
+    tracker: Tracker, path: Path, rate: float, seconds: float | None, busy: bool = False
+) -> Streamed:
+    """Tracks a clip that a server of its own sends over loopback, with the tracker's options."""
     with open_source(str(path)) as source:
         own, count = float(source.fps or 30), 0
         for count, frame in enumerate(source, start=1):  # noqa: B007
             warm = frame.image
     pieces = list(Recording(path, restamped(count, own, rate, seconds).order, rate))
-    poses, ages, keys, dropped = [], [], [], 0
-    with Tracker(
-        threads=threads, detect_every=every, target_fps="auto" if budget else "off"
-    ) as tracker:
-        tracker.image(warm)
-        with busy_core(busy), serving(pieces, rate) as server:
-            for frame, found in tracker.track(server.url):
-                ages.append(time.monotonic() - (frame.arrived or 0.0))
-                poses.append(found)
-                keys.append(picture_key(frame.image))
-                dropped = frame.dropped
+    frames: list[Frame] = []
+    poses, ages, keys = [], [], []
+    tracker.image(warm)
+    with busy_core(busy), serving(pieces, rate) as server:
+        for frame, found in tracker.track(server.url):
+            ages.append(time.monotonic() - (frame.arrived or 0.0))
+            poses.append(found)
+            keys.append(picture_key(frame.image))
+            frames.append(replace(frame, image=frame.image[:1, :1].copy()))
+    dropped = frames[-1].dropped if frames else 0
+    return Streamed(Processed(frames, poses, ages, dropped), pieces, keys)
+
+
+def run_real(
+    path: Path, rate: float, every: Every, busy: bool, seconds: float | None,
+    judges: Sequence[Detector], threads: int | None, budget: bool,
+) -> Row:  # fmt: skip
+    """A live run in true time, over loopback from a server of its own."""
+    target: Literal["auto", "off"] = "auto" if budget else "off"
+    with Tracker(threads=threads, detect_every=every, target_fps=target) as tracker:
+        streamed = stream(tracker, path, rate, seconds, busy)
+        live, keys = streamed.processed, streamed.keys
         skeleton = tracker.skeleton
         pipeline = tracker.pipeline()
         shown = Shown()
         truth: list[Poses] = []
         seen: list[list[NDArray[np.floating]]] = []
-        for number, picture in enumerate(decoded(pieces)):
-            if len(truth) == len(poses) or poses[len(truth)].frame != number:
-                continue
+        for number, picture in enumerate(decoded(streamed.pieces)):
             at = len(truth)
+            if at == len(live.poses) or live.poses[at].frame != number:
+                continue
             image = shown.rgb(picture)
             if picture_key(image) != keys[at]:
                 raise HrtrackError(f"frame {number} of the stream is not the one that was sent")
-            truth.append(pipeline.step(Frame(number, poses[at].time, image)))
+            truth.append(pipeline.step(Frame(number, live.poses[at].time, image)))
             if judges:
                 seen.append([judge(image)[0] for judge in judges])
-    live = Processed([], poses, ages, dropped)
     return compare(
         (path.stem, rate, "busy core" if busy else "real", every), live, truth, seen, skeleton
     )

@@ -275,7 +275,7 @@ class Tracks:
         rows = self._state.rows_of(to_carry.proposals.track_keys)
         kept = (rows >= 0) & ~np.isin(rows, found)
         rows, carried = rows[kept], to_carry[kept]
-        second = (self._alike(carried, rows, poses) > TWICE).any(axis=1)
+        second = self._alike(carried, rows, poses).max(axis=1, initial=0.0) > TWICE
         first = np.flatnonzero(~second)
         among = self._alike(carried[first], rows[first], None) > TWICE
         second[first[np.triu(among, 1).any(axis=0)]] = True
@@ -284,11 +284,15 @@ class Tracks:
     def _alike(self, carried: Carried, rows: NDArray[np.intp], poses: Poses | None) -> Float64Array:
         """The OKS (N, M) of N carried people with M poses, or with each other, where boxes meet."""
         deciding, boxes = self._deciding, carried.proposals.boxes
-        keypoints = carried.keypoints[:, deciding.joints]
+        # Whom no picture found again the motion filter has carried.
+        found = carried.found[:, None, None]
+        keypoints = np.where(found, carried.keypoints, self._state.keypoints[rows])
+        keypoints = keypoints[:, deciding.joints]
         scores = self._state.scores[rows][:, deciding.joints]
         others, theirs, sure = boxes, keypoints, scores
         if poses is not None:
-            others, theirs = poses.boxes.astype(np.float64), poses.keypoints[:, deciding.joints]
+            others = poses.boxes.astype(np.float64)
+            theirs = poses.keypoints[:, deciding.joints].astype(np.float64)
             sure = poses.scores[:, deciding.joints].astype(np.float64)
         alike = np.zeros((len(boxes), len(others)))
         a, b = np.nonzero(iou(boxes, others) >= MIN_IOU)

@@ -13,6 +13,7 @@ from hrtrack.errors import UsageError
 from hrtrack.geometry import iou
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
+from hrtrack.tracker.api import Tracker
 from hrtrack.tracker.tracking.associate import Tracks
 from hrtrack.tracker.tracking.budget import (
     FEW,
@@ -347,3 +348,17 @@ def test_in_a_crowd_nobody_is_estimated_for_covering_somebody() -> None:
     looked = [len(looked) for looked in loop.looked[5:]]
     assert len(loop.truth) > FEW
     assert np.mean(looked) <= 0.5 + 14 / (1 + MOST_FRAMES)
+
+
+def test_by_default_only_live_sources_have_a_budget_at_their_own_rate() -> None:
+    with Tracker(threads=1) as tracker:
+        assert tracker.options.target_fps == "auto"
+        assert tracker.pipeline(rate=25.0).budget is None
+        live = tracker.pipeline(live=True, rate=25.0)
+        assert live.budget is not None
+        assert live.flow is not None
+        live.close()
+        # A carried person would have no heatmap.
+        drawn = tracker.pipeline(live=True, rate=25.0, keep_heatmaps=True)
+        assert drawn.budget is None
+        drawn.close()
