@@ -253,7 +253,7 @@ def run_live(
     frames, found, ages = [], [], []
     pipeline = clip.tracker.pipeline()
     detector = charged(clip.detector, clock, costs.detector)
-    pipeline.proposer = live_proposer(detector, pipeline.tracks, every, clock, budget)
+    pipeline.proposer = live_proposer(detector, pipeline.tracks, every, clock)
     pipeline.estimate = CachedEstimator(  # type: ignore[assignment]
         pipeline.estimate, clip.poses, clock, costs
     )
@@ -309,10 +309,10 @@ def compare(
     ``head`` is clip, frames a second, pace and detect every; ``seen`` has, frame by frame, the
     boxes of every judge, and is empty without judges.
     """
-    boxes = tracking.compare_boxes(map(_people, truth), map(_people, live.poses))
+    boxes = tracking.compare_boxes(map(people_of, truth), map(people_of, live.poses))
     sigmas = np.array(skeleton.sigmas)
-    alike = [_alike(a, b, sigmas) for a, b in zip(truth, live.poses, strict=True)]
-    joints = replace(boxes, similarity=alike)
+    likeness = [alike(a, b, sigmas) for a, b in zip(truth, live.poses, strict=True)]
+    joints = replace(boxes, similarity=likeness)
     runs = (truth, live.poses)
     ghosts = [_ghosts(run, seen) if seen else None for run in runs]
     ids = [len({int(one) for poses in run for one in poses.ids}) for run in runs]
@@ -334,11 +334,12 @@ def compare(
     )
 
 
-def _people(poses: Poses) -> tracking.Frame:
+def people_of(poses: Poses) -> tracking.Frame:
+    """The people of a frame, as `tracking` takes them."""
     return tracking.Frame(poses.ids, poses.boxes.astype(np.float64))
 
 
-def _alike(truth: Poses, found: Poses, sigmas: NDArray[np.float64]) -> NDArray[np.float64]:
+def alike(truth: Poses, found: Poses, sigmas: NDArray[np.float64]) -> NDArray[np.float64]:
     """The OKS (N, M) of every pose in truth with every one found, by what truth sees of it."""
     likeness = oks(
         found.keypoints.astype(np.float64),
@@ -391,43 +392,62 @@ def simulate(
     return rows
 
 
-def run_real(
-    path: Path, rate: float, every: Every, busy: bool, seconds: float | None,
-    judges: Sequence[Detector], threads: int | None, budget: bool,
-) -> Row:  # fmt: skip
-    """A live run in true time, over loopback from a server of its own."""
+@dataclass(frozen=True)
+class Streamed:
+    """A live run in true time: what it showed, the ``pieces`` that were sent, and a key of every
+    picture that was processed."""
+
+    processed: Processed
+    pieces: list[bytes]
+    keys: list[bytes]
+
+
+def stream(
+    tracker: Tracker, path: Path, rate: float, seconds: float | None, busy: bool = False
+) -> Streamed:
+    """Tracks a clip that a server of its own sends over loopback, with the tracker's options."""
     with open_source(str(path)) as source:
         own, count = float(source.fps or 30), 0
         for count, frame in enumerate(source, start=1):  # noqa: B007
             warm = frame.image
     pieces = list(Recording(path, restamped(count, own, rate, seconds).order, rate))
-    poses, ages, keys, dropped = [], [], [], 0
-    with Tracker(
-        threads=threads, detect_every=every, target_fps="auto" if budget else "off"
-    ) as tracker:
-        tracker.image(warm)
-        with busy_core(busy), serving(pieces, rate) as server:
-            for frame, found in tracker.track(server.url):
-                ages.append(time.monotonic() - (frame.arrived or 0.0))
-                poses.append(found)
-                keys.append(picture_key(frame.image))
-                dropped = frame.dropped
+    frames: list[Frame] = []
+    poses, ages, keys = [], [], []
+    tracker.image(warm)
+    with busy_core(busy), serving(pieces, rate) as server:
+        for frame, found in tracker.track(server.url):
+            ages.append(time.monotonic() - (frame.arrived or 0.0))
+            poses.append(found)
+            keys.append(picture_key(frame.image))
+            frames.append(replace(frame, image=frame.image[:1, :1].copy()))
+    dropped = frames[-1].dropped if frames else 0
+    return Streamed(Processed(frames, poses, ages, dropped), pieces, keys)
+
+
+def run_real(
+    path: Path, rate: float, every: Every, busy: bool, seconds: float | None,
+    judges: Sequence[Detector], threads: int | None, budget: bool,
+) -> Row:  # fmt: skip
+    """A live run in true time, over loopback from a server of its own."""
+    target: Literal["auto", "off"] = "auto" if budget else "off"
+    with Tracker(threads=threads, detect_every=every, target_fps=target) as tracker:
+        streamed = stream(tracker, path, rate, seconds, busy)
+        live, keys = streamed.processed, streamed.keys
         skeleton = tracker.skeleton
         pipeline = tracker.pipeline()
         shown = Shown()
         truth: list[Poses] = []
         seen: list[list[NDArray[np.floating]]] = []
-        for number, picture in enumerate(decoded(pieces)):
-            if len(truth) == len(poses) or poses[len(truth)].frame != number:
-                continue
+        for number, picture in enumerate(decoded(streamed.pieces)):
             at = len(truth)
+            if at == len(live.poses) or live.poses[at].frame != number:
+                continue
             image = shown.rgb(picture)
             if picture_key(image) != keys[at]:
                 raise HrtrackError(f"frame {number} of the stream is not the one that was sent")
-            truth.append(pipeline.step(Frame(number, poses[at].time, image)))
+            truth.append(pipeline.step(Frame(number, live.poses[at].time, image)))
             if judges:
                 seen.append([judge(image)[0] for judge in judges])
-    live = Processed([], poses, ages, dropped)
     return compare(
         (path.stem, rate, "busy core" if busy else "real", every), live, truth, seen, skeleton
     )

@@ -109,7 +109,7 @@ def charged(detector: Detector, clock: Clock, seconds: float) -> Detector:
 
 
 def live_proposer(
-    detector: Detector, tracks: Tracks, every: int | Literal["auto"], clock: Clock, spares: bool
+    detector: Detector, tracks: Tracks, every: int | Literal["auto"], clock: Clock
 ) -> BoxProposer:
     """The `BoxProposer` of a live source whose worker and clock are virtual."""
     return BoxProposer(
@@ -117,7 +117,6 @@ def live_proposer(
         tracks,
         every=every,
         background=True,
-        spares=spares,
         executor=OneWorker(clock),
         clock=clock,
     )

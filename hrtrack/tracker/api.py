@@ -188,13 +188,14 @@ class Tracker:
             live: whether the source is a camera or stream.
             rate: the frames per second of the source, if they are known.
             waits: whether the loop may have to wait for the next frame; it need not for a file.
-            keep_heatmaps: whether to keep the data for drawing heatmaps.
+            keep_heatmaps: whether to keep the data for drawing heatmaps. ``target_fps="auto"``
+                then estimates everybody, because a carried person has no heatmap.
         """
         self._gate.check()
         target: float | str = self.options.target_fps
         if target == "auto":
             # Of a source that does not tell, the budget measures the rate.
-            target = (rate or FASTEST) if live else "off"
+            target = (rate or FASTEST) if live and not keep_heatmaps else "off"
         budget = None if isinstance(target, str) else Budget(target_fps=target, waits=waits)
         tracks = Tracks(self.skeleton, AssociationOptions(min_score=self.options.min_score))
         return Pipeline(
@@ -204,7 +205,6 @@ class Tracker:
                 every=self.options.detect_every,
                 max_people=self.options.max_people,
                 background=live,
-                spares=budget is not None,
             ),
             estimate=open_estimator(
                 self.network,

@@ -116,10 +116,12 @@ class Pipeline:
             return self._step(frame)
 
     def _step(self, frame: Frame) -> Poses:
+        spares = False
         if self.budget is not None:
             self.budget.begin(frame)
+            spares = self.budget.spares(frame.time)
         with self.stopwatch.stage("detect"):
-            proposals = self.proposer.propose(frame)
+            proposals = self.proposer.propose(frame, spares)
         to_carry = None
         if self.budget is not None:
             if self.flow is not None:

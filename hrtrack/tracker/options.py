@@ -146,11 +146,12 @@ class TrackerOptions:
         target_fps: the frame rate to keep up with, in frames per second. If the machine is too
             slow for it, the pose network estimates only some of the people in each frame. The
             joints of the others are carried, that is, propagated by their motion, for 3 frames or
-            0.15 seconds at most, whichever is longer; ``poses.estimated`` is False for these
-            people. ``auto`` is the frame rate of a camera or stream, and ``off`` for files. If
-            you give a number, the results of a file depend on the speed of the machine. ``off``,
-            the default, estimates everybody in every processed frame: the joints and identities
-            of a crowd are more accurate, but more frames of a camera are dropped.
+            0.15 seconds at most, whichever is longer, and never for longer than 0.21 seconds;
+            ``poses.estimated`` is False for these people. ``auto``, the default, is the frame
+            rate of a camera or stream, and ``off`` for files. If you give a number, the results
+            of a file depend on the speed of the machine. ``off`` estimates everybody in every
+            processed frame: the joints in that frame are more accurate, but more frames of a
+            camera are dropped, and what is shown is older.
         min_score: the minimum score to start a track; existing tracks may fall below it.
         smooth: the strength of the One-Euro filter.
         cuts: ``auto`` ends all tracks at a hard cut, so that everybody after it gets a new
@@ -272,7 +273,7 @@ class TrackerOptions:
         ),
     )
     target_fps: float | Literal["auto", "off"] = field(
-        default="off",
+        default="auto",
         metadata=_about(
             Rate(("auto", "off")),
             TRACKING,

@@ -73,3 +73,20 @@ def test_two_live_runs_show_the_same(shared: Path, tmp_path: Path) -> None:
     for a, b in zip(first.poses, second.poses, strict=True):
         np.testing.assert_array_equal(a.ids, b.ids)
         np.testing.assert_allclose(a.keypoints, b.keypoints, atol=1e-3)
+
+
+@pytest.mark.shared
+def test_a_budget_changes_nothing_where_the_loop_keeps_up(shared: Path, tmp_path: Path) -> None:
+    with Tracker(threads=1) as tracker:
+        clip = open_clip(shared / "clips/exercise.avi", tracker, [], tmp_path)
+        clip.images = clip.images[:40]
+        camera, costs = costs_of(clip, 10.0, "one-late")
+        showing = restamped(40, 10.0, camera, None)
+        plain, budget = (run_live(clip, showing, "auto", costs, kind) for kind in (False, True))
+    assert plain.dropped == budget.dropped == 0
+    assert sum(map(len, plain.poses)) > 0
+    for a, b in zip(plain.poses, budget.poses, strict=True):
+        np.testing.assert_array_equal(a.ids, b.ids)
+        np.testing.assert_array_equal(a.keypoints, b.keypoints)
+        np.testing.assert_array_equal(a.boxes, b.boxes)
+        assert b.estimated.all()

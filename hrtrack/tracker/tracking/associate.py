@@ -30,6 +30,9 @@ FLOW_NOISE = 0.01
 """Spread in sizes of a body's step from one frame to the next as optical flow finds it."""
 DRIFT_TIME = 0.3
 """Time constant in seconds of the mean of how far joints go astray."""
+TWICE = 0.55
+"""A pose and one that was carried, or two carried ones, more alike (OKS) than this are one person.
+Less than for two estimated poses, because carried joints are off by themselves."""
 SHORTEST_MEMORY = 0.1
 """Seconds for which everybody is remembered, however shortly they were in view."""
 REWOUND = 0.5
@@ -144,7 +147,8 @@ class Tracks:
             proposals: the boxes in which the poses were found. None where the detector found all of
                 them in this very frame.
             to_carry: people in view who were not estimated in this frame. They are carried on and
-                count as seen, unless somebody else's box turned out to show them.
+                count as seen, unless somebody else's box turned out to show them, or they
+                were carried to where somebody else is.
 
         Returns:
             The confirmed people: duplicates merged, weak and unconfirmed ones left out, and those
@@ -169,12 +173,15 @@ class Tracks:
         in_view = state.seen >= previous
         self._predict(state, seconds, in_view)
         similarity = self._similarity(poses, len(kept), stand)
+        mine = proposals.track_keys[good]
         poses = _picked(poses, kept)
+        if to_carry is not None:
+            self._find_again(similarity, poses, to_carry, mine, stand)
         rows, columns, sure = self._associate(similarity, poses, in_view)
 
         missing = in_view & (state.ids > 0)
         missing[rows] = False
-        resting, carried = self._resting(to_carry, rows)
+        resting, carried = self._resting(to_carry, rows, poses[columns])
         missing[resting] = False
         self.alarms += int(missing.sum())
         self._correct(rows, _picked(poses, columns), sure, proposals.detected)
@@ -229,15 +236,71 @@ class Tracks:
         moved, shifts, found = flow(keypoints, certain, state.motion.sizes[rows, 0])
         return Carried(proposals, moved, centres + shifts, found)
 
+    def _find_again(
+        self,
+        similarity: Float64Array,
+        poses: Poses,
+        carried: Carried,
+        keys: NDArray[np.int64],
+        stand: NDArray[np.intp],
+    ) -> None:
+        """Gives poses that belong to nobody yet to those of the ``carried`` whom they show.
+
+        The detector takes people for new whose boxes were carried astray. ``keys`` are those of
+        the proposals of all the poses for which ``poses`` stand by ``stand``.
+        """
+        state = self._state
+        rows = state.rows_of(carried.proposals.track_keys)
+        carried, rows = carried[rows >= 0], rows[rows >= 0]
+        if not len(rows) or not len(poses):
+            return
+        own = state.rows_of(keys)
+        taken = np.zeros(len(poses), bool)
+        np.logical_or.at(taken, stand, (own >= 0) & (state.ids[own] > 0))
+        alike = self._alike(carried, rows, poses)
+        alike[:, taken] = 0.0
+        similarity[rows] = np.maximum(similarity[rows], np.where(alike > TWICE, alike, 0.0))
+
     def _resting(
-        self, to_carry: Carried | None, found: NDArray[np.intp]
+        self, to_carry: Carried | None, found: NDArray[np.intp], poses: Poses
     ) -> tuple[NDArray[np.intp], Carried | None]:
-        """The rows of those who are carried indeed, all but those ``found`` in others' boxes."""
+        """The rows of those who are carried indeed.
+
+        That is all but those ``found`` in others' boxes, and but for second tracks of one person:
+        whoever was carried onto one of these ``poses``, or onto somebody who is followed for
+        longer, is lost.
+        """
         if to_carry is None:
             return np.zeros(0, np.intp), None
         rows = self._state.rows_of(to_carry.proposals.track_keys)
         kept = (rows >= 0) & ~np.isin(rows, found)
-        return rows[kept], to_carry[kept]
+        rows, carried = rows[kept], to_carry[kept]
+        second = self._alike(carried, rows, poses).max(axis=1, initial=0.0) > TWICE
+        first = np.flatnonzero(~second)
+        among = self._alike(carried[first], rows[first], None) > TWICE
+        second[first[np.triu(among, 1).any(axis=0)]] = True
+        return rows[~second], carried[~second]
+
+    def _alike(self, carried: Carried, rows: NDArray[np.intp], poses: Poses | None) -> Float64Array:
+        """The OKS (N, M) of N carried people with M poses, or with each other, where boxes meet."""
+        deciding, boxes = self._deciding, carried.proposals.boxes
+        # Whom no picture found again the motion filter has carried.
+        found = carried.found[:, None, None]
+        keypoints = np.where(found, carried.keypoints, self._state.keypoints[rows])
+        keypoints = keypoints[:, deciding.joints]
+        scores = self._state.scores[rows][:, deciding.joints]
+        others, theirs, sure = boxes, keypoints, scores
+        if poses is not None:
+            others = poses.boxes.astype(np.float64)
+            theirs = poses.keypoints[:, deciding.joints].astype(np.float64)
+            sure = poses.scores[:, deciding.joints].astype(np.float64)
+        alike = np.zeros((len(boxes), len(others)))
+        a, b = np.nonzero(iou(boxes, others) >= MIN_IOU)
+        if len(a):
+            areas = np.maximum(area(boxes)[a], area(others)[b])
+            weights = np.minimum(scores[a], sure[b])
+            alike[a, b] = aligned_oks(keypoints[a], theirs[b], areas, deciding.sigmas, weights)
+        return alike
 
     def _carry(
         self, state: State, rows: NDArray[np.intp], carried: Carried, poses: Poses

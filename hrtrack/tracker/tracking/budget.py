@@ -16,9 +16,12 @@ from .state import Live, Proposals, rows_of
 
 MOST_FRAMES = 3
 """A person goes without an estimate for at most so many frames in a row, or for at most
-`MOST_SECONDS`, whichever is longer."""
+`MOST_SECONDS`, whichever is longer; `LONGEST` ends it sooner where frames are few."""
 MOST_SECONDS = 0.15
 """The same bound in seconds."""
+LONGEST = 0.21
+"""Nobody goes without for more seconds than this, however few frames it is: two at 10 frames a
+second. Over longer gaps arms swing back and forth, and it is better to lose frames."""
 CALM = 0.2
 """Drift in sizes a second that everybody has at least: whoever stands still gets a turn, too."""
 OVERLAP = 0.1
@@ -44,6 +47,10 @@ NEAR = 1.5
 """With time for fewer than so many times the people in view, some may soon have to be left out."""
 
 
+RECENTLY = 1.0
+"""Seconds after which time is no longer short where everybody was estimated all the while."""
+
+
 WARM_UP = 5
 """Frames in which networks are still being compiled: they tell nothing of those to come."""
 
@@ -52,9 +59,10 @@ class Budget:
     """Chooses frame by frame who is estimated; the joints of the others are carried on.
 
     Newcomers always are, a few people who cross, and whoever has gone without for
-    `MOST_FRAMES` frames and `MOST_SECONDS` seconds. Of the rest those come first whose joints are
-    likely to be furthest from where they are shown: the time since their last estimate, times how
-    far their joints went astray from the predicted motion before, times how uncertain they are.
+    `MOST_FRAMES` frames and `MOST_SECONDS` seconds, or for `LONGEST` seconds. Of the rest those
+    come first whose joints are likely to be furthest from where they are shown: the time since
+    their last estimate, times how far their joints went astray from the predicted motion before,
+    times how uncertain they are.
 
     How many there are is a fixed share of all, which is the same in every run, or as many as there
     is time for by measured costs.
@@ -103,6 +111,7 @@ class Budget:
         """Whether poses are left out, or may soon have to be: who carries joints by
         pictures needs the next one."""
         self._pictures = 0  # in a row, up to the newest frame
+        self._left_out = float("-inf")  # when somebody was, the last time
         self._called = "finish"  # the newest call
 
     def begin(self, frame: Frame) -> None:
@@ -136,6 +145,7 @@ class Budget:
         if len(live):
             waited = now - live.measured[rows]
             due |= (live.carried[rows] >= MOST_FRAMES) & (waited > MOST_SECONDS)
+            due |= waited > LONGEST
         due |= self._crossing(proposals, live, rows)
         turns = self._turns(count)
         self._pictures = self._pictures + 1 if self.short else 0
@@ -150,8 +160,14 @@ class Budget:
             rank = self._urgency(live, rows[others], waited[others])
             chosen = due.copy()
             chosen[others[np.argsort(-rank, kind="stable")[:left]]] = True
+        if not chosen.all():
+            self._left_out = now
         self._spend(int(chosen.sum()), count)
         return chosen
+
+    def spares(self, now: float) -> bool:
+        """Whether somebody was left out of late, in a frame at ``now`` seconds."""
+        return 0.0 <= now - self._left_out <= RECENTLY
 
     def estimated(self, seconds: float) -> None:
         """Enters how long the pose network took for the people chosen last, crops included."""

@@ -76,7 +76,6 @@ class BoxProposer:
             for it; `DetectionSchedule` chooses by measured times. Its boxes then arrive a frame or
             more later and are matched in the frame that they were made from. Results depend on
             timing, so files do without.
-        spares: poses are left out where time is short (`Budget`), see `DetectionSchedule`.
         options: thresholds.
         executor: what runs the detector beside the loop; a thread by default.
         clock: seconds that pass, for `DetectionSchedule`.
@@ -90,16 +89,13 @@ class BoxProposer:
         every: int | Literal["auto"] = "auto",
         max_people: int | None = None,
         background: bool = False,
-        spares: bool = False,
         options: BoxOptions | None = None,
         executor: Executor | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.options = options or BoxOptions()
         alone = max_people == 1
-        self.schedule = DetectionSchedule(
-            every, measured=background, alone=alone, spares=spares, clock=clock
-        )
+        self.schedule = DetectionSchedule(every, measured=background, alone=alone, clock=clock)
         self._detector = detector
         self._tracks = tracks
         self._max_people = max_people
@@ -107,9 +103,12 @@ class BoxProposer:
         self._worker = (executor or ThreadPoolExecutor(1, "detector")) if background else None
         self._pending: _Pending | None = None
 
-    def propose(self, frame: Frame) -> Proposals:
-        """The boxes of a frame in which a person may be, those of people in view first."""
-        self.schedule.observe(frame)
+    def propose(self, frame: Frame, spares: bool = False) -> Proposals:
+        """The boxes of a frame in which a person may be, those of people in view first.
+
+        ``spares`` says that poses are left out for want of time, see `DetectionSchedule.observe`.
+        """
+        self.schedule.observe(frame, spares)
         live = self._tracks.live(frame.time)
         if self._pending is not None and self._pending.then is None:
             # The frame that the detector looks at has been tracked since.

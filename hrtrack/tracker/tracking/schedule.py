@@ -35,8 +35,11 @@ come late are good enough."""
 CHEAP = 0.5
 """A slower loop waits for a detector that takes at most this share of the rest of the work."""
 PROMPT = 0.5
-"""Share of the time between two frames up to which the loop waits for a detector where it spares
-poses instead of frames."""
+"""Where poses are spared, the loop waits for a detector that takes at most this share of the time
+between two frames, or of the rest of the work on one where that takes longer."""
+SPARED = 0.15
+"""Where poses are spared, the detector may cost this share of all the time: what it takes, poses
+lack, and the oftener it looks, the oftener it takes somebody who was carried astray for new."""
 LATEST = 0.2
 """Share of a new time in the running mean of a measured one."""
 
@@ -53,8 +56,6 @@ class DetectionSchedule:
         measured: weigh with measured costs instead of `NOMINAL_COST`.
         alone: one person is all that is wanted. While they are followed, ``auto`` looks every
             `ALONE` seconds and on alarms, for whoever else comes is not followed anyway.
-        spares: poses are left out where time is short (`Budget`), so that no frame is lost to
-            waiting for a detector that leaves time for some.
         clock: seconds that pass.
     """
 
@@ -64,7 +65,6 @@ class DetectionSchedule:
         *,
         measured: bool,
         alone: bool = False,
-        spares: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         if every != "auto" and every < 1:
@@ -72,7 +72,7 @@ class DetectionSchedule:
         self._every = every
         self._measured = measured
         self._alone = alone
-        self._spares = spares
+        self._spares = False
         self._now = clock
         self._since: int | None = None  # frames since the last look; None before the first
         self._alarms = 0
@@ -92,7 +92,7 @@ class DetectionSchedule:
 
         With work w on a frame, detector d and time t between two frames, in seconds, that is where
         w + d > ROOM t, unless w + d > 1 / OFTEN and d <= CHEAP w; where poses are spared it is
-        where d > PROMPT t.
+        where d > PROMPT t and d > PROMPT w.
 
         A prompt detection costs nothing where frame and detection are done before the next
         frame comes. Otherwise a frame may be lost to it. That is worth it where the loop is slow,
@@ -104,14 +104,19 @@ class DetectionSchedule:
         if self._detector_cost is None or self._work_cost is None or self._source_seconds is None:
             return False
         if self._spares:
-            return self._detector_cost > PROMPT * self._source_seconds
+            return self._detector_cost > PROMPT * max(self._source_seconds, self._work_cost)
         both = self._work_cost + self._detector_cost
         worth_it = both > 1 / OFTEN and self._detector_cost <= CHEAP * self._work_cost
         return both > ROOM * self._source_seconds and not worth_it
 
-    def observe(self, frame: Frame) -> None:
-        """Enters a frame before anything else is asked about it."""
+    def observe(self, frame: Frame, spares: bool = False) -> None:
+        """Enters a frame before anything else is asked about it.
+
+        ``spares`` says that poses are left out for want of time (`Budget`). A prompt detection then
+        costs poses and not frames.
+        """
         self._called = "observe"
+        self._spares = spares
         if self._last is not None and frame.time > self._last[1]:
             step = min(frame.time - self._last[1], 1.0)
             self._frame_seconds += LATEST * (step - self._frame_seconds)
@@ -153,7 +158,7 @@ class DetectionSchedule:
             speed = float((np.hypot(*live.velocity.T) / sizes)[live.ids > 0].max(initial=0.0))
             longest = min(longest, MOVED / max(speed, 1e-6))
         moving = max(1, int(longest / self._frame_seconds))
-        return min(moving, max(1, int(np.ceil(self._cost() / SHARE))))
+        return min(moving, max(1, int(np.ceil(self._rarely()))))
 
     def detected(self, seconds: float) -> None:
         """Enters how long the detector took."""
@@ -175,6 +180,12 @@ class DetectionSchedule:
 
     def _look(self, alarms: int) -> None:
         self._since, self._alarms = 0, alarms
+
+    def _rarely(self) -> float:
+        """Frames from one look to the next that keep the detector at its share of the time."""
+        if self._spares and self._detector_cost:
+            return self._detector_cost / (SPARED * self._frame_seconds)
+        return self._cost() / SHARE
 
     def _cost(self) -> float:
         """The detector's cost as a multiple of the rest of a frame's work."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,17 @@ from hrtrack.errors import UsageError
 from hrtrack.geometry import iou
 from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
+from hrtrack.tracker.api import Tracker
 from hrtrack.tracker.tracking.associate import Tracks
-from hrtrack.tracker.tracking.budget import FEW, MOST_FRAMES, MOST_SECONDS, OVERLAP, Budget
+from hrtrack.tracker.tracking.budget import (
+    FEW,
+    LONGEST,
+    MOST_FRAMES,
+    MOST_SECONDS,
+    OVERLAP,
+    RECENTLY,
+    Budget,
+)
 from hrtrack.tracker.tracking.flow import Flow
 from hrtrack.tracker.tracking.proposals import BoxProposer
 from hrtrack.tracker.tracking.schedule import DetectionSchedule
@@ -91,7 +101,7 @@ def test_a_share_estimates_so_many_and_carries_the_others_where_they_are() -> No
 
 
 def test_nobody_waits_longer_than_the_bound_however_small_the_share_is() -> None:
-    for rate in (30.0, 10.0):
+    for rate in (30.0, 15.0, 10.0):
         loop = Loop(Budget(share=0.01))
         for i in range(40):
             loop.step(crowd(i, [0.0] * 8, rate))
@@ -99,7 +109,86 @@ def test_nobody_waits_longer_than_the_bound_however_small_the_share_is() -> None
             seen = [i for i, looked in enumerate(loop.looked) if person in looked]
             frames = max(b - a for a, b in itertools.pairwise(seen))
             assert frames - 1 <= MOST_FRAMES or (frames - 1) / rate <= MOST_SECONDS + 1e-9
-            assert frames > MOST_FRAMES  # and no earlier, for there are no turns for it
+            assert (frames - 1) / rate <= LONGEST
+            # and no earlier, for there are no turns for it
+            assert frames > MOST_FRAMES or frames / rate > LONGEST
+
+
+def followed(corners: list[tuple[float, float]]) -> tuple[Tracks, Proposals]:
+    """People who have their IDs, from 1 on, and the boxes where they stand."""
+    tracks = Tracks(COCO17)
+    for i in range(5):
+        tracks.update(frame(i, i / RATE, corners))
+    live = tracks.live(5 / RATE)
+    assert live.ids.tolist() == [1, 2, 3][: len(corners)]
+    still = np.zeros(len(live), bool)
+    return tracks, Proposals(live.bodies, live.scores, live.keys, still, False)
+
+
+def moved_by(*shifts: float) -> Any:
+    """Optical flow that sees each person go so many pixels to the right."""
+
+    def flow(keypoints: Any, certain: Any, sizes: Any) -> Any:
+        steps = np.array([[shift, 0.0] for shift in shifts])
+        return keypoints + steps[:, None], steps, np.ones(len(keypoints), bool)
+
+    return flow
+
+
+def test_a_pose_in_a_newcomers_box_is_that_of_the_carried_person_whom_it_shows() -> None:
+    tracks, boxes = followed([(100.0, 50.0)])
+    to_carry = tracks.to_carry(boxes)
+    # The detector sees the head alone, far from the box of the whole body.
+    head = np.array([[95.0, 50.0, 165.0, 90.0]])
+    pose = replace(frame(5, 5 / RATE, [(100.0, 50.0)]), boxes=head.astype(np.float32))
+    found = tracks.update(pose, Proposals.from_detections(head, np.array([0.8])), to_carry)
+    assert found.ids.tolist() == [1]
+    assert found.estimated.all()
+    assert len(tracks) == 1
+
+
+def test_whoever_is_carried_onto_somebody_else_is_not_shown_as_a_second_person() -> None:
+    corners = [(100.0, 50.0), (190.0, 50.0), (600.0, 50.0)]
+    tracks, boxes = followed(corners)
+    alarms = tracks.alarms
+    shift = np.array([[90.0, 0, 90, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    boxes = replace(boxes, boxes=boxes.boxes + shift)
+    estimated, carried = np.array([1]), np.array([0, 2])
+    to_carry = tracks.to_carry(boxes[carried], moved_by(90.0, 0.0))
+    found = tracks.update(frame(5, 5 / RATE, corners)[estimated], boxes[estimated], to_carry)
+    assert found.ids.tolist() == [2, 3]
+    assert found.estimated.tolist() == [True, False]
+    assert tracks.alarms == alarms + 1  # the detector looks for the one who was lost
+
+
+def test_of_two_who_are_carried_onto_one_another_the_first_is_shown() -> None:
+    corners = [(100.0, 50.0), (190.0, 50.0), (600.0, 50.0)]
+    tracks, boxes = followed(corners)
+    shift = np.array([[90.0, 0, 90, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    boxes = replace(boxes, boxes=boxes.boxes + shift)
+    estimated, carried = np.array([2]), np.array([0, 1])
+    to_carry = tracks.to_carry(boxes[carried], moved_by(90.0, 0.0))
+    found = tracks.update(frame(5, 5 / RATE, corners)[estimated], boxes[estimated], to_carry)
+    assert found.ids.tolist() == [3, 1]
+
+
+def test_people_who_only_pass_close_by_are_both_carried() -> None:
+    corners = [(100.0, 50.0), (130.0, 50.0)]
+    tracks, boxes = followed(corners)
+    found = tracks.update(
+        frame(5, 5 / RATE, []), boxes[np.zeros(0, np.intp)], tracks.to_carry(boxes)
+    )
+    assert sorted(found.ids.tolist()) == [1, 2]
+
+
+def test_it_is_known_for_a_while_that_somebody_was_left_out() -> None:
+    loop = Loop(Budget(share=0.5))
+    assert not loop.budget.spares(0.0)
+    for i in range(10):
+        loop.step(crowd(i, [0.0] * 6))
+    last = 9 / RATE
+    assert loop.budget.spares(last)
+    assert not loop.budget.spares(last + 1.5 * RECENTLY)
 
 
 def test_newcomers_are_estimated_at_once() -> None:
@@ -259,3 +348,17 @@ def test_in_a_crowd_nobody_is_estimated_for_covering_somebody() -> None:
     looked = [len(looked) for looked in loop.looked[5:]]
     assert len(loop.truth) > FEW
     assert np.mean(looked) <= 0.5 + 14 / (1 + MOST_FRAMES)
+
+
+def test_by_default_only_live_sources_have_a_budget_at_their_own_rate() -> None:
+    with Tracker(threads=1) as tracker:
+        assert tracker.options.target_fps == "auto"
+        assert tracker.pipeline(rate=25.0).budget is None
+        live = tracker.pipeline(live=True, rate=25.0)
+        assert live.budget is not None
+        assert live.flow is not None
+        live.close()
+        # A carried person would have no heatmap.
+        drawn = tracker.pipeline(live=True, rate=25.0, keep_heatmaps=True)
+        assert drawn.budget is None
+        drawn.close()

@@ -350,9 +350,9 @@ def test_no_two_boxes_stand_for_one_person() -> None:
 def test_the_loop_waits_for_the_detector_where_that_costs_no_frame() -> None:
     def beside(work: float, detector: float, period: float, spares: bool = False) -> bool:
         now = 0.0
-        pace = DetectionSchedule("auto", measured=True, spares=spares, clock=lambda: now)
+        pace = DetectionSchedule("auto", measured=True, clock=lambda: now)
         for i in range(5):
-            pace.observe(Frame(i, i * period, np.zeros((2, 2, 3), np.uint8)))
+            pace.observe(Frame(i, i * period, np.zeros((2, 2, 3), np.uint8)), spares)
             pace.begin(1)
             now += work
             pace.finish()
@@ -366,6 +366,24 @@ def test_the_loop_waits_for_the_detector_where_that_costs_no_frame() -> None:
     assert beside(0.09, 0.08, 0.033)  # too dear for that
     assert not beside(0.025, 0.012, 0.033, spares=True)  # some poses are left out instead
     assert beside(0.025, 0.03, 0.033, spares=True)  # hardly a pose would be left
+    assert not beside(0.05, 0.02, 0.02, spares=True)  # the poses take longer than a frame anyway
+
+
+def test_a_detector_that_takes_time_from_poses_looks_less_often() -> None:
+    now = 0.0
+    pace = DetectionSchedule("auto", measured=True, clock=lambda: now)
+    nobody = Tracks(COCO17).live(0.0)
+    for i in range(60):
+        pace.observe(Frame(i, i * 0.05, np.zeros((2, 2, 3), np.uint8)))
+        pace.begin(10)
+        now += 0.03
+        pace.finish()
+        pace.detected(0.014)
+    assert pace.interval(nobody) == 1
+    pace.observe(Frame(60, 60 * 0.05, np.zeros((2, 2, 3), np.uint8)), True)
+    assert pace.interval(nobody) == 2  # .014 of .1 seconds are within its share
+    pace.observe(Frame(61, 61 * 0.05, np.zeros((2, 2, 3), np.uint8)))
+    assert pace.interval(nobody) == 1
 
 
 def test_a_camera_at_its_own_pace_loses_no_detection() -> None:
