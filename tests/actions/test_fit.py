@@ -134,7 +134,6 @@ def test_strange_labels_are_named(fitted: Fitted) -> None:
         evaluate(as_function(fitted.net), fitted.info, [clip])
 
 
-@pytest.mark.slow
 def test_leaving_an_action_out(recordings: Path, config: ActionConfig) -> None:
     clips = load_recordings(recordings)
     others = [
