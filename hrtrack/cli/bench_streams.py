@@ -29,7 +29,8 @@ def streams_options(command: Command) -> Command:
         type=click.FloatRange(0.2),
         default=2.0,
         show_default=True,
-        help="Length of each of the 16 measurements that --streams makes per number of streams.",
+        help="--streams measures files and cameras, in one process and in one process per stream, "
+        "each for four times this long.",
     )(command)
     return click.option(
         "--streams",
@@ -90,15 +91,15 @@ def _print(reports: Sequence[StreamsReport]) -> None:
 
 
 def _compared(report: StreamsReport) -> str:
-    """One sentence: how the one process did against the many."""
-    files, cameras = (
-        _ratio(getattr(report.one_process, name), getattr(report.processes, name))
-        for name in ("files_fps", "cameras_fps")
-    )
+    """How the one process did against the many."""
     many = "1 stream" if report.streams == 1 else f"{report.streams} streams"
+    fps, cpu = report.fps_ratio, report.cpu_ratio
+    cameras = _ratio(report.one_process.cameras_fps, report.processes.cameras_fps)
     return (
-        f"{many}: one process did {files:.2f} times the frames per second of one process per "
-        f"stream when reading files, and {cameras:.2f} times when reading cameras."
+        f"{many}: when reading files, one process did {fps.median:.2f} times the frames per second "
+        f"of one process per stream ({fps.low:.2f} to {fps.high:.2f} in the middle half of the "
+        f"rounds), with {cpu.median:.2f} times the processor time per frame. When reading cameras, "
+        f"it did {cameras:.2f} times the frames per second."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -26,12 +27,16 @@ from .video.live import LiveSource
 from .video.open import open_source
 
 WARM_UP = 0.5
-"""Seconds that a turn runs before it counts: sources open, and the detector's pace settles."""
+"""Seconds that cameras run before a turn counts: they open, and the detector's pace settles."""
 REHEARSAL = 1.0
 """Seconds of a turn that does not count at all: networks are compiled for their shares."""
 OWN, SHARED = "processes", "one process"
-TURNS = 2 * (SHARED, OWN, OWN, SHARED)
+ROUND = (SHARED, OWN, OWN, SHARED)
 """Who runs when: what makes the machine faster or slower for a while weighs on both alike."""
+ROUNDS = 2
+FINE = 0.4
+"""Seconds of a turn with files at most. Files are only held between two turns, not closed, so that
+turns can be shorter than most of what a shared machine does beside."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +60,32 @@ class StreamTimes:
 
 
 @dataclass(frozen=True)
+class Ratio:
+    """One process's figure divided by that of many: median and quartiles of all rounds.
+
+    Both halves of a round meet much the same machine, so that this tells more than the ratio of
+    two medians where other work comes and goes.
+    """
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class StreamsReport:
-    """So many streams in one process, and in as many processes of ``own_threads`` threads each."""
+    """So many streams in one process, and in as many processes of ``own_threads`` threads each.
+
+    ``fps_ratio`` and ``cpu_ratio`` compare the two ways with files.
+    """
 
     streams: int
     threads: int
     own_threads: int
     one_process: StreamTimes
     processes: StreamTimes
+    fps_ratio: Ratio
+    cpu_ratio: Ratio
 
     def to_json(self) -> dict[str, object]:
         """The report as plain data."""
@@ -93,7 +116,8 @@ def bench_streams(
         clip: a video file; it begins anew when it ends.
         options: of the tracker.
         streams: how many.
-        seconds: how long each of 16 turns counts, half of them with files and half with cameras.
+        seconds: how long each of eight turns with cameras counts. With files all turns together
+            are as long, but of at most `FINE` seconds each.
 
     Raises:
         HrtrackError: what keeps the clip from being tracked.
@@ -113,18 +137,23 @@ def bench_streams(
             _heard(every)
         counts: dict[tuple[str, bool], list[_Counts]] = {}
         for live in (False, True):
+            parts = 1 if live else math.ceil(seconds / FINE)
             for way in (SHARED, OWN):
                 _turn(workers[way], live, REHEARSAL)
-            for way in TURNS:
-                counts.setdefault((way, live), []).append(_turn(workers[way], live, seconds))
+            for way in parts * ROUNDS * ROUND:
+                turn = _turn(workers[way], live, seconds / parts)
+                counts.setdefault((way, live), []).append(turn)
     shared, apart = (_times(counts[way, False], counts[way, True]) for way in (SHARED, OWN))
-    return StreamsReport(streams, threads, own, shared, apart)
+    files = counts[SHARED, False], counts[OWN, False]
+    return StreamsReport(
+        streams, threads, own, shared, apart, _ratio(*files, _rate), _ratio(*files, _cost)
+    )
 
 
 def _turn(workers: Sequence[_Worker], live: bool, seconds: float) -> _Counts:
     """Has all of them run at a time, and adds up what they counted."""
     for worker in workers:
-        worker.connection.send((live, WARM_UP, seconds))
+        worker.connection.send((live, seconds))
     found: list[_Counts] = _heard(workers)
     return _Counts(
         [count for one in found for count in one.frames],
@@ -142,7 +171,7 @@ def _times(files: Sequence[_Counts], cameras: Sequence[_Counts]) -> StreamTimes:
     p50, p95 = np.percentile(ages, (50, 95)) if len(ages) else (np.nan, np.nan)
     return StreamTimes(
         *_rates(files),
-        float(np.median([turn.cpu / max(1, sum(turn.frames)) for turn in files])) * 1e3,
+        float(np.median([_cost([turn]) for turn in files])) * 1e3,
         *_rates(cameras),
         float(p50),
         float(p95),
@@ -154,6 +183,28 @@ def _rates(turns: Sequence[_Counts]) -> tuple[float, float]:
     """Frames a second of all streams, and of the one that got the fewest in all turns."""
     rates = np.array([turn.frames for turn in turns]) / [[turn.seconds] for turn in turns]
     return float(np.median(rates.sum(axis=1))), float(rates.mean(axis=0).min())
+
+
+def _rate(turns: Sequence[_Counts]) -> float:
+    return sum(sum(turn.frames) for turn in turns) / sum(turn.seconds for turn in turns)
+
+
+def _cost(turns: Sequence[_Counts]) -> float:
+    """Seconds of processor time a frame."""
+    return sum(turn.cpu for turn in turns) / max(1, sum(sum(turn.frames) for turn in turns))
+
+
+def _ratio(
+    shared: Sequence[_Counts],
+    apart: Sequence[_Counts],
+    figure: Callable[[Sequence[_Counts]], float],
+) -> Ratio:
+    two = ROUND.count(SHARED)
+    ratios = [
+        figure(shared[i : i + two]) / figure(apart[i : i + two]) for i in range(0, len(shared), two)
+    ]
+    low, median, high = np.percentile(ratios, (25, 50, 75)).tolist()
+    return Ratio(median, low, high)
 
 
 class _Worker:
@@ -213,53 +264,115 @@ def _work(connection: Connection, clip: str, options: TrackerOptions, streams: i
             if streams > 1:
                 tracker.share(streams)
             connection.send(None)
+            with ExitStack() as opened:
+                files = _Streams(tracker, clip, streams, live=False)
+                opened.callback(files.end)
+                live, seconds = connection.recv()
+                while not live:
+                    connection.send(files.turn(seconds))
+                    live, seconds = connection.recv()
             while True:
-                connection.send(_run(tracker, clip, streams, *connection.recv()))
+                with ExitStack() as opened:
+                    cameras = _Streams(tracker, clip, streams, live=True)
+                    opened.callback(cameras.end)
+                    connection.send(cameras.turn(seconds))
+                _, seconds = connection.recv()
     except HrtrackError as error:
         connection.send(error)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent has ended
 
 
-def _run(
-    tracker: Tracker, clip: str, streams: int, live: bool, warm_up: float, seconds: float
-) -> _Counts:
-    """Runs the streams, each in a thread, and counts for so many seconds."""
-    seen = [_Seen() for _ in range(streams)]
-    over = threading.Event()
-    threads = [
-        threading.Thread(target=_stream, args=(tracker, clip, live, one, over), daemon=True)
-        for one in seen
-    ]
-    for thread in threads:
-        thread.start()
-    over.wait(warm_up)
-    while not over.is_set() and not all(one.ages for one in seen):
-        over.wait(0.05)  # networks are compiled for the first frame
-    before = [one.now() for one in seen]
-    start, cpu = time.perf_counter(), time.process_time()
-    over.wait(seconds)
-    elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu
-    after = [one.now() for one in seen]
-    over.set()
-    for thread in threads:
-        thread.join()
-    for one in seen:
-        if one.error is not None:
-            raise one.error
-    ages = [
-        age
-        for one, (first, _), (last, _) in zip(seen, before, after, strict=True)
-        for age in one.ages[first:last]
-    ]
-    pairs = list(zip(before, after, strict=True))
-    return _Counts(
-        [last[0] - first[0] for first, last in pairs],
-        [last[1] - first[1] for first, last in pairs],
-        ages,
-        cpu,
-        elapsed,
-    )
+class _Streams:
+    """The streams of a process, each in a thread; files are held between two turns."""
+
+    def __init__(self, tracker: Tracker, clip: str, streams: int, *, live: bool) -> None:
+        self._live = live
+        self._seen = [_Seen() for _ in range(streams)]
+        self._gate, self._over = _Gate(), threading.Event()
+        self._threads = [
+            threading.Thread(
+                target=_stream, args=(tracker, clip, live, one, self._gate, self._over), daemon=True
+            )
+            for one in self._seen
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def turn(self, seconds: float) -> _Counts:
+        """Lets all of them go on for so many seconds, and counts what they do.
+
+        Raises:
+            HrtrackError: what kept one of them from going on.
+        """
+        if self._live:
+            self._gate.open()
+            self._over.wait(WARM_UP)
+            while not self._over.is_set() and not all(one.ages for one in self._seen):
+                self._over.wait(0.05)  # networks are compiled for the first frame
+        else:
+            self._gate.close(len(self._seen))  # all have come as far as their first frame
+        before = [one.now() for one in self._seen]
+        start, cpu = time.perf_counter(), time.process_time()
+        self._gate.open()
+        self._over.wait(seconds)
+        if not self._live:
+            self._gate.close(len(self._seen))
+        elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu
+        after = [one.now() for one in self._seen]
+        for one in self._seen:
+            if one.error is not None:
+                raise one.error
+        ages = [
+            age
+            for one, (first, _), (last, _) in zip(self._seen, before, after, strict=True)
+            for age in one.ages[first:last]
+        ]
+        pairs = list(zip(before, after, strict=True))
+        return _Counts(
+            [last[0] - first[0] for first, last in pairs],
+            [last[1] - first[1] for first, last in pairs],
+            ages,
+            cpu,
+            elapsed,
+        )
+
+    def end(self) -> None:
+        """Ends all of them."""
+        self._over.set()
+        self._gate.open()
+        for thread in self._threads:
+            thread.join()
+
+
+class _Gate:
+    """Where streams pass between two frames, or wait."""
+
+    def __init__(self) -> None:
+        self._open = False
+        self._waiting = 0
+        self._changed = threading.Condition()
+
+    def open(self) -> None:
+        """Lets everybody pass until `close`."""
+        with self._changed:
+            self._open = True
+            self._changed.notify_all()
+
+    def close(self, streams: int) -> None:
+        """Returns when so many streams wait or have ended."""
+        with self._changed:
+            self._open = False
+            self._changed.wait_for(lambda: self._waiting >= streams)
+
+    def come(self, *, back: bool = True) -> None:
+        """Waits until the gate is open; a stream that ends comes for good, and goes on at once."""
+        with self._changed:
+            self._waiting += 1
+            self._changed.notify_all()
+            if back:
+                self._changed.wait_for(lambda: self._open)
+                self._waiting -= 1
 
 
 class _Seen:
@@ -275,7 +388,9 @@ class _Seen:
         return len(self.ages), self.lost
 
 
-def _stream(tracker: Tracker, clip: str, live: bool, seen: _Seen, over: threading.Event) -> None:
+def _stream(
+    tracker: Tracker, clip: str, live: bool, seen: _Seen, gate: _Gate, over: threading.Event
+) -> None:
     open_one: Callable[[], Source] = _camera(clip) if live else lambda: open_source(clip)
     try:
         while not over.is_set():
@@ -284,17 +399,20 @@ def _stream(tracker: Tracker, clip: str, live: bool, seen: _Seen, over: threadin
                 pipeline = tracker.pipeline(live=live, rate=rate, waits=live)
                 try:
                     for frame in source:
+                        gate.come()
+                        if over.is_set():
+                            break
                         pipeline.step(frame)
                         arrived = frame.arrived
                         seen.lost = frame.dropped
                         seen.ages.append(0.0 if arrived is None else time.monotonic() - arrived)
-                        if over.is_set():
-                            break
                 finally:
                     pipeline.close()
     except BaseException as error:
         seen.error = error
         over.set()
+    finally:
+        gate.come(back=False)
 
 
 def _camera(clip: str) -> Callable[[], Source]:
