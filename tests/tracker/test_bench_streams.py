@@ -72,13 +72,14 @@ def test_cameras_that_sent_nothing_have_no_ratio(
 ) -> None:
     files, cameras = (40.0, 20.0, 9.0), (0.0, 0.0, math.nan, math.nan, 0.0)
     both = [measure.StreamTimes(share * files[0], *files[1:], *cameras) for share in (1.5, 1)]
-    report = measure.StreamsReport(2, 2, 1, *both)
+    ratio = measure.Ratio(1.5, 1.4, 1.6)
+    report = measure.StreamsReport(2, 2, 1, *both, ratio, ratio)
     monkeypatch.setattr(measure, "bench_streams", lambda *given: report)
     result = CliRunner().invoke(
         pipeline_command, [clip, "--streams", "2", "--seconds", "0.3"], catch_exceptions=False
     )
     assert result.exit_code == 0
-    assert "2 in one process: 1.50 x the frames of files that processes do, nan x" in result.stdout
+    assert "When reading cameras, it did nan times the frames per second." in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ class Source(ABC):
     ``size`` is (width, height) of the upright picture. ``path`` is where a file's audio can be
     read again, None where there is none; ``clock_zero`` is the file's timestamp, in seconds,
     at which the source's clock reads 0. ``start`` and ``end`` are the asked range in seconds.
+    ``silent`` says that there is no sound in the file for certain.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Source(ABC):
     clock_zero: Fraction = field(default_factory=Fraction)
     start: float | None = None
     end: float | None = None
+    silent: bool = False
 
     @property
     def is_live(self) -> bool:

@@ -373,6 +373,7 @@ def from_container(
         path=path,
         start=start,
         end=end,
+        silent=not container.streams.audio,
         stride=stride,
         stopwatch=stopwatch,
         container=container,

@@ -20,7 +20,8 @@ from hrtrack.tracker.outputs.open import open_sinks
 from hrtrack.tracker.outputs.pictures.segments import Limit
 from hrtrack.tracker.video.open import open_source
 
-from ..clips import CONVERTER, number_of, rgb, stamped
+from ..clips import CONVERTER, make_clip, number_of, rgb, stamped
+from ..files import contents, copy
 from .sounds import add_sound, decoded, heard, seconds_of, sound_clip, sound_packets
 
 ALL = ".avi .mkv .ts .mp4 .mov .wmv .flv .m3u8"
@@ -352,3 +353,22 @@ def test_a_gif_leaves_out_what_browsers_would_slow_down(tmp_path: Path) -> None:
             picture_ = np.full((64, 96, 3), index, np.uint8)
             sinks.write(shot, Poses.empty(index, shot.time, 17), lambda p=picture_: p)  # type: ignore[misc]
     assert shown(tmp_path / "o.gif")[1] == pytest.approx([i / 50 for i in range(50)], abs=1e-3)
+
+
+def test_a_source_without_sound_is_opened_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 3)
+    opened: list[str] = []
+    open_ = av.open
+    monkeypatch.setattr(
+        av,
+        "open",
+        lambda file, *more, **named: opened.append(str(file)) or open_(file, *more, **named),
+    )
+    copy(clip, tmp_path / "out.mp4")
+    assert opened.count(str(clip)) == 1
+    loud = make_clip(tmp_path / "loud.mp4", 3, audio="aac")
+    copy(loud, tmp_path / "loud_out.mp4")
+    assert opened.count(str(loud)) > 1
+    assert contents(tmp_path / "loud_out.mp4")[2] > 0

@@ -89,7 +89,9 @@ class Sound:
         self._tape: _Tape | None = None
         self._done = 0.0
         self.failed = False
-        if source is None or source.path is None or form == "gif" or not _is_seekable(source.path):
+        if source is None or source.path is None or source.silent or form == "gif":
+            return
+        if not _is_seekable(source.path):
             return
         try:
             length = (source.declared_duration or 0) - float(origin)
