@@ -54,13 +54,14 @@ def assert_same(found: Poses, expected: Poses) -> None:
     np.testing.assert_array_equal(found.scores, expected.scores)
 
 
-def estimate_in_threads(tracker: Tracker, calls: int, until: float | None = None) -> int:
+def estimate_in_threads(tracker: Tracker, calls: int, seconds: float | None = None) -> int:
     """Has every worker look at all pictures in an order of its own; returns the calls made."""
     images = pictures()
     expected = [tracker.image(image) for image in images]
     assert len(expected[0]) == 0
     assert len(expected[3]) >= 4
     together = threading.Barrier(WORKERS)
+    until = None if seconds is None else time.monotonic() + seconds
 
     def work(worker: int) -> int:
         order = np.random.default_rng(worker).integers(len(images), size=calls)
@@ -85,7 +86,7 @@ def test_eight_threads_have_the_results_of_one(tracker: Tracker) -> None:
 @pytest.mark.slow
 def test_eight_threads_for_a_while() -> None:
     with Tracker(action="action_penn") as tracker:
-        assert estimate_in_threads(tracker, calls=100, until=time.monotonic() + 20) > WORKERS
+        assert estimate_in_threads(tracker, calls=100, seconds=20) > WORKERS
 
 
 def test_a_fresh_tracker_compiles_once_for_all_threads(tmp_path: Path) -> None:
