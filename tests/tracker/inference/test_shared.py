@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -40,6 +41,31 @@ def test_a_shared_pose_network_gives_the_same_bits(precision) -> None:
     before = len(used)
     np.testing.assert_array_equal(network(crops[:1])["keypoints"], alone[0])
     assert len(used) == before  # alone it has all cores
+    network.close()
+
+
+def test_two_threads_that_compile_prepare_the_graph_once() -> None:
+    network = open_network("body_fast", threads=2)
+    network._side.submit(int).result()  # behind the first compilation
+    network._model, network._prepared = None, False  # as where every network so far was kept
+    read, both = [], threading.Barrier(2)
+    read_again = network._read_again
+
+    def slowly():
+        read.append(1)
+        time.sleep(0.1)
+        return read_again()
+
+    network._read_again = slowly
+
+    def compiles(size: int) -> int:
+        both.wait()
+        return len(network._shaped(size).get_ops())
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(compiles, (1, 2)))
+    assert len(read) == 1
+    assert found[0] == found[1]
     network.close()
 
 

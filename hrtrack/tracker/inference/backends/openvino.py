@@ -58,6 +58,7 @@ class OpenVinoNetwork:
         self._device, self._why = _device(self._core, device), why
         self._path = path
         self._model: openvino.Model | None = None
+        self._preparing = threading.Lock()
         self._compiled = Compiled(self._core, path, (__file__, eight_bit.__file__))
         facts = self._compiled.facts(self._find_facts)
         described, self._decodes = _described(facts, path, skeleton)
@@ -115,7 +116,9 @@ class OpenVinoNetwork:
         return self._core.read_model(data)  # the file may be another by now
 
     def _shaped(self, size: int) -> openvino.Model:
-        model = self._graph().clone()
+        # Two threads at a time would quantise the same graph twice, and wrong poses would be kept.
+        with self._preparing:
+            model = self._graph().clone()
         if model.input(0).partial_shape[0].is_dynamic:
             model.reshape({0: [size, *self.input_hw, 3]})
         return model
