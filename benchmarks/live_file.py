@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -103,10 +103,12 @@ HEADS = (
 class Cache:
     """What the networks found in a frame, kept from run to run in a folder.
 
-    ``key`` names what the findings depend on beside the frame.
+    ``key`` names what the findings depend on beside the frame. Findings of another version, whose
+    poses had other fields, count as not known.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
+        key = " ".join((key, *(field.name for field in fields(Poses))))
         self._path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.pickle"
         self._known: dict[bytes, Any] = {}
         self._new = False
