@@ -40,10 +40,15 @@ class Ahead:
 
 def _open(options: TrackerOptions) -> PoseNetwork | None:
     from ..models.runtimes.openvino import import_lean
+    from ..models.zoo import local_path
     from ..tracker.inference.backends.base import CHECKPOINTS
     from ..tracker.inference.open import nvidia_driver_present, open_pose
 
-    if nvidia_driver_present() or str(options.model).endswith(CHECKPOINTS):
-        return None  # which takes PyTorch, or is converted with a word about it
+    if nvidia_driver_present():
+        return None  # which takes PyTorch
+    # Ctrl-C could not end a download on this thread, and a checkpoint is converted by the command.
+    path = local_path(options.model)
+    if path is None or path.suffix in CHECKPOINTS:
+        return None
     import_lean()
     return open_pose(options)

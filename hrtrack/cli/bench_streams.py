@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UsageError
+from .options import together
 
 if TYPE_CHECKING:
     from ..tracker.bench_streams import StreamsReport
     from ..tracker.options import TrackerOptions
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 WIDE = 120
 """Columns of the table, which a pipe's 80 would cut up."""
 ONE_RUN_ONLY = ("people", "compare", "chart", "trace")
 """Options of `hrtrack bench pipeline` that measure or show a single stream."""
 
 
-def streams_options(command: Command) -> Command:
-    """Gives a command ``--streams`` and ``--seconds``."""
-    command = click.option(
+streams_options = together(
+    click.option(
+        "--streams",
+        metavar="N,N,...",
+        help="Measure these numbers of simultaneous streams of CLIP instead, in one process and in "
+        "one process per stream with the same total of threads. Streams are read once like files "
+        "and once like cameras, which send CLIP at its own frame rate.",
+    ),
+    click.option(
         "--seconds",
         type=click.FloatRange(0.2),
         default=2.0,
         show_default=True,
         help="--streams measures files and cameras, in one process and in one process per stream, "
         "each for four times this long.",
-    )(command)
-    return click.option(
-        "--streams",
-        metavar="N,N,...",
-        help="Measure these numbers of simultaneous streams of CLIP instead, in one process and in "
-        "one process per stream with the same total of threads. Streams are read once like files "
-        "and once like cameras, which send CLIP at its own frame rate.",
-    )(command)
+    ),
+)
 
 
 def refuse_beside_streams(settings: dict[str, Any]) -> None:

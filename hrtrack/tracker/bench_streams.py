@@ -201,7 +201,9 @@ def _ratio(
 ) -> Ratio:
     two = ROUND.count(SHARED)
     ratios = [
-        figure(shared[i : i + two]) / figure(apart[i : i + two]) for i in range(0, len(shared), two)
+        # Not a number where the machine stood still for a whole round.
+        figure(shared[i : i + two]) / (figure(apart[i : i + two]) or math.nan)
+        for i in range(0, len(shared), two)
     ]
     low, median, high = np.percentile(ratios, (25, 50, 75)).tolist()
     return Ratio(median, low, high)

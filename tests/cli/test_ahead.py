@@ -9,6 +9,7 @@ import pytest
 from hrtrack.cli import main
 from hrtrack.cli.ahead import Ahead
 from hrtrack.errors import ModelError
+from hrtrack.models import zoo
 from hrtrack.tracker.api import Tracker
 from hrtrack.tracker.inference import open as opening
 from hrtrack.tracker.options import TrackerOptions
@@ -42,9 +43,22 @@ def test_nothing_is_begun_where_a_gpu_may_be(monkeypatch: pytest.MonkeyPatch) ->
     assert Ahead(TrackerOptions()).network() is None
 
 
-def test_a_fault_of_the_model_is_raised_when_it_is_wanted() -> None:
-    ahead = Ahead(TrackerOptions("no_such_model"))
-    with pytest.raises(ModelError, match="no_such_model"):
+def test_a_public_model_is_neither_downloaded_nor_opened_unconverted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HRTRACK_CACHE", str(tmp_path))
+    options = TrackerOptions("hrnet_w32_coco_256x192")
+    assert Ahead(options).network() is None
+    entry = next(one for one in zoo.entries() if one.name == options.model)
+    zoo.file_of(entry, tmp_path).write_bytes(b"a checkpoint")
+    assert Ahead(options).network() is None
+
+
+def test_a_fault_of_the_model_is_raised_when_it_is_wanted(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"not a model at all")
+    ahead = Ahead(TrackerOptions(broken))
+    with pytest.raises(ModelError, match=r"broken\.onnx"):
         ahead.network()
 
 

@@ -90,7 +90,7 @@ def folder(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # Of a measurement of streams only the command matters here, not its figures.
     monkeypatch.setattr(bench_streams, "WARM_UP", 0.1)
     monkeypatch.setattr(bench_streams, "REHEARSAL", 0.1)
-    monkeypatch.setattr(bench_streams, "TURNS", bench_streams.TURNS[:2])
+    monkeypatch.setattr(bench_streams, "ROUNDS", 1)
     return work
 
 

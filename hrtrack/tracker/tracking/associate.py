@@ -276,9 +276,9 @@ class Tracks:
         kept = (rows >= 0) & ~np.isin(rows, found)
         rows, carried = rows[kept], to_carry[kept]
         second = self._alike(carried, rows, poses).max(axis=1, initial=0.0) > TWICE
-        first = np.flatnonzero(~second)
-        among = self._alike(carried[first], rows[first], None) > TWICE
-        second[first[np.triu(among, 1).any(axis=0)]] = True
+        among = self._alike(carried, rows, None) > TWICE
+        for place in np.flatnonzero(~second):
+            second[place] = among[:place][~second[:place], place].any()
         return rows[~second], carried[~second]
 
     def _alike(self, carried: Carried, rows: NDArray[np.intp], poses: Poses | None) -> Float64Array:

@@ -183,7 +183,7 @@ class DetectionSchedule:
 
     def _rarely(self) -> float:
         """Frames from one look to the next that keep the detector at its share of the time."""
-        if self._spares and self._detector_cost:
+        if self._spares and self._measured and self._detector_cost:
             return self._detector_cost / (SPARED * self._frame_seconds)
         return self._cost() / SHARE
 

@@ -369,6 +369,19 @@ def test_the_loop_waits_for_the_detector_where_that_costs_no_frame() -> None:
     assert not beside(0.05, 0.02, 0.02, spares=True)  # the poses take longer than a frame anyway
 
 
+def test_what_the_detector_took_changes_nothing_for_a_file_at_a_fixed_share() -> None:
+    nobody = Tracks(COCO17).live(0.0)
+    found = set()
+    for seconds in (0.001, 1.0):
+        pace = DetectionSchedule("auto", measured=False)
+        pace.observe(Frame(0, 0.0, np.zeros((2, 2, 3), np.uint8)), True)
+        pace.begin(10)
+        pace.finish()
+        pace.detected(seconds)
+        found.add(pace.interval(nobody))
+    assert len(found) == 1
+
+
 def test_a_detector_that_takes_time_from_poses_looks_less_often() -> None:
     now = 0.0
     pace = DetectionSchedule("auto", measured=True, clock=lambda: now)

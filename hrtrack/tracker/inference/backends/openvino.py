@@ -174,8 +174,9 @@ class OpenVinoNetwork:
         return queues
 
     def _new_queues(self, size: int) -> Pool[_Queue]:
-        compiled = self._compile(size, self._shares)
-        queues = Pool(lambda: _Queue(compiled, self._shares))
+        shares = self._shares
+        compiled = self._compile(size, shares)
+        queues = Pool(lambda: _Queue(compiled, shares))
         with queues.borrow():  # the first is made here, beside the loop, and not in it
             return queues
 
@@ -230,7 +231,8 @@ class OpenVinoNetwork:
         Nobody waits for that: until then all cores work on one crop after the other, with the same
         results. A crowd in the first frame would wait for a quarter of a second.
         """
-        ready = bool(self._queues) or (self._coming is not None and self._coming.done())
+        coming = self._coming  # once, for another thread may take it meanwhile
+        ready = bool(self._queues) or (coming is not None and coming.done())
         return ready or not self._foresees
 
     def _alone(self, batch: NDArray[np.uint8], heatmaps: bool) -> Arrays:
