@@ -33,7 +33,7 @@ class GivenProposer:
     def __init__(self, looks: TorchDetector, boxes: list[NDArray[np.float64]]) -> None:
         self._looks, self._boxes = looks, boxes
 
-    def propose(self, frame: Frame) -> Proposals:
+    def propose(self, frame: Frame, spares: bool = False) -> Proposals:
         """The boxes of the frame."""
         due = frame.index % DETECT_EVERY == 0
         if due:

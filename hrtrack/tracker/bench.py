@@ -246,7 +246,7 @@ class TiledProposer:
         self._every = every
         self._calls = 0
 
-    def propose(self, frame: Frame) -> Proposals:
+    def propose(self, frame: Frame, spares: bool = False) -> Proposals:
         """N copies of the recorded box, laid out in a row across the frame."""
         detected = self._calls % self._every == 0
         if detected:
