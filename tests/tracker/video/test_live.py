@@ -53,9 +53,8 @@ class Delays(threading.Thread):
 
 @pytest.fixture(
     params=[
-        "ts",
         "rtsp",
-        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("mjpeg", "udp")),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("mjpeg", "ts", "udp")),
     ]
 )
 def camera(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Camera]:
