@@ -23,7 +23,6 @@ machine of this load could do so live.
 from __future__ import annotations
 
 import itertools
-import tempfile
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -39,6 +38,7 @@ from benchmarks.live_file import (
     Processed,
     Showing,
     alike,
+    cache_option,
     open_clip,
     people_of,
     restamped,
@@ -253,11 +253,7 @@ def measure_real(
 @click.option("--real", is_flag=True, help="In true time over loopback, on this machine.")
 @click.option("--turns", default=1, help="With --real: runs of which the figures are means.")
 @click.option("--threads", type=int, help="CPU threads of the networks.")
-@click.option(
-    "--cache", type=click.Path(path_type=Path),
-    default=Path(tempfile.gettempdir()) / "hrtrack-live-file",
-    help="Folder for what the networks found.",
-)  # fmt: skip
+@cache_option
 def main(
     clip: Path, rate: float, loads: str, seconds: float | None, real: bool, turns: int,
     threads: int | None, cache: Path,

@@ -502,6 +502,13 @@ def _list(context: click.Context, option: click.Parameter, text: str) -> list[st
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+cache_option = click.option(
+    "--cache", type=click.Path(path_type=Path),
+    default=Path(tempfile.gettempdir()) / "hrtrack-live-file",
+    help="Folder for what the networks found.",
+)  # fmt: skip
+
+
 @click.command(help=__doc__)
 @click.argument("clips", nargs=-1, required=True, type=click.Path(True, path_type=Path))
 @click.option("--rates", default="30,15,10,5", callback=_list, help="Processed frames a second.")
@@ -521,11 +528,7 @@ def _list(context: click.Context, option: click.Parameter, text: str) -> list[st
 )
 @click.option("--repeat", default=1, help="With --real: measure every case so many times.")
 @click.option("--threads", type=int, help="CPU threads of the networks.")
-@click.option(
-    "--cache", type=click.Path(path_type=Path),
-    default=Path(tempfile.gettempdir()) / "hrtrack-live-file",
-    help="Folder for what the networks found.",
-)  # fmt: skip
+@cache_option
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the rows here.")
 @click.option(
     "--markdown", "markdown_path", type=click.Path(path_type=Path), help="Write the table here."
