@@ -15,7 +15,7 @@ from hrtrack.tracker.inference.open import open_detector, open_network
 from tests.clips import canvas
 
 
-@pytest.mark.parametrize("precision", ["auto", "fp32"])
+@pytest.mark.parametrize("precision", ["auto", pytest.param("fp32", marks=pytest.mark.slow)])
 def test_a_shared_pose_network_gives_the_same_bits(precision) -> None:
     network = open_network("body_fast", precision=precision, threads=3)
     height, width = network.input_hw
