@@ -255,7 +255,7 @@ def test_training_by_the_clock_grows_its_crops(
     monkeypatch.setattr("hrtrack.trainer.schedule.time", clock)
     small = "{begin: 0, size: [32, 32], batch: 8, sigma: 1}"
     large = "{begin: 0.5, size: [64, 64], batch: 4, sigma: 1.5}"
-    settings = ["fit.minutes=0.05", f"fit.stages=[{small}, {large}]"]
+    settings = ["fit.minutes=0.1", f"fit.stages=[{small}, {large}]"]
     config = load_config("tiny", [f"data.root={sticks}", "fit.val_every=1000", *settings])
     train_pose(config, tmp_path, device="cpu", quiet=True, log_every=1)
     rows = _rows(tmp_path / "train.csv")
