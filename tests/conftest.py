@@ -25,6 +25,8 @@ def pytest_configure(config: pytest.Config) -> None:
             prefix="hrtrack-tests-", ignore_cleanup_errors=True
         )
         os.environ["HRTRACK_CACHE"] = config.stash[CACHE].name
+    # Tests start some hundred processes: each would compile hrtrack anew if none kept it.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -3,6 +3,7 @@ left behind."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -74,11 +75,29 @@ def nobody_left(group: int) -> bool:
     """Whether a group of processes ends soon."""
     until = time.monotonic() + 20
     while time.monotonic() < until:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
+        if not anybody_left(group):
             return True
-        time.sleep(0.1)
+        time.sleep(0.05)
+    return False
+
+
+def anybody_left(group: int) -> bool:
+    """Whether a process of a group runs still.
+
+    One that has ended may stay in the list of processes for seconds: until the first process of
+    a container, its parent by then, asks for it.
+    """
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    if not Path("/proc/self/stat").exists():
+        return True
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, its_group, *_ = path.read_text().rpartition(")")[2].split()
+            if int(its_group) == group and state not in "ZX":
+                return True
     return False
 
 

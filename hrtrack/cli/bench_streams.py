@@ -94,7 +94,7 @@ def _compared(report: StreamsReport) -> str:
     """How the one process did against the many."""
     many = "1 stream" if report.streams == 1 else f"{report.streams} streams"
     fps, cpu = report.fps_ratio, report.cpu_ratio
-    cameras = _ratio(report.one_process.cameras_fps, report.processes.cameras_fps)
+    cameras = _quotient(report.one_process.cameras_fps, report.processes.cameras_fps)
     return (
         f"{many}: when reading files, one process did {fps.median:.2f} times the frames per second "
         f"of one process per stream ({fps.low:.2f} to {fps.high:.2f} in the middle half of the "
@@ -103,6 +103,6 @@ def _compared(report: StreamsReport) -> str:
     )
 
 
-def _ratio(one: float, other: float) -> float:
+def _quotient(one: float, other: float) -> float:
     """Not a number where a camera sent nothing in the time that was measured."""
     return one / other if other else math.nan

@@ -291,10 +291,10 @@ class _Streams:
     def __init__(self, tracker: Tracker, clip: str, streams: int, *, live: bool) -> None:
         self._live = live
         self._seen = [_Seen() for _ in range(streams)]
-        self._gate, self._over = _Gate(), threading.Event()
+        self._door, self._over = _Door(), threading.Event()
         self._threads = [
             threading.Thread(
-                target=_stream, args=(tracker, clip, live, one, self._gate, self._over), daemon=True
+                target=_stream, args=(tracker, clip, live, one, self._door, self._over), daemon=True
             )
             for one in self._seen
         ]
@@ -308,18 +308,18 @@ class _Streams:
             HrtrackError: what kept one of them from going on.
         """
         if self._live:
-            self._gate.open()
+            self._door.open()
             self._over.wait(WARM_UP)
             while not self._over.is_set() and not all(one.ages for one in self._seen):
                 self._over.wait(0.05)  # networks are compiled for the first frame
         else:
-            self._gate.close(len(self._seen))  # all have come as far as their first frame
+            self._door.close(len(self._seen))  # all have come as far as their first frame
         before = [one.now() for one in self._seen]
         start, cpu = time.perf_counter(), time.process_time()
-        self._gate.open()
+        self._door.open()
         self._over.wait(seconds)
         if not self._live:
-            self._gate.close(len(self._seen))
+            self._door.close(len(self._seen))
         elapsed, cpu = time.perf_counter() - start, time.process_time() - cpu
         after = [one.now() for one in self._seen]
         for one in self._seen:
@@ -342,12 +342,12 @@ class _Streams:
     def end(self) -> None:
         """Ends all of them."""
         self._over.set()
-        self._gate.open()
+        self._door.open()
         for thread in self._threads:
             thread.join()
 
 
-class _Gate:
+class _Door:
     """Where streams pass between two frames, or wait."""
 
     def __init__(self) -> None:
@@ -368,7 +368,7 @@ class _Gate:
             self._changed.wait_for(lambda: self._waiting >= streams)
 
     def come(self, *, back: bool = True) -> None:
-        """Waits until the gate is open; a stream that ends comes for good, and goes on at once."""
+        """Waits until the door is open; a stream that ends comes for good, and goes on at once."""
         with self._changed:
             self._waiting += 1
             self._changed.notify_all()
@@ -391,7 +391,7 @@ class _Seen:
 
 
 def _stream(
-    tracker: Tracker, clip: str, live: bool, seen: _Seen, gate: _Gate, over: threading.Event
+    tracker: Tracker, clip: str, live: bool, seen: _Seen, door: _Door, over: threading.Event
 ) -> None:
     open_one: Callable[[], Source] = _camera(clip) if live else lambda: open_source(clip)
     try:
@@ -401,7 +401,7 @@ def _stream(
                 pipeline = tracker.pipeline(live=live, rate=rate, waits=live)
                 try:
                     for frame in source:
-                        gate.come()
+                        door.come()
                         if over.is_set():
                             break
                         pipeline.step(frame)
@@ -414,7 +414,7 @@ def _stream(
         seen.error = error
         over.set()
     finally:
-        gate.come(back=False)
+        door.come(back=False)
 
 
 def _camera(clip: str) -> Callable[[], Source]:

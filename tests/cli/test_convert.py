@@ -79,7 +79,9 @@ HAND = "hrnetv2_w18_onehand10k_256x256"
     [
         # Of 2021, as the published files are, and as OpenMMLab has called the parts since 1.0.
         (HAND, "keypoint_head.final_layer.", "keypoint_head.final_layer.3."),
-        (HAND + "_udp", "head.conv_layers.", "head.final_layer."),
+        pytest.param(
+            HAND + "_udp", "head.conv_layers.", "head.final_layer.", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_hand_network_reads_all_four_resolutions(
@@ -263,12 +265,17 @@ def test_a_name_is_downloaded_checked_converted_and_tracked(
     ("name", "head"),
     [
         ("hrnet_w32_coco_256x192", "keypoint_head."),
-        ("hrnet_w48_mpii_256x256", "keypoint_head."),
         ("td-hm_hrnet-w48_udp-8xb32-210e_coco-384x288", "head."),
-        ("hrnet_w32_coco_wholebody_384x288", "keypoint_head."),
-        ("hrnet_w32_aic_256x192", "keypoint_head."),
-        ("hrnet_w32_crowdpose_256x192", "keypoint_head."),
-        ("hrnet_w32_ap10k_256x256", "keypoint_head."),
+        *(
+            pytest.param(name, "keypoint_head.", marks=pytest.mark.slow)
+            for name in (
+                "hrnet_w48_mpii_256x256",
+                "hrnet_w32_coco_wholebody_384x288",
+                "hrnet_w32_aic_256x192",
+                "hrnet_w32_crowdpose_256x192",
+                "hrnet_w32_ap10k_256x256",
+            )
+        ),
     ],
 )
 def test_openmmlab_files_have_the_entry_s_facts(

@@ -161,6 +161,10 @@ def test_an_export_of_the_export_keeps_the_ranges(small: Path, tmp_path: Path) -
     assert again.eightbit is not None
     before = read_onnx_metadata(small)[eight_bit.KEY]
     assert read_onnx_metadata(again.path)[eight_bit.KEY] == before
+
+
+@pytest.mark.slow
+def test_an_export_in_half_precision_drops_the_ranges(small: Path, tmp_path: Path) -> None:
     half = export_model(small, tmp_path / "b.onnx", replace(ANY, precision="fp16"), opener)
     assert half.eightbit is None
     assert eight_bit.KEY not in read_onnx_metadata(half.path)

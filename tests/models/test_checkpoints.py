@@ -57,7 +57,10 @@ def test_names_and_shapes_are_the_official_ones(shared: Path, width: int) -> Non
 @pytest.mark.shared
 @pytest.mark.parametrize(
     ("key", "joints", "hw"),
-    [("coco_w32_256x192", 17, (256, 192)), ("mpii_w32_256x256", 16, (256, 256))],
+    [
+        ("coco_w32_256x192", 17, (256, 192)),
+        pytest.param("mpii_w32_256x256", 16, (256, 256), marks=pytest.mark.slow),
+    ],
 )
 def test_forward_equals_the_official_one(
     shared: Path, key: str, joints: int, hw: tuple[int, int]

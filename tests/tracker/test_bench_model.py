@@ -56,7 +56,11 @@ def test_words_it_does_not_know(file: Path, words: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("width", "hw", "gmac"),
-    [(32, (256, 192), 7.65), (32, (384, 288), 17.20), (48, (256, 192), 15.69)],
+    [
+        (32, (256, 192), 7.65),
+        pytest.param(32, (384, 288), 17.20, marks=pytest.mark.slow),
+        pytest.param(48, (256, 192), 15.69, marks=pytest.mark.slow),
+    ],
 )
 def test_cost_is_the_published_one(width: int, hw: tuple[int, int], gmac: float) -> None:
     with torch.device("meta"):

@@ -56,7 +56,7 @@ def run(*arguments: str) -> int:
     return int(stop.value.code or 0)
 
 
-@pytest.mark.parametrize("name", ["halpe26", "wholebody133"])
+@pytest.mark.parametrize("name", [pytest.param("halpe26", marks=pytest.mark.slow), "wholebody133"])
 def test_a_clip_ends_well_in_every_format(name: str, clip: Path, tmp_path: Path) -> None:
     skeleton = by_name(name)
     joints = len(skeleton)

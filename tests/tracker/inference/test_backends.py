@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,8 @@ from hrtrack.models.pose.hrnet import HRNet, HRNetConfig, initialise
 from hrtrack.skeleton import COCO17
 from hrtrack.tracker.inference.backends.base import in_batches, plan
 from hrtrack.tracker.inference.open import open_network
+
+from .sharing import until_shared
 
 INFO = PoseInfo(COCO17, (64, 64))
 
@@ -93,14 +94,6 @@ def test_back_ends_agree(backend, file, files, crops, expected) -> None:
     network.close()
     with pytest.raises(BackendError, match="closed"):
         network(crops[:2])
-
-
-def until_shared(network: Any) -> None:
-    """Waits for what runs several crops at a time."""
-    end = time.monotonic() + 60
-    while not network._may_share():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -22,6 +22,7 @@ from hrtrack.tracker.inference.detectors.openvino import OpenVinoDetector
 from hrtrack.tracker.inference.open import open_network
 
 from ...clips import canvas, portrait
+from .sharing import until_shared
 
 FILES = 5
 """Of `look`: the facts of two models, the detector, the pose network for one and for several."""
@@ -31,10 +32,7 @@ def look() -> list[Poses]:
     with Tracker() as tracker:
         found = [tracker.image(image) for image in (canvas(100), crowd())]
         assert isinstance(tracker.network, OpenVinoNetwork)
-        end = time.monotonic() + 60
-        while not tracker.network._may_share():  # compiled beside the loop
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        until_shared(tracker.network)
         return [*found, tracker.image(crowd())]
 
 

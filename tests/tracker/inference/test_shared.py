@@ -14,8 +14,10 @@ from hrtrack.models.runtimes.openvino import CALLERS
 from hrtrack.tracker.inference.open import open_detector, open_network
 from tests.clips import canvas
 
+from .sharing import until_shared
 
-@pytest.mark.parametrize("precision", ["auto", "fp32"])
+
+@pytest.mark.parametrize("precision", ["auto", pytest.param("fp32", marks=pytest.mark.slow)])
 def test_a_shared_pose_network_gives_the_same_bits(precision) -> None:
     network = open_network("body_fast", precision=precision, threads=3)
     height, width = network.input_hw
@@ -24,8 +26,7 @@ def test_a_shared_pose_network_gives_the_same_bits(precision) -> None:
     )
     alone = [network(crops[i : i + 1])["keypoints"] for i in range(8)]
     network.share(3)
-    while not network._may_share():
-        time.sleep(0.01)
+    until_shared(network)
     used = []
     aside = network._side_by_side
     network._side_by_side = lambda *given: used.append(1) or aside(*given)

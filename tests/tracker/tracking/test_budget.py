@@ -147,28 +147,36 @@ def test_a_pose_in_a_newcomers_box_is_that_of_the_carried_person_whom_it_shows()
     assert len(tracks) == 1
 
 
-def test_whoever_is_carried_onto_somebody_else_is_not_shown_as_a_second_person() -> None:
+@pytest.fixture
+def covered() -> tuple[Tracks, Proposals, Poses]:
+    """Three people who are followed, their boxes, and where they stand: the first one's box has
+    gone onto the second person."""
     corners = [(100.0, 50.0), (190.0, 50.0), (600.0, 50.0)]
     tracks, boxes = followed(corners)
-    alarms = tracks.alarms
     shift = np.array([[90.0, 0, 90, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
-    boxes = replace(boxes, boxes=boxes.boxes + shift)
+    return tracks, replace(boxes, boxes=boxes.boxes + shift), frame(5, 5 / RATE, corners)
+
+
+def test_whoever_is_carried_onto_somebody_else_is_not_shown_as_a_second_person(
+    covered: tuple[Tracks, Proposals, Poses],
+) -> None:
+    tracks, boxes, truth = covered
+    alarms = tracks.alarms
     estimated, carried = np.array([1]), np.array([0, 2])
     to_carry = tracks.to_carry(boxes[carried], moved_by(90.0, 0.0))
-    found = tracks.update(frame(5, 5 / RATE, corners)[estimated], boxes[estimated], to_carry)
+    found = tracks.update(truth[estimated], boxes[estimated], to_carry)
     assert found.ids.tolist() == [2, 3]
     assert found.estimated.tolist() == [True, False]
     assert tracks.alarms == alarms + 1  # the detector looks for the one who was lost
 
 
-def test_of_two_who_are_carried_onto_one_another_the_first_is_shown() -> None:
-    corners = [(100.0, 50.0), (190.0, 50.0), (600.0, 50.0)]
-    tracks, boxes = followed(corners)
-    shift = np.array([[90.0, 0, 90, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
-    boxes = replace(boxes, boxes=boxes.boxes + shift)
+def test_of_two_who_are_carried_onto_one_another_the_first_is_shown(
+    covered: tuple[Tracks, Proposals, Poses],
+) -> None:
+    tracks, boxes, truth = covered
     estimated, carried = np.array([2]), np.array([0, 1])
     to_carry = tracks.to_carry(boxes[carried], moved_by(90.0, 0.0))
-    found = tracks.update(frame(5, 5 / RATE, corners)[estimated], boxes[estimated], to_carry)
+    found = tracks.update(truth[estimated], boxes[estimated], to_carry)
     assert found.ids.tolist() == [3, 1]
 
 

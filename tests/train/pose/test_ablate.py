@@ -26,7 +26,9 @@ PCKH: ablate.Measure = "PCKh@0.5"
 NAMES = ("nose", "left_wrist", "right_wrist", "left_ankle", "right_ankle")
 
 
-@pytest.mark.parametrize("scope", ["stem", "blocks", "all"])
+@pytest.mark.parametrize(
+    "scope", ["all", *(pytest.param(one, marks=pytest.mark.slow) for one in ("stem", "blocks"))]
+)
 @pytest.mark.parametrize("variant", list(ablate.VARIANTS))
 def test_output_starts_in_range_and_gradients_reach_the_stem(variant: str, scope: Any) -> None:
     """At the paper's depth; the official initialisation gives 6e-11 for scope all."""

@@ -159,6 +159,7 @@ def test_training_goes_on_with_its_pupil(sticks: Path, file: Path, tmp_path: Pat
         train_pose(alone, tmp_path / "halves", resume=True, device="cpu", quiet=True)
 
 
+@pytest.mark.slow
 def test_throughput_counts_the_teacher(sticks: Path, file: Path) -> None:
     found = measure_throughput(config(sticks, file), device="cpu", seconds=0.2)
     assert found.real > 0

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from hrtrack.configs.pose_schema import load_config
+from hrtrack.configs.pose_schema import TrainConfig, load_config
 from hrtrack.errors import ConfigError, DataError, ModelError
 from hrtrack.models.checkpoints import load_hrnet, load_weights
 from hrtrack.models.runtimes import eight_bit
@@ -158,7 +158,6 @@ def _free_port() -> int:
 
 
 def test_init_keeps_the_trunk_and_renews_another_head(sticks: Path, tmp_path: Path) -> None:
-    from hrtrack.configs.pose_schema import TrainConfig
     from hrtrack.models.checkpoints import save_weights
     from hrtrack.models.info import PoseInfo
     from hrtrack.models.pose.hrnet import HRNet
@@ -166,7 +165,7 @@ def test_init_keeps_the_trunk_and_renews_another_head(sticks: Path, tmp_path: Pa
     from hrtrack.train.pose.data.pseudo_labels import open_people
     from hrtrack.train.pose.network import network_config, new_network
 
-    config: TrainConfig = load_config("tiny", [f"data.root={sticks}"])
+    config = load_config("tiny", [f"data.root={sticks}"])
     skeleton = open_people(config.data, config.data.train).skeleton
     donor = HRNet(network_config(config, COCO17))
     save_weights(donor, PoseInfo(COCO17, (64, 64)), tmp_path / "coco.safetensors")
@@ -199,14 +198,24 @@ def test_init_from_a_classifier(sticks: Path, tmp_path: Path) -> None:
     assert network.final_layer.weight.shape[0] == 5
 
 
+def of_one_step(sticks: Path, *changes: str) -> TrainConfig:
+    settings = ["fit.steps=1", "fit.batch=2", "data.val=null"]
+    return load_config("tiny", [f"data.root={sticks}", *settings, *changes])
+
+
 def test_crops_that_bfloat16_gets_wrong_are_refused(sticks: Path, tmp_path: Path) -> None:
-    settings = [f"data.root={sticks}", "fit.steps=1", "fit.batch=2", "data.val=null"]
-    narrow = load_config("tiny", [*settings, "input.size=[64, 32]", "fit.precision=bf16"])
+    narrow = of_one_step(sticks, "input.size=[64, 32]", "fit.precision=bf16")
     with pytest.raises(ConfigError, match=r"miscomputes crops of 64x32.*fp32"):
         train_pose(narrow, tmp_path / "narrow", device="cpu", quiet=True)
-    for number, change in enumerate((["input.size=[64, 32]"], ["fit.precision=bf16"])):
-        config = load_config("tiny", [*settings, *change])
-        assert train_pose(config, tmp_path / str(number), device="cpu", quiet=True).is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["input.size=[64, 32]", "fit.precision=bf16"])
+def test_narrow_crops_and_bfloat16_are_trained_with_each_by_itself(
+    sticks: Path, tmp_path: Path, change: str
+) -> None:
+    config = of_one_step(sticks, change)
+    assert train_pose(config, tmp_path / "run", device="cpu", quiet=True).is_file()
 
 
 def test_weights_say_where_they_come_from(sticks: Path, tmp_path: Path) -> None:
@@ -214,9 +223,7 @@ def test_weights_say_where_they_come_from(sticks: Path, tmp_path: Path) -> None:
 
     from hrtrack.models import info as provenance
 
-    settings = ["fit.steps=1", "fit.batch=2", "data.val=null", "fit.seed=7"]
-    config = load_config("tiny", [f"data.root={sticks}", *settings])
-    path = train_pose(config, tmp_path / "run", device="cpu", quiet=True)
+    path = train_pose(of_one_step(sticks, "fit.seed=7"), tmp_path / "run", device="cpu", quiet=True)
     notes = load_hrnet(path)[1].notes
     assert (notes["training"], notes["seed"]) == ("tiny", "7")
     head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
