@@ -41,8 +41,14 @@ class GivenProposer:
         boxes = self._boxes[frame.index % LAPS]
         return replace(Proposals.from_detections(boxes, np.full(len(boxes), 0.9)), detected=due)
 
+    def look_ahead(self, frame: Frame | None, stopwatch: Stopwatch) -> None:
+        """The detector runs in `propose`."""
+
     def finish(self) -> None:
         """Nothing is measured."""
+
+    def begin_anew(self) -> None:
+        """The given boxes know no cuts."""
 
     def close(self) -> None:
         """There is no thread to end."""
@@ -70,7 +76,7 @@ def _pipeline(session: Session, network: TorchNetwork, count: int) -> dict[str, 
     scenes = [scene(count, lap) for lap in range(LAPS)]
     looks, watch = session.detector(), Stopwatch()
     loop = Pipeline(
-        proposer=GivenProposer(looks, [boxes for _, boxes in scenes]),  # type: ignore[arg-type]
+        proposer=GivenProposer(looks, [boxes for _, boxes in scenes]),
         estimate=GpuEstimator(network, 17, watch, upload=looks.upload),
         tracks=Tracks(COCO17),
         smoother=Smoother(COCO17),

@@ -243,7 +243,12 @@ def _measured(
         poses, whole = [], None
         if main:
             whole = measure.bench_clip(
-                clip, tracker.pipeline(), tracker.skeleton, drawing, len(frames)
+                clip,
+                lambda upcoming: tracker.pipeline(upcoming=upcoming),
+                tracker.skeleton,
+                drawing,
+                tracker.stopwatch,
+                len(frames),
             )
             if settings["trace"]:
                 trace = json.dumps(measure.chrome_trace(tracker.stopwatch))
@@ -329,6 +334,7 @@ bench.add_command(model)
 
 STAGE_COLOURS = {
     "decode": "#8c8c8c",
+    "look ahead": "#9cc7e3",
     "detect": "#2a7fb8",
     "crop": "#7fc8a9",
     "infer": "#e07b39",

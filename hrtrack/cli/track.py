@@ -249,6 +249,8 @@ def run_source(
                 rate=float(frames.fps) / settings.stride if frames.fps else None,
                 waits=frames.is_live,
                 keep_heatmaps=wants_heat,
+                # Beside other sources there is no core without work.
+                upcoming=frames.upcoming if frames.kind == "file" and lane is None else None,
             )
             if poser.budget is not None and not frames.is_live and not settings.quiet:
                 click.echo(

@@ -73,6 +73,14 @@ class SharedNetwork(Protocol):
         """
         ...
 
+    def make_room(self) -> None:
+        """Is told that other work, such as a video's codecs, goes on beside single calls.
+
+        Calls while another caller is counted (`Callers`) then take half of the cores, which costs
+        less processor time. What comes out of a call stays the same to the bit.
+        """
+        ...
+
 
 def on_gpu(network: object) -> DeviceNetwork | None:
     """The network if its tensors stay on a GPU; None if crops reach it through memory."""

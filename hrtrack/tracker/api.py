@@ -6,6 +6,7 @@ import functools
 import logging
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from inspect import Parameter, signature
 from pathlib import Path
@@ -18,12 +19,13 @@ from numpy.typing import NDArray
 from ..errors import UsageError
 from ..models.network import PoseNetwork, SharedNetwork, on_gpu
 from ..models.pose.flip import FlipTest
+from ..models.runtimes.openvino import CALLERS
 from ..poses import Poses
 from ..skeleton import Skeleton
 from .inference.detectors.base import Detector
 from .inference.gate import Gate
 from .inference.open import open_detector, open_estimator, open_pose
-from .loop import Doubt, Pipeline, Tagger
+from .loop import Doubt, Pipeline, Tagger, Upcoming
 from .options import TrackerOptions
 from .outputs.pictures.draw import DrawOptions, draw
 from .stopwatch import Stopwatch
@@ -181,6 +183,7 @@ class Tracker:
         rate: float | None = None,
         waits: bool = True,
         keep_heatmaps: bool = False,
+        upcoming: Upcoming | None = None,
     ) -> Pipeline:
         """A new pipeline with the loaded networks and without tracks; UsageError after `close`.
 
@@ -190,6 +193,9 @@ class Tracker:
             waits: whether the loop may have to wait for the next frame; it need not for a file.
             keep_heatmaps: whether to keep the data for drawing heatmaps. ``target_fps="auto"``
                 then estimates everybody, because a carried person has no heatmap.
+            upcoming: what gives the next frame, or None if it is not decoded yet. On a CPU the
+                detector then works ahead, and the networks leave room for the video's decoder and
+                encoder; `Pipeline.close` ends that. Results stay the same to the bit.
         """
         self._gate.check()
         target: float | str = self.options.target_fps
@@ -197,6 +203,14 @@ class Tracker:
             # Of a source that does not tell, the budget measures the rate.
             target = (rate or FASTEST) if live and not keep_heatmaps else "off"
         budget = None if isinstance(target, str) else Budget(target_fps=target, waits=waits)
+        beside = ExitStack()
+        if upcoming is not None and not isinstance(self.detector, SharedNetwork):
+            upcoming = None  # a detector on a GPU is quick, and is called by one thread at a time
+        if upcoming is not None:
+            beside.enter_context(CALLERS.enter())
+            for one in (self.network, self.detector):
+                if isinstance(one, SharedNetwork):
+                    one.make_room()
         tracks = Tracks(self.skeleton, AssociationOptions(min_score=self.options.min_score))
         return Pipeline(
             proposer=BoxProposer(
@@ -223,6 +237,8 @@ class Tracker:
             skeleton=self.skeleton,
             budget=budget,
             flow=None if budget is None else Flow(),
+            upcoming=upcoming,
+            beside=beside,
         )
 
     def update(self, image: Picture, time: float | None = None) -> Poses:
@@ -350,7 +366,12 @@ class Tracker:
         )
         with frames:
             rate = float(frames.fps) / stride if frames.fps else None
-            pipeline = self.pipeline(live=frames.is_live, rate=rate, waits=frames.is_live)
+            pipeline = self.pipeline(
+                live=frames.is_live,
+                rate=rate,
+                waits=frames.is_live,
+                upcoming=frames.upcoming if frames.kind == "file" else None,
+            )
             try:
                 for frame in frames:
                     yield self._given(frame), pipeline.step(frame)

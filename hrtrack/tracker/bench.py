@@ -6,8 +6,9 @@ import itertools
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from ..errors import SourceError
 from ..poses import Poses
 from ..skeleton import Skeleton
 from ..types import Detect
-from .loop import Pipeline
+from .loop import Pipeline, Upcoming
 from .outputs.base import Target
 from .outputs.open import Sinks, open_sinks
 from .outputs.pictures.draw import DrawOptions, draw
@@ -31,7 +32,7 @@ from .video.open import Source, open_source
 if TYPE_CHECKING:
     from .outputs.base import Picture
 
-STAGES = ("decode", "detect", "crop", "infer", "associate", "act", "draw", "encode")
+STAGES = ("decode", "look ahead", "detect", "crop", "infer", "associate", "act", "draw", "encode")
 NETWORKS = ("detect", "infer")
 STREAM_FPS = 30
 
@@ -166,13 +167,22 @@ class ClipReport:
 
 
 def bench_clip(
-    clip: str, pipeline: Pipeline, skeleton: Skeleton, drawing: DrawOptions, count: int
+    clip: str,
+    begin: Callable[[Upcoming], Pipeline],
+    skeleton: Skeleton,
+    drawing: DrawOptions,
+    watch: Stopwatch,
+    count: int,
 ) -> ClipReport:
-    """Annotates the first ``count`` frames of a clip into a file that is thrown away."""
+    """Annotates the first ``count`` frames of a clip into a file that is thrown away.
+
+    ``begin`` makes the pipeline, which keeps ``watch`` and is told of the frame that comes next as
+    in any run on a file: "look ahead" is what the detector takes beside the loop, "detect" what the
+    loop waits for.
+    """
     start = time.perf_counter()
     frames = preload(clip, count)
     decode_ms = (time.perf_counter() - start) / len(frames) * 1e3
-    watch = pipeline.stopwatch
     with tempfile.TemporaryDirectory() as folder:
         encode_ms = _encode_alone(clip, frames, skeleton, Path(folder))
         watch.clear()
@@ -180,6 +190,7 @@ def bench_clip(
         with (
             open_source(clip, stopwatch=watch) as source,
             _video(source, skeleton, Path(folder) / "loop.mp4", watch) as sinks,
+            closing(begin(source.upcoming)) as pipeline,
         ):
             for frame in itertools.islice(source, count):
                 poses = pipeline.step(frame)
@@ -259,8 +270,14 @@ class TiledProposer:
         boxes[:, [0, 2]] += shifts[:, None]
         return replace(Proposals.from_detections(boxes, np.ones(self._count)), detected=detected)
 
+    def look_ahead(self, frame: Frame | None, stopwatch: Stopwatch) -> None:
+        """The detector runs in `propose`."""
+
     def finish(self) -> None:
         """Nothing is measured."""
+
+    def begin_anew(self) -> None:
+        """The recorded boxes know no cuts."""
 
     def close(self) -> None:
         """There is no thread to end."""

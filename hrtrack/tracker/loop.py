@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,14 +17,16 @@ from .tracking.associate import Tracks
 from .tracking.budget import Budget
 from .tracking.cuts import CutDetector
 from .tracking.flow import Flow
-from .tracking.proposals import BoxProposer
 from .tracking.smooth import Smoother
+from .tracking.state import Proposals
 from .video.frame import Frame
 
 if TYPE_CHECKING:
     from .outputs.base import Picture
 
 LOG = logging.getLogger(__name__)
+Upcoming = Callable[[], Frame | None]
+"""Gives the frame that comes next, if it is there already."""
 
 
 class Tagger(Protocol):
@@ -49,6 +51,20 @@ class Poser(Protocol):
     """Gives the people of a frame: the network pipeline, or saved results."""
 
     def step(self, frame: Frame) -> Poses: ...
+
+
+class Proposer(Protocol):
+    """Says where to look for people: `BoxProposer`, or what stands in for it in a measurement."""
+
+    def propose(self, frame: Frame, spares: bool = False) -> Proposals: ...
+
+    def look_ahead(self, frame: Frame | None, stopwatch: Stopwatch) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def begin_anew(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass
@@ -90,10 +106,11 @@ class Pipeline:
     It belongs to one stream and one thread at a time. ``cuts`` sees where the film is cut; None
     follows people across. ``in_use`` is entered for the time that a frame takes. ``skeleton`` is
     what the poses say of the names of their joints. With a ``budget`` not everybody is estimated
-    in every frame.
+    in every frame. ``upcoming`` gives the next frame if it is there already, so that the detector
+    looks at it beside the poses of this one; ``beside`` is left when the pipeline is closed.
     """
 
-    proposer: BoxProposer
+    proposer: Proposer
     estimate: Estimator
     tracks: Tracks
     smoother: Smoother
@@ -105,6 +122,8 @@ class Pipeline:
     skeleton: Skeleton | None = None
     budget: Budget | None = None
     flow: Flow | None = None
+    upcoming: Upcoming | None = None
+    beside: ExitStack = field(default_factory=ExitStack)
 
     def step(self, frame: Frame) -> Poses:
         """The tracked, smoothed people of one frame."""
@@ -122,6 +141,8 @@ class Pipeline:
             spares = self.budget.spares(frame.time)
         with self.stopwatch.stage("detect"):
             proposals = self.proposer.propose(frame, spares)
+        if self.upcoming is not None:
+            self.proposer.look_ahead(self.upcoming(), self.stopwatch)
         to_carry = None
         if self.budget is not None:
             if self.flow is not None:
@@ -148,8 +169,9 @@ class Pipeline:
         return replace(poses, skeleton=self.skeleton)
 
     def close(self) -> None:
-        """Ends the detector's thread, if there is one; the networks stay open."""
+        """Ends the detector's threads, if there are any; the networks stay open."""
         self.proposer.close()
+        self.beside.close()
 
 
 def run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from hrtrack.poses import Poses
 from hrtrack.skeleton import COCO17
 from hrtrack.tracker import bench
 from hrtrack.tracker.inference.estimate import Estimator
-from hrtrack.tracker.loop import Pipeline
+from hrtrack.tracker.loop import Pipeline, Upcoming
 from hrtrack.tracker.outputs.pictures.draw import DrawOptions
 from hrtrack.tracker.stopwatch import Stopwatch
 from hrtrack.tracker.tracking.associate import Tracks
@@ -46,8 +47,8 @@ class Anatomy:
     def close(self) -> None: ...
 
 
-def pipeline() -> Pipeline:
-    watch, tracks = Stopwatch(), Tracks(COCO17)
+def pipeline(watch: Stopwatch | None = None) -> Pipeline:
+    watch, tracks = watch or Stopwatch(), Tracks(COCO17)
     return Pipeline(
         proposer=BoxProposer(lambda image: (BOX, np.array([0.9], np.float32)), tracks, every=1),
         estimate=Estimator(Anatomy(), 17, watch),
@@ -55,6 +56,15 @@ def pipeline() -> Pipeline:
         smoother=Smoother(COCO17, "light"),
         stopwatch=watch,
     )
+
+
+def whole(clip: str, count: int) -> bench.ClipReport:
+    watch = Stopwatch()
+
+    def begin(upcoming: Upcoming) -> Pipeline:
+        return replace(pipeline(watch), upcoming=upcoming)
+
+    return bench.bench_clip(clip, begin, COCO17, DrawOptions({"boxes"}), watch, count)
 
 
 def frames(count: int = 30) -> list[Frame]:
@@ -101,7 +111,7 @@ def test_a_recorded_box_needs_a_person() -> None:
 
 @pytest.mark.parametrize("measure", [
     lambda clip: bench.preload(clip, 0),
-    lambda clip: bench.bench_clip(clip, pipeline(), COCO17, DrawOptions({"boxes"}), 0),
+    lambda clip: whole(clip, 0),
 ])  # fmt: skip
 def test_nothing_is_measured_on_no_frames(tmp_path: Path, measure) -> None:
     clip = moving_portrait(tmp_path / "clip.mp4", 3)
@@ -111,9 +121,9 @@ def test_nothing_is_measured_on_no_frames(tmp_path: Path, measure) -> None:
 
 def test_a_whole_clip_is_annotated_and_its_parts_timed(tmp_path: Path) -> None:
     clip = moving_portrait(tmp_path / "clip.mp4", 12)
-    report = bench.bench_clip(str(clip), pipeline(), COCO17, DrawOptions({"boxes"}), 12)
+    report = whole(str(clip), 12)
     stages = {stage.stage for stage in report.stages}
-    assert {"decode", "detect", "infer", "draw", "encode"} <= stages
+    assert {"decode", "look ahead", "detect", "infer", "draw", "encode"} <= stages
     assert report.fps > 0
     assert report.decode_alone_ms > 0
     assert report.encode_alone_ms > 0

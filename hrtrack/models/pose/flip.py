@@ -112,6 +112,11 @@ class FlipTest:
         if isinstance(self._network, SharedNetwork):
             self._network.share(streams)
 
+    def make_room(self) -> None:
+        """Passes it on to the network, if that can divide the cores."""
+        if isinstance(self._network, SharedNetwork):
+            self._network.make_room()
+
     def close(self) -> None:
         """Frees the network."""
         self._network.close()

@@ -66,6 +66,11 @@ def port_shape(port: Any) -> tuple[int, ...]:
     return tuple(side.get_length() if side.is_static else -1 for side in port.partial_shape)
 
 
+HALVES = 2
+"""Several crops run side by side, each on this share of the threads: a small network cannot keep
+all of them busy with one crop, nor with a batch (docs/benchmarks.md)."""
+
+
 class Callers:
     """Counts who computes in this process, for networks that share its cores among streams."""
 

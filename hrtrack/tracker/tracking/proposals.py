@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ...geometry import iou
 from ...types import Float64Array
+from ..stopwatch import Stopwatch
 from ..video.frame import Frame
 from .assign import match
 from .associate import Tracks
@@ -102,6 +103,8 @@ class BoxProposer:
         self._clock = clock
         self._worker = (executor or ThreadPoolExecutor(1, "detector")) if background else None
         self._pending: _Pending | None = None
+        self._looker: ThreadPoolExecutor | None = None
+        self._ahead: tuple[Frame, Future[tuple[Found, float]]] | None = None
 
     def propose(self, frame: Frame, spares: bool = False) -> Proposals:
         """The boxes of a frame in which a person may be, those of people in view first.
@@ -125,12 +128,37 @@ class BoxProposer:
                 future = self._worker.submit(self._timed, image)
                 self._pending = _Pending(future, image, frame.time)
             else:
-                found, seconds = self._timed(frame.image)
+                found, seconds = self._looked(frame)
                 self.schedule.detected(seconds)
                 proposals = self._merged(found, proposals, self._tracks.lost(frame.time))
         proposals = self._limited(proposals, live)
         self.schedule.begin(len(proposals))
         return proposals
+
+    def look_ahead(self, frame: Frame | None, stopwatch: Stopwatch) -> None:
+        """Looks at the next frame beside the work on this one, if the detector seems to be due.
+
+        What it finds is used only if the detector is due indeed, so results stay the same.
+        """
+        self._ahead = None
+        if frame is None or not self.schedule.foresees(self._tracks.live(frame.time)):
+            return
+        image = frame.image
+
+        def look() -> tuple[Found, float]:
+            with stopwatch.stage("look ahead"):
+                return self._timed(image)
+
+        if self._looker is None:
+            self._looker = ThreadPoolExecutor(1, "detector")
+        self._ahead = frame, self._looker.submit(look)
+
+    def _looked(self, frame: Frame) -> tuple[Found, float]:
+        """What the detector finds in a frame, be it that it has looked already."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] is frame:
+            return ahead[1].result()
+        return self._timed(frame.image)
 
     def finish(self) -> None:
         """Is told that all work on the frame of the last `propose` is done."""
@@ -145,9 +173,10 @@ class BoxProposer:
             self._pending = None
 
     def close(self) -> None:
-        """Ends the worker thread."""
-        if self._worker is not None:
-            self._worker.shutdown(wait=True, cancel_futures=True)
+        """Ends the detector's threads."""
+        for executor in (self._worker, self._looker):
+            if executor is not None:
+                executor.shutdown(wait=True, cancel_futures=True)
 
     def _timed(self, image: NDArray[np.uint8]) -> tuple[Found, float]:
         start = self._clock()

@@ -142,6 +142,11 @@ class DetectionSchedule:
             return True
         return False
 
+    def foresees(self, live: Live) -> bool:
+        """Whether the next frame will be due, as things stand after `begin`."""
+        assert self._called == "begin", "foresees() comes after begin()"
+        return self._since is not None and self._since + 1 >= self.interval(live)
+
     def begin_anew(self) -> None:
         """Makes the next frame due, as the first one is."""
         self._since = None

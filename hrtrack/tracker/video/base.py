@@ -87,6 +87,10 @@ class Source(ABC):
     def close(self) -> None:
         """Lets go of the file, the camera or the connection."""
 
+    def upcoming(self) -> Frame | None:
+        """The frame that the iteration gives next, if it is there already."""
+        return None
+
     def halt(self) -> None:
         """Ends the iteration soon, for whichever thread is in it or waits for a frame."""
         self.close()
@@ -112,6 +116,7 @@ class ReadAhead(Source):
 
     def __post_init__(self) -> None:
         self._queue: queue.Queue[Frame | BaseException | None] = queue.Queue(QUEUED)
+        self._taken: list[Frame | BaseException | None] = []
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._making = self._frames()
@@ -154,7 +159,17 @@ class ReadAhead(Source):
                 raise item
             yield item
 
+    def upcoming(self) -> Frame | None:
+        """The frame that the iteration gives next, if it is there already."""
+        if not self._taken:
+            with suppress(queue.Empty):
+                self._taken.append(self._queue.get_nowait())
+        first = self._taken[0] if self._taken else None
+        return first if isinstance(first, Frame) else None
+
     def _next(self) -> Frame | BaseException | None:
+        if self._taken:
+            return self._taken.pop()
         while not self._stop.is_set():
             with suppress(queue.Empty):
                 return self._queue.get(timeout=0.2)

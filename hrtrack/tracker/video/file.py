@@ -24,7 +24,7 @@ import numpy as np
 
 from ...errors import BackendError, HrtrackError, SourceError, TruncatedSourceError
 from ...pictures import exif_orientation
-from ...pyav import av
+from ...pyav import av, open_behind
 from ...shown import Deinterlacer, Shown
 from ..stopwatch import Stopwatch
 from .base import (
@@ -172,6 +172,8 @@ class FileSource(ReadAhead):
     def _pictures(self) -> Iterator[av.VideoFrame]:
         """Decoded pictures; damaged packets are counted and passed over."""
         failures, first = 0, True
+        if not self.stream.codec_context.is_hwaccel:
+            open_behind(self.stream.codec_context)
         while failures < READ_RETRIES and not self._stop.is_set():
             try:
                 for packet in self.container.demux(self.stream):

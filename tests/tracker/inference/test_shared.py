@@ -45,6 +45,40 @@ def test_a_shared_pose_network_gives_the_same_bits(precision) -> None:
     network.close()
 
 
+def test_a_crop_that_makes_room_gives_the_same_bits() -> None:
+    network = open_network("body_fast", threads=2)
+    height, width = network.input_hw
+    crops = np.stack([cv2.resize(canvas(30 * i), (width, height)) for i in range(4)])
+    alone = [network(crops[i : i + 1])["keypoints"] for i in range(4)]
+    while not network._may_share():
+        time.sleep(0.01)
+    used = []
+    aside = network._side_by_side
+    network._side_by_side = lambda *given: used.append(1) or aside(*given)
+    with CALLERS.enter():
+        network(crops[:1])
+        assert not used  # all cores, as long as nobody has asked for room
+        network.make_room()
+        for place in range(4):
+            found = network(crops[place : place + 1])["keypoints"]
+            np.testing.assert_array_equal(found, alone[place])
+    assert len(used) == 4
+    network.close()
+
+
+def test_a_detector_that_makes_room_gives_the_same_bits() -> None:
+    roomy, detector = (open_detector("person_fast", threads=2) for _ in range(2))
+    roomy.make_room()
+    with CALLERS.enter():
+        for image in (canvas(20 * i) for i in range(3)):
+            for found, expected in zip(roomy(image), detector(image), strict=True):
+                np.testing.assert_array_equal(found, expected)
+                assert len(found)
+    assert {shares for *_, shares in roomy._runners} == {2}  # nothing else had to be compiled
+    roomy.close()
+    detector.close()
+
+
 def test_two_threads_that_compile_prepare_the_graph_once() -> None:
     network = open_network("body_fast", threads=2)
     network._side.submit(int).result()  # behind the first compilation

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hrtrack.geometry import iou
 from hrtrack.poses import Poses
 from hrtrack.skeleton import ACTION13, COCO17, MPII16
+from hrtrack.tracker.stopwatch import Stopwatch
 from hrtrack.tracker.tracking.associate import Tracks
 from hrtrack.tracker.tracking.body_boxes import Detected, person_boxes, reaches
 from hrtrack.tracker.tracking.proposals import BoxOptions, BoxProposer, Detector
@@ -81,6 +82,83 @@ class Scene:
             proposer.finish()
             self.index += 1
         return result
+
+
+class Ahead(Scene):
+    """Frames of which the proposer sees the next one early, each with its number in the picture."""
+
+    def __init__(self, walk: Walk) -> None:
+        super().__init__(walk)
+        self.frames = [
+            Frame(i, i / self.fps, np.full_like(self.image, i)) for i in range(256)
+        ]  # fmt: skip
+
+    def detect(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        number = int(image[0, 0, 0])
+        self.looks.append(number)
+        places = np.array(self.seen(number), np.float32).reshape(-1, 2)
+        boxes = np.concatenate([places, places + SIZE], axis=1).astype(np.float32)
+        return boxes, np.full(len(boxes), 0.9, np.float32)
+
+    def frame(self) -> Frame:
+        return self.frames[self.index]
+
+    def go_ahead(
+        self, proposer: BoxProposer, tracks: Tracks, frames: int, given: Callable[[int], bool]
+    ) -> list[Poses]:
+        result, watch = [], Stopwatch()
+        for _ in range(frames):
+            proposals = proposer.propose(self.frame())
+            there = given(self.index)
+            proposer.look_ahead(self.frames[self.index + 1] if there else None, watch)
+            poses = self.estimate(proposals.boxes, proposals.scores)
+            result.append(tracks.update(poses, proposals))
+            proposer.finish()
+            self.index += 1
+        proposer.close()
+        return result
+
+
+def crowd(index: int) -> list[tuple[float, float]]:
+    """One person, from frame 20 on five, from 60 on two; the first runs at times."""
+    speed = 2.0 if index < 40 else 6.0
+    there = [(speed * index, 20), (700 - 3.0 * index, 100), (300, 60), (450, 120), (900, 10)]
+    return there[: 1 if index < 20 else 5 if index < 60 else 2]
+
+
+@pytest.mark.parametrize("given", [
+    lambda index: True, lambda index: index % 3 > 0,
+], ids=["always", "now and then"])  # fmt: skip
+@pytest.mark.parametrize("every", ["auto", 1, 3])
+def test_looking_ahead_changes_nothing(every: Any, given: Callable[[int], bool]) -> None:
+    plain, ahead = Ahead(crowd), Ahead(crowd)
+    expected = plain.run(100, every=every)
+    tracks = Tracks(COCO17)
+    proposer = BoxProposer(ahead.detect, tracks, every=every)
+    found = ahead.go_ahead(proposer, tracks, 100, given)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one.ids, other.ids)
+        np.testing.assert_array_equal(one.boxes, other.boxes)
+        np.testing.assert_array_equal(one.keypoints, other.keypoints)
+    assert set(plain.looks) <= set(ahead.looks)
+    # A look in vain costs time, so there are few of them.
+    assert len(ahead.looks) <= 1.2 * len(plain.looks) + 1
+
+
+def test_a_detector_that_fails_ahead_fails_where_it_would_have_looked() -> None:
+    scene = Ahead(lambda i: [(100, 20)])
+
+    def broken(image: NDArray[np.uint8]) -> Any:
+        if image[0, 0, 0] == 6:
+            raise RuntimeError("no boxes here")
+        return scene.detect(image)
+
+    tracks = Tracks(COCO17)
+    proposer = BoxProposer(broken, tracks, every=3)
+    with pytest.raises(RuntimeError, match="no boxes here"):
+        scene.go_ahead(proposer, tracks, 20, lambda index: True)
+    assert scene.index == 6
+    proposer.close()
 
 
 def test_the_detector_looks_every_so_often_and_people_are_followed_in_between() -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hrtrack.errors import SourceError, TruncatedSourceError, UsageError
-from hrtrack.pyav import av
+from hrtrack.pyav import BEHIND, av
 from hrtrack.tracker.outputs.pictures.image import write_image
 from hrtrack.tracker.stopwatch import Stopwatch
 from hrtrack.tracker.video import file as source_file
@@ -47,6 +50,65 @@ def test_every_frame_arrives_in_order_with_its_time(tmp_path: Path, suffix: str)
         assert frame.time_base is not None
         assert float(frame.pts * frame.time_base) == frame.time
     assert watch.counts["decode"] == 25
+
+
+def test_the_upcoming_frame_is_the_one_that_comes(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 20)
+    with open_source(str(clip)) as source:
+        assert source.upcoming() is None  # the decoder begins with the iteration
+        seen, expected = [], None
+        for frame in source:
+            assert expected is None or frame is expected
+            seen.append(number_of(frame.image))
+            end = time.monotonic() + 10
+            while (expected := source.upcoming()) is None and len(seen) < 20:
+                assert time.monotonic() < end
+                time.sleep(0.001)
+            assert source.upcoming() is expected
+    assert seen == list(range(20))
+
+
+def test_a_fault_is_no_upcoming_frame(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.ts", 60)
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size * 2 // 3])
+    seen = []
+
+    def read() -> None:
+        with open_source(str(clip)) as source:
+            for frame in source:
+                seen.append(number_of(frame.image))
+                source.upcoming()
+
+    whole = []
+    with contextlib.suppress(TruncatedSourceError), open_source(str(clip)) as source:
+        whole.extend(number_of(frame.image) for frame in source)
+    with contextlib.suppress(TruncatedSourceError):
+        read()
+    assert seen == whole
+    assert 20 < len(seen) < 60
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="priorities of threads are Linux's"
+)
+def test_the_codecs_threads_stand_behind_the_loop_s(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", 60)
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 0)
+    with open_source(str(clip)) as source:
+        frames = iter(source)
+        next(frames)
+        own = {thread.native_id for thread in threading.enumerate()}
+        tasks = {int(task.name): task for task in Path("/proc/self/task").iterdir()}
+        behind = {
+            number
+            for number, task in tasks.items()
+            if (task / "comm").read_text().startswith("av:h264")
+        }
+        assert behind
+        for number in behind:
+            assert os.getpriority(os.PRIO_PROCESS, number) == BEHIND
+        for number in own & set(tasks):
+            assert os.getpriority(os.PRIO_PROCESS, number) == 0
 
 
 def test_colours_survive(tmp_path: Path) -> None:

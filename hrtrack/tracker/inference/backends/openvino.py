@@ -21,7 +21,7 @@ from ....models.pose.foreign import describe_foreign, simcc_axes
 from ....models.pose.simcc import decode_simcc, joint_maps
 from ....models.runtimes import eight_bit
 from ....models.runtimes.compiled import Compiled
-from ....models.runtimes.openvino import CALLERS, Pool, openvino_core, port_shape
+from ....models.runtimes.openvino import CALLERS, HALVES, Pool, openvino_core, port_shape
 from .base import Arrays, in_batches
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from ....skeleton import Skeleton
     from ...options import Precision
 
-HALVES = 2
-"""Several crops run side by side, each on this share of the threads: a small network cannot keep
-all of them busy with one crop, nor with a batch (docs/benchmarks.md)."""
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
@@ -195,6 +192,14 @@ class OpenVinoNetwork:
                 self._shares, self._coming = shares, None
                 self._queues.clear()
         self._begin_queues()
+
+    def make_room(self) -> None:
+        """Takes half of the cores for a single crop while other work goes on, see `SharedNetwork`.
+
+        Until that is compiled, which begins with the second crop, a crop takes all of them.
+        """
+        if self._threads > 1 and self._foresees:
+            self._is_shared = True
 
     def _foresee(self) -> None:
         """Compiles for several people from a video's second frame on, beside the loop."""

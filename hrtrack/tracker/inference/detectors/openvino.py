@@ -17,7 +17,7 @@ from ....models.detector.letterbox import FILL, fill_input, fitted_hw, input_for
 from ....models.info import read_onnx_metadata, require_onnx
 from ....models.runtimes import eight_bit
 from ....models.runtimes.compiled import Compiled
-from ....models.runtimes.openvino import CALLERS, Pool, openvino_core, port_shape
+from ....models.runtimes.openvino import CALLERS, HALVES, Pool, openvino_core, port_shape
 from ....types import Detections
 from .base import distinct
 from .formats import Format, Port, recognise
@@ -91,6 +91,10 @@ class OpenVinoDetector:
         """
         self._shares = max(1, min(streams, self._threads or os.cpu_count() or 1))
 
+    def make_room(self) -> None:
+        """Takes half of the cores for a picture while other work goes on, see `SharedNetwork`."""
+        self._shares = max(self._shares, min(HALVES, self._threads or os.cpu_count() or 1))
+
     def describe(self) -> str:
         """One line for the log."""
         why = f" ({self._why})" if self._why else ""
@@ -135,8 +139,10 @@ class OpenVinoDetector:
         hw = self._format.input_hw
         if self._any_size:
             hw = input_for(image_hw, hw)
-        # Both when a size is met first, for later it would hold up streams under way.
-        pools = {shares: self._pool(hw, shares) for shares in {1, self._shares}}
+        # Both when a size is met first, for later it would hold up streams under way. Beside other
+        # work only the one is needed as a rule.
+        both = {self._shares} if others else {1, self._shares}
+        pools = {shares: self._pool(hw, shares) for shares in both}
         return pools[self._shares if others else 1].borrow()
 
     def _pool(self, hw: tuple[int, int], shares: int) -> Pool[_Runner]:

@@ -38,7 +38,12 @@ H264 = Kind(
     "yuv420p",
     keeps=False,
 )  # fmt: skip
-"""Fast enough for two cores; no frame is held back, so none is lost when the run is killed."""
+"""Fast enough for two cores; no frame is held back, which a viewer of a live source would see."""
+FRAME_THREADS = {**H264.options, "x264-params": "aq-mode=0:weightp=0:sliced-threads=0"}
+"""For files: a thread works on one picture, and the loop waits for none. The threads hold back a
+picture each but for one."""
+MOST_THREADS = 8
+"""At 30 frames a second so many pictures last about as long as a fragment of the file."""
 VP9 = Kind(
     "libvpx-vp9",
     {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "lag-in-frames": "0", "crf": "30",

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -20,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ....errors import SinkError, one_line, write_error
-from ....pyav import av
+from ....pyav import av, open_behind
 from ....writable import unfinished
 from ...stopwatch import Stopwatch
 from ...video.base import Source, why
 from ..base import STDOUT, Target
-from .encoders import kind_of
+from .encoders import FRAME_THREADS, H264, MOST_THREADS, kind_of
 from .sound import Sound
 
 if TYPE_CHECKING:
@@ -115,11 +116,16 @@ class Encoder:
         if self._palette is None:
             context.colorspace, context.color_range = BT601, av.video.reformatter.ColorRange.MPEG
             context.color_primaries = context.color_trc = BT709
+        if not source.is_live:
+            if self._kind is H264:
+                context.options, context.thread_count = FRAME_THREADS, _threads()
+            open_behind(context)
         self.sound = Sound(source if sound else None, self._out, form, origin)
         self._queue: queue.Queue[tuple[Picture, int] | None] = queue.Queue(QUEUED)
         self._planes: NDArray[np.uint8] | None = None
         self._error: SinkError | None = None
         self._last: int | None = None
+        self._step = max(1, round(1 / (self._rate * self._base)))
         self._limit: float | None = None
         self._thread = threading.Thread(target=self._work, name="encode", daemon=True)
         self._thread.start()
@@ -151,8 +157,8 @@ class Encoder:
                 began = time.perf_counter()
                 self._encode(image_HW3, pts)
                 self._stopwatch.add("encode", time.perf_counter() - began)
-            if self.frames:
-                self._out.mux(self._stream.encode(None))
+            if self._last is not None:
+                self._mux(self._stream.encode(None))
                 self.sound.until(self.seconds if self._limit is None else self._limit)
             self._out.close()
         except Exception as error:
@@ -180,16 +186,23 @@ class Encoder:
             if self._kind.pixels != "yuv420p":
                 picture = picture.reformat(format=self._kind.pixels)
         picture.pts, picture.time_base = pts, self._base
-        step = max(1, round(1 / (self._rate * self._base)))
-        picture.duration = step
+        picture.duration = self._step
         start = float(pts * self._base)
         self.sound.until(start)
-        self._out.mux(self._stream.encode(picture))
-        self.seconds = start + float(step * self._base)
-        self.frames += 1
+        self._mux(self._stream.encode(picture))
+
+    def _mux(self, packets: list[av.Packet]) -> None:
+        """Writes what the encoder is done with, which may be an earlier picture than the last."""
+        self._out.mux(packets)
+        self.frames += len(packets)
+        if packets and packets[-1].pts is not None:
+            self.seconds = float((packets[-1].pts + self._step) * packets[-1].time_base)
 
     def _fail(self, error: Exception) -> None:
         self.pipe_closed = isinstance(error, BrokenPipeError)
+        if self._last is not None:
+            with suppress(av.error.FFmpegError, ValueError):  # which may be what failed before
+                self._mux(self._stream.encode(None))
         kept = f"{self.part} plays up to {self.seconds:.1f} s"
         reason = why(error) if isinstance(error, OSError) else one_line(error)
         self._error = SinkError(f"writing the video stopped: {reason}; {kept}")
@@ -347,6 +360,10 @@ def trim(part: Path) -> None:
             if kind in (b"moov", b"mdat", b"mfra"):
                 whole = at
         file.truncate(whole)
+
+
+def _threads() -> int:
+    return min(os.cpu_count() or 1, MOST_THREADS)
 
 
 def _standard_output() -> IO[bytes]:
