@@ -50,8 +50,7 @@ def test_a_crop_that_makes_room_gives_the_same_bits() -> None:
     height, width = network.input_hw
     crops = np.stack([cv2.resize(canvas(30 * i), (width, height)) for i in range(4)])
     alone = [network(crops[i : i + 1])["keypoints"] for i in range(4)]
-    while not network._may_share():
-        time.sleep(0.01)
+    until_shared(network)
     used = []
     aside = network._side_by_side
     network._side_by_side = lambda *given: used.append(1) or aside(*given)
