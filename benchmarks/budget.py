@@ -163,6 +163,7 @@ def run(tracker: Tracker, frames: Sequence[Frame], case: Case) -> Turn:
     """Follows the people with a share of them estimated in each frame."""
     pipeline = tracker.pipeline()
     if case.every > 1:
+        assert isinstance(pipeline.proposer, BoxProposer)
         pipeline.proposer.schedule = DetectionSchedule(case.every, measured=False)
     if case.share < 1:
         pipeline = replace(pipeline, budget=Budget(share=float(case.share)), flow=Flow())

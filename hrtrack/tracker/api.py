@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from dataclasses import replace
 from inspect import Parameter, signature
@@ -316,7 +316,7 @@ class Tracker:
         live: LiveOptions | None = None,
         decode: Decode = "cpu",
         sequence: float | None = None,
-    ) -> Iterator[tuple[Frame, Poses]]:
+    ) -> Generator[tuple[Frame, Poses], None, None]:
         """Tracks the people in a video, a camera, a stream, or your own pictures.
 
         Args:

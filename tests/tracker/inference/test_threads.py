@@ -22,6 +22,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hrtrack.errors import UsageError
+from hrtrack.models.runtimes.openvino import CALLERS
 from hrtrack.poses import Poses
 from hrtrack.tracker.api import Tracker
 from hrtrack.tracker.inference.gate import Gate
@@ -109,6 +110,25 @@ def test_two_streams_in_turns_do_not_mix(tracker: Tracker, tmp_path: Path) -> No
     for index, (one, two) in enumerate(pairs):
         assert_same(one[1], alone[0][index])
         assert_same(two[1], alone[1][index])
+
+
+def test_only_a_file_under_way_leaves_cores_to_others(tracker: Tracker, tmp_path: Path) -> None:
+    clip = moving_portrait(tmp_path / "clip.mp4", frames=6)
+
+    def others() -> bool:
+        with CALLERS.enter() as there:
+            return there
+
+    for _ in tracker.track(clip):
+        assert others()
+    assert not others()
+    begun = tracker.track(clip)
+    next(begun)
+    assert others()
+    begun.close()
+    assert not others()
+    tracker.update(canvas(0))
+    assert not others()
 
 
 def test_an_event_loop_is_left_free(tracker: Tracker) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import av
+import numpy as np
 import pytest
 
 from hrtrack.errors import BackendError
+from hrtrack.poses import Poses
+from hrtrack.skeleton import COCO17
+from hrtrack.tracker.outputs.base import parse_save
+from hrtrack.tracker.outputs.open import open_sinks
 from hrtrack.tracker.outputs.pictures import video
 from hrtrack.tracker.outputs.pictures.encoders import (
     AUTO,
@@ -19,6 +27,7 @@ from hrtrack.tracker.outputs.pictures.encoders import (
     kind_of,
     pick,
 )
+from hrtrack.tracker.video.open import open_source
 
 from ..clips import make_clip
 from ..files import contents, copy
@@ -52,6 +61,25 @@ def test_an_encoder_of_pyav_takes_the_pixels_that_it_is_given(name: str) -> None
         pytest.skip("PyAV was built without it")
     formats = av.Codec(name, "w").video_formats or []
     assert HARDWARE[name].pixels in [one.name for one in formats]
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="one core has no threads to divide a picture among")
+@pytest.mark.parametrize(("kind", "slices"), [("file", 0), ("live", 1)])
+def test_a_picture_is_cut_into_slices_only_where_somebody_waits_for_it(
+    tmp_path: Path, kind: Literal["file", "live"], slices: int
+) -> None:
+    size = (320, 256)
+    with open_source(str(make_clip(tmp_path / "clip.mp4", 12, size=size))) as source:
+        frames = list(source)
+        source.kind = kind
+        target = parse_save(f"{tmp_path}/out.mp4")
+        with open_sinks([target], source=source, skeleton=COCO17) as sinks:
+            for frame in frames:
+                nobody = Poses.empty(frame.index, frame.time, 17)
+                sinks.write(frame, nobody, partial(np.asarray, frame.image))
+    # libx264 writes its settings into the first picture.
+    assert f"sliced_threads={slices}".encode() in (tmp_path / "out.mp4").read_bytes()
+    assert contents(tmp_path / "out.mp4")[0] == list(range(12))
 
 
 def test_formats_without_h264_keep_their_own_encoder() -> None:

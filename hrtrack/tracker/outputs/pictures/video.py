@@ -117,7 +117,7 @@ class Encoder:
             context.colorspace, context.color_range = BT601, av.video.reformatter.ColorRange.MPEG
             context.color_primaries = context.color_trc = BT709
         if not source.is_live:
-            if self._kind is H264:
+            if self._kind.codec == H264.codec:
                 context.options, context.thread_count = FRAME_THREADS, _threads()
             open_behind(context)
         self.sound = Sound(source if sound else None, self._out, form, origin)
