@@ -7,6 +7,7 @@ CPUs need no such file: see `hrtrack.models.runtimes.eight_bit`.
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import warnings
@@ -91,5 +92,7 @@ def _nncf() -> Any:
         import nncf
     except ImportError:
         raise BackendError("int8 export needs NNCF: pip install 'hrtrack[int8]'") from None
-    nncf.set_log_level("ERROR")
+    # Not `nncf.set_log_level`: it also raises the level of every handler at NNCF's logger, and so
+    # silences what programs that hang theirs there, as pytest does, hear of anybody else.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     return nncf

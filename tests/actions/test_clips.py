@@ -30,10 +30,14 @@ def _write(path: Path, lines: list[dict[str, Any]]) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def train(shared: Path) -> list[ActionClip]:
+    return load_penn(shared / "data" / "penn_action", "train")
+
+
 @pytest.mark.shared
-def test_penn_has_its_official_split(shared: Path) -> None:
-    root = shared / "data" / "penn_action"
-    train, test = load_penn(root, "train"), load_penn(root, "test")
+def test_penn_has_its_official_split(shared: Path, train: list[ActionClip]) -> None:
+    test = load_penn(shared / "data" / "penn_action", "test")
     assert (len(train), len(test)) == (1258, 1068)
     assert len(labels_of(train)) == len(labels_of(test)) == 15
     assert not {clip.name for clip in train} & {clip.name for clip in test}
@@ -43,9 +47,8 @@ def test_penn_has_its_official_split(shared: Path) -> None:
         assert not (clip.joints[seen][:, :2] == 1).all(1).any(), "a placeholder counts as seen"
 
 
-def test_penn_left_is_the_persons_left(shared: Path) -> None:
-    clips = load_penn(shared / "data" / "penn_action", "train")
-    jumping = [clip for clip in clips if clip.label == "jump_rope"]
+def test_penn_left_is_the_persons_left(train: list[ActionClip]) -> None:
+    jumping = [clip for clip in train if clip.label == "jump_rope"]
     both = [clip.joints[clip.joints[:, 1:3, 2].all(1)] for clip in jumping]
     # They face the camera, so the left shoulder is on the right in the picture.
     on_the_right = [np.median(j[:, 1, 0] - j[:, 2, 0]) > 0 for j in both if len(j)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -38,12 +39,20 @@ def bundled() -> Bundled:
 
 
 @pytest.mark.slow
-def test_nothing_is_said_on_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
-    """Scripts read the export's path there."""
+def test_standard_output_and_a_program_s_own_handlers_are_left_alone(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Scripts read the export's path from standard output."""
     pytest.importorskip("nncf")
-    crops = drawn_crops(INFO.input_hw, FEWEST)
-    int8.quantise_for_tensorrt(to_onnx(small_network(), INFO, folded=True), INFO, crops)
+    logger, own = logging.getLogger("nncf"), logging.NullHandler(logging.DEBUG)
+    logger.addHandler(own)
+    try:
+        crops = drawn_crops(INFO.input_hw, FEWEST)
+        int8.quantise_for_tensorrt(to_onnx(small_network(), INFO, folded=True), INFO, crops)
+    finally:
+        logger.removeHandler(own)
     assert capfd.readouterr().out == ""
+    assert own.level == logging.DEBUG
 
 
 @pytest.mark.slow

@@ -60,7 +60,10 @@ def test_bf16_keeps_the_decoder_exact(tmp_path, network, crops, reference) -> No
     assert agreement.mean_score < 0.02
 
 
-@pytest.mark.parametrize(("storage", "share", "error"), [("fp16", 0.51, 1e-3), ("int8", 0.3, 1e-2)])
+@pytest.mark.parametrize(
+    ("storage", "share", "error"),
+    [("fp16", 0.51, 1e-3), pytest.param("int8", 0.3, 1e-2, marks=pytest.mark.slow)],
+)
 def test_small_files_read_back(tmp_path: Path, network, storage, share, error) -> None:
     (tmp_path / "full.onnx").write_bytes(exported())
     export_onnx(network, INFO, tmp_path / "small.onnx", storage=storage)

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from hrtrack.errors import BackendError, ModelError
-from hrtrack.export import run
 from hrtrack.export.run import ExportOptions, export_model
 from hrtrack.models.agreement import TOLERANCES, compare, drawn_crops
 from hrtrack.models.checkpoints import load_hrnet, save_weights
@@ -224,11 +223,8 @@ def test_weights_stored_in_8_bits_are_wide_before_two_crops_share_them(
 
 @pytest.mark.slow
 def test_inherited_ranges_that_spoil_it_are_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Not `caplog`: quantising with NNCF, in another test, silences loggers that are there already.
-    said: list[str] = []
-    monkeypatch.setattr(run.LOG, "warning", lambda text, *parts: said.append(text % parts))
     crops = drawn_crops(INFO.input_hw, FEWEST)
     ranges = dict.fromkeys(pose_ranges(small_network(), INFO, crops), (0.0, 0.001))
     save_weights(small_network(), INFO, tmp_path / "small.safetensors", ranges=ranges)
@@ -237,7 +233,7 @@ def test_inherited_ranges_that_spoil_it_are_left_out(
     )
     assert done.eightbit is None
     assert eight_bit.KEY not in read_onnx_metadata(done.path)
-    (line,) = said
+    (line,) = caplog.messages
     assert "will not compute with a.onnx in 8 bits" in line
 
 
