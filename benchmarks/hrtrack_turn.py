@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -32,12 +33,11 @@ from hrtrack.tracker.video.open import Source, open_source
 WARM_UP = 10
 
 
-def timed(work: Callable[[], Any], count: int) -> tuple[float, float]:
-    """Frames a second, and milliseconds of processor time a frame."""
+def timed(work: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds that pass, and seconds of processor time."""
     start, cpu = time.perf_counter(), time.process_time()
     work()
-    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    return count / seconds, cpu / count * 1e3
+    return time.perf_counter() - start, time.process_time() - cpu
 
 
 def main(clip: str, count: int, most: int) -> None:
@@ -56,23 +56,26 @@ def main(clip: str, count: int, most: int) -> None:
 
         def video(source: Source, name: str) -> Sinks:
             target = Target("video", str(Path(folder) / name))
-            return open_sinks([target], source=source, skeleton=skeleton)
+            return open_sinks([target], source=source, skeleton=skeleton, overwrite=True)
 
         pipeline, poses = tracker.pipeline(), list[Poses]()
         picture = picture_maker(skeleton, layers, pipeline)
 
-        def decode() -> None:
+        def decode(part: slice) -> None:
             with open_source(clip) as source:
-                for _ in itertools.islice(source, count):
+                for _ in itertools.islice(source, len(frames[part])):
                     pass
 
-        def draw() -> None:
-            for frame, people in zip(frames, poses, strict=True):
+        def loop(part: slice) -> None:
+            poses.extend(map(pipeline.step, frames[part]))
+
+        def draw(part: slice) -> None:
+            for frame, people in zip(frames[part], poses[part], strict=True):
                 picture(frame, people)()
 
-        def encode() -> None:
+        def encode(part: slice) -> None:
             with open_source(clip) as source, video(source, "alone.mp4") as sinks:
-                for frame, people in zip(frames, poses, strict=True):
+                for frame, people in zip(frames[part], poses[part], strict=True):
                     sinks.write(frame, people, partial(np.asarray, frame.image))
 
         def whole() -> None:
@@ -81,21 +84,30 @@ def main(clip: str, count: int, most: int) -> None:
                 for frame, people in itertools.islice(run, count):
                     sinks.write(frame, people, picture(frame, people))
 
-        seen = len(frames)
-        fps, loop = timed(lambda: poses.extend(map(pipeline.step, frames)), seen)
+        def parts(part: slice) -> None:
+            for name, work in (("loop", loop), ("decode", decode), ("draw", draw),
+                               ("encode", encode)):  # fmt: skip
+                seconds, cpu = timed(lambda work=work: work(part))  # type: ignore[misc]
+                spent[name] += cpu
+                if name == "loop":
+                    lasted.append(seconds)
+
+        seen, spent, lasted = len(frames), defaultdict[str, float](float), list[float]()
+        # Half before the whole and half after it, for the machine's speed drifts.
+        parts(slice(0, seen // 2))
+        with open_source(clip) as described:
+            seconds, cpu = timed(whole)
+        parts(slice(seen // 2, seen))
         found = {
             "frames": seen,
             "people": sum(map(len, poses)) / seen,
-            "fps": fps,
-            "cpu_ms": loop,
-            "decode_ms": timed(decode, seen)[1],
-            "draw_ms": timed(draw, seen)[1],
-            "encode_ms": timed(encode, seen)[1],
+            "fps": seen / sum(lasted),
+            "cpu_ms": spent["loop"] / seen * 1e3,
+            **{f"{name}_ms": spent[name] / seen * 1e3 for name in ("decode", "draw", "encode")},
+            "file_fps": seen / seconds,
+            "file_cpu_ms": cpu / seen * 1e3,
+            "bytes": (Path(folder) / "whole.mp4").stat().st_size,
         }
-        frames.clear()
-        with open_source(clip) as described:
-            found["file_fps"], found["file_cpu_ms"] = timed(whole, seen)
-        found["bytes"] = (Path(folder) / "whole.mp4").stat().st_size
     print(json.dumps(found))
 
 
