@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import weakref
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
@@ -195,7 +196,8 @@ class Tracker:
                 then estimates everybody, because a carried person has no heatmap.
             upcoming: what gives the next frame, or None if it is not decoded yet. On a CPU the
                 detector then works ahead, and the networks leave room for the video's decoder and
-                encoder; `Pipeline.close` ends that. Results stay the same to the bit.
+                encoder; `Pipeline.close` ends that. Results stay the same to the bit. With one thread
+                nothing is done at the same time.
         """
         self._gate.check()
         target: float | str = self.options.target_fps
@@ -204,8 +206,10 @@ class Tracker:
             target = (rate or FASTEST) if live and not keep_heatmaps else "off"
         budget = None if isinstance(target, str) else Budget(target_fps=target, waits=waits)
         beside = ExitStack()
-        if upcoming is not None and not isinstance(self.detector, SharedNetwork):
-            upcoming = None  # a detector on a GPU is quick, and is called by one thread at a time
+        threads = self.options.threads or os.cpu_count() or 1
+        # A detector on a GPU is quick, and is called by one thread at a time.
+        if threads == 1 or not isinstance(self.detector, SharedNetwork):
+            upcoming = None
         if upcoming is not None:
             beside.enter_context(CALLERS.enter())
             for one in (self.network, self.detector):
