@@ -196,8 +196,8 @@ class Tracker:
                 then estimates everybody, because a carried person has no heatmap.
             upcoming: what gives the next frame, or None if it is not decoded yet. On a CPU the
                 detector then works ahead, and the networks leave room for the video's decoder and
-                encoder; `Pipeline.close` ends that. Results stay the same to the bit. With one thread
-                nothing is done at the same time.
+                encoder; `Pipeline.close` ends that. Results stay the same to the bit. With one
+                thread, nothing is done at the same time.
         """
         self._gate.check()
         target: float | str = self.options.target_fps
