@@ -141,8 +141,8 @@ class OpenVinoDetector:
             hw = input_for(image_hw, hw)
         # Both when a size is met first, for later it would hold up streams under way. Beside other
         # work only the one is needed as a rule.
-        both = {self._shares} if others else {1, self._shares}
-        pools = {shares: self._pool(hw, shares) for shares in both}
+        wanted = {self._shares} if others else {1, self._shares}
+        pools = {shares: self._pool(hw, shares) for shares in wanted}
         return pools[self._shares if others else 1].borrow()
 
     def _pool(self, hw: tuple[int, int], shares: int) -> Pool[_Runner]:
