@@ -24,7 +24,9 @@ import av.video.reformatter
 __all__ = ["av", "open_behind"]
 
 BEHIND = 5
-"""Such threads get a third of the time of others that want the same core (nice(2))."""
+"""Threads that are so much nicer get a third of the time of others that want the same core."""
+LEAST = 19
+"""The lowest priority that there is (nice(2))."""
 
 
 def open_behind(codec: av.CodecContext) -> None:
@@ -40,7 +42,9 @@ def open_behind(codec: av.CodecContext) -> None:
 
     def work() -> None:  # a thread inherits the priority of the one that starts it
         with suppress(av.error.FFmpegError, ValueError, OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
+            here = threading.get_native_id()
+            given = os.getpriority(os.PRIO_PROCESS, here)
+            os.setpriority(os.PRIO_PROCESS, here, min(given + BEHIND, LEAST))
             codec.open()
 
     opener = threading.Thread(target=work, name="open", daemon=True)
