@@ -87,7 +87,7 @@ def main(clip: str, count: int, most: int) -> None:
         def parts(part: slice) -> None:
             for name, work in (("loop", loop), ("decode", decode), ("draw", draw),
                                ("encode", encode)):  # fmt: skip
-                seconds, cpu = timed(lambda work=work: work(part))  # type: ignore[misc]
+                seconds, cpu = timed(partial(work, part))
                 spent[name] += cpu
                 if name == "loop":
                     lasted.append(seconds)

@@ -12,7 +12,7 @@ from hrtrack.skeleton import COCO17
 from hrtrack.tracker.inference.backends.torch import TorchNetwork
 from hrtrack.tracker.inference.detectors.torch import TorchDetector
 from hrtrack.tracker.inference.estimate_gpu import GpuEstimator
-from hrtrack.tracker.loop import Pipeline
+from hrtrack.tracker.loop import Pipeline, Proposer
 from hrtrack.tracker.stopwatch import Stopwatch
 from hrtrack.tracker.tracking.associate import Tracks
 from hrtrack.tracker.tracking.smooth import Smoother
@@ -27,7 +27,7 @@ LAPS = 16
 FPS = 30
 
 
-class GivenProposer:
+class GivenProposer(Proposer):
     """Runs the detector in every fifth frame for its time, and gives boxes that are known."""
 
     def __init__(self, looks: TorchDetector, boxes: list[NDArray[np.float64]]) -> None:
@@ -40,18 +40,6 @@ class GivenProposer:
             self._looks(frame.image)
         boxes = self._boxes[frame.index % LAPS]
         return replace(Proposals.from_detections(boxes, np.full(len(boxes), 0.9)), detected=due)
-
-    def look_ahead(self, frame: Frame | None, stopwatch: Stopwatch) -> None:
-        """The detector runs in `propose`."""
-
-    def finish(self) -> None:
-        """Nothing is measured."""
-
-    def begin_anew(self) -> None:
-        """The given boxes know no cuts."""
-
-    def close(self) -> None:
-        """There is no thread to end."""
 
 
 def pipeline(session: Session) -> None:

@@ -20,7 +20,7 @@ from ..errors import SourceError
 from ..poses import Poses
 from ..skeleton import Skeleton
 from ..types import Detect
-from .loop import Pipeline, Upcoming
+from .loop import Pipeline, Proposer, Upcoming
 from .outputs.base import Target
 from .outputs.open import Sinks, open_sinks
 from .outputs.pictures.draw import DrawOptions, draw
@@ -241,7 +241,7 @@ def _video(source: Source, skeleton: Skeleton, path: Path, watch: Stopwatch) -> 
     return open_sinks([target], source=source, skeleton=skeleton, stopwatch=watch)
 
 
-class TiledProposer:
+class TiledProposer(Proposer):
     """Stands in for `BoxProposer`: runs the detector, and gives one recorded box N times."""
 
     def __init__(
@@ -269,18 +269,6 @@ class TiledProposer:
         boxes = np.tile(box, (self._count, 1)).astype(np.float32)
         boxes[:, [0, 2]] += shifts[:, None]
         return replace(Proposals.from_detections(boxes, np.ones(self._count)), detected=detected)
-
-    def look_ahead(self, frame: Frame | None, stopwatch: Stopwatch) -> None:
-        """The detector runs in `propose`."""
-
-    def finish(self) -> None:
-        """Nothing is measured."""
-
-    def begin_anew(self) -> None:
-        """The recorded boxes know no cuts."""
-
-    def close(self) -> None:
-        """There is no thread to end."""
 
 
 def record_box(poses: Sequence[Poses]) -> list[NDArray[np.float32]]:

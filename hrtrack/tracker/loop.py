@@ -54,17 +54,28 @@ class Poser(Protocol):
 
 
 class Proposer(Protocol):
-    """Says where to look for people: `BoxProposer`, or what stands in for it in a measurement."""
+    """Says where to look for people: `BoxProposer`, or what stands in for it in a measurement.
+
+    A stand-in that inherits from it needs only `propose`; the other calls then do nothing.
+    """
 
     def propose(self, frame: Frame, spares: bool = False) -> Proposals: ...
 
-    def look_ahead(self, frame: Frame | None, stopwatch: Stopwatch) -> None: ...
+    def look_ahead(self, frame: Frame | None, stopwatch: Stopwatch) -> None:
+        """May look at the next frame beside the work on this one."""
+        return
 
-    def finish(self) -> None: ...
+    def finish(self) -> None:
+        """Is told that all work on a frame is done."""
+        return
 
-    def begin_anew(self) -> None: ...
+    def begin_anew(self) -> None:
+        """Is told of a cut."""
+        return
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends threads."""
+        return
 
 
 @dataclass

@@ -36,13 +36,21 @@ class Scene:
         self.image = np.zeros((300, 1000, 3), np.uint8)
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        self.looks.append(self.index)
-        places = np.array(self.seen(self.index), np.float32).reshape(-1, 2)
+        number = self.number(image)
+        self.looks.append(number)
+        places = np.array(self.seen(number), np.float32).reshape(-1, 2)
         boxes = np.concatenate([places, places + SIZE], axis=1).astype(np.float32)
         return boxes, np.full(len(boxes), 0.9, np.float32)
 
+    def number(self, image: NDArray[np.uint8]) -> int:
+        """Which frame the picture is of."""
+        return self.index
+
     def frame(self) -> Frame:
         return Frame(self.index, self.index / self.fps, self.image)
+
+    def look_ahead(self, proposer: BoxProposer) -> None:
+        """Nobody sees the next frame early."""
 
     def estimate(self, boxes: NDArray[np.floating], scores: NDArray[np.floating]) -> Poses:
         """Every box gets the pose of the person it covers best; none where it covers nobody."""
@@ -77,6 +85,7 @@ class Scene:
         result = []
         for _ in range(frames):
             proposals = proposer.propose(self.frame())
+            self.look_ahead(proposer)
             poses = self.estimate(proposals.boxes, proposals.scores)
             result.append(tracks.update(poses, proposals))
             proposer.finish()
@@ -87,36 +96,22 @@ class Scene:
 class Ahead(Scene):
     """Frames of which the proposer sees the next one early, each with its number in the picture."""
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: Walk, given: Callable[[int], bool]) -> None:
         super().__init__(walk)
+        self.given = given
         self.frames = [
             Frame(i, i / self.fps, np.full_like(self.image, i)) for i in range(256)
         ]  # fmt: skip
 
-    def detect(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        number = int(image[0, 0, 0])
-        self.looks.append(number)
-        places = np.array(self.seen(number), np.float32).reshape(-1, 2)
-        boxes = np.concatenate([places, places + SIZE], axis=1).astype(np.float32)
-        return boxes, np.full(len(boxes), 0.9, np.float32)
+    def number(self, image: NDArray[np.uint8]) -> int:
+        return int(image[0, 0, 0])
 
     def frame(self) -> Frame:
         return self.frames[self.index]
 
-    def go_ahead(
-        self, proposer: BoxProposer, tracks: Tracks, frames: int, given: Callable[[int], bool]
-    ) -> list[Poses]:
-        result, watch = [], Stopwatch()
-        for _ in range(frames):
-            proposals = proposer.propose(self.frame())
-            there = given(self.index)
-            proposer.look_ahead(self.frames[self.index + 1] if there else None, watch)
-            poses = self.estimate(proposals.boxes, proposals.scores)
-            result.append(tracks.update(poses, proposals))
-            proposer.finish()
-            self.index += 1
-        proposer.close()
-        return result
+    def look_ahead(self, proposer: BoxProposer) -> None:
+        there = self.given(self.index)
+        proposer.look_ahead(self.frames[self.index + 1] if there else None, Stopwatch())
 
 
 def crowd(index: int) -> list[tuple[float, float]]:
@@ -131,11 +126,12 @@ def crowd(index: int) -> list[tuple[float, float]]:
 ], ids=["always", "now and then"])  # fmt: skip
 @pytest.mark.parametrize("every", ["auto", 1, 3])
 def test_looking_ahead_changes_nothing(every: Any, given: Callable[[int], bool]) -> None:
-    plain, ahead = Ahead(crowd), Ahead(crowd)
+    plain, ahead = Ahead(crowd, lambda index: False), Ahead(crowd, given)
     expected = plain.run(100, every=every)
     tracks = Tracks(COCO17)
     proposer = BoxProposer(ahead.detect, tracks, every=every)
-    found = ahead.go_ahead(proposer, tracks, 100, given)
+    found = ahead.go_on(proposer, tracks, 100)
+    proposer.close()
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one.ids, other.ids)
         np.testing.assert_array_equal(one.boxes, other.boxes)
@@ -146,7 +142,7 @@ def test_looking_ahead_changes_nothing(every: Any, given: Callable[[int], bool])
 
 
 def test_a_detector_that_fails_ahead_fails_where_it_would_have_looked() -> None:
-    scene = Ahead(lambda i: [(100, 20)])
+    scene = Ahead(lambda i: [(100, 20)], lambda index: True)
 
     def broken(image: NDArray[np.uint8]) -> Any:
         if image[0, 0, 0] == 6:
@@ -156,7 +152,7 @@ def test_a_detector_that_fails_ahead_fails_where_it_would_have_looked() -> None:
     tracks = Tracks(COCO17)
     proposer = BoxProposer(broken, tracks, every=3)
     with pytest.raises(RuntimeError, match="no boxes here"):
-        scene.go_ahead(proposer, tracks, 20, lambda index: True)
+        scene.go_on(proposer, tracks, 20)
     assert scene.index == 6
     proposer.close()
 

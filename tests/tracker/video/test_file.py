@@ -71,19 +71,13 @@ def test_the_upcoming_frame_is_the_one_that_comes(tmp_path: Path) -> None:
 def test_a_fault_is_no_upcoming_frame(tmp_path: Path) -> None:
     clip = make_clip(tmp_path / "clip.ts", 60)
     clip.write_bytes(clip.read_bytes()[: clip.stat().st_size * 2 // 3])
-    seen = []
-
-    def read() -> None:
-        with open_source(str(clip)) as source:
-            for frame in source:
-                seen.append(number_of(frame.image))
-                source.upcoming()
-
-    whole = []
+    whole, seen = list[int](), list[int]()
     with contextlib.suppress(TruncatedSourceError), open_source(str(clip)) as source:
         whole.extend(number_of(frame.image) for frame in source)
-    with contextlib.suppress(TruncatedSourceError):
-        read()
+    with contextlib.suppress(TruncatedSourceError), open_source(str(clip)) as source:
+        for frame in source:
+            seen.append(number_of(frame.image))
+            source.upcoming()
     assert seen == whole
     assert 20 < len(seen) < 60
 

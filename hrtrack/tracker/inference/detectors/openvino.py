@@ -93,7 +93,7 @@ class OpenVinoDetector:
 
     def make_room(self) -> None:
         """Takes half of the cores for a picture while other work goes on, see `SharedNetwork`."""
-        self._shares = max(self._shares, min(HALVES, self._threads or os.cpu_count() or 1))
+        self.share(max(self._shares, HALVES))
 
     def describe(self) -> str:
         """One line for the log."""

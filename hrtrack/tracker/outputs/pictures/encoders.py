@@ -39,7 +39,9 @@ H264 = Kind(
     keeps=False,
 )  # fmt: skip
 """Fast enough for two cores; no frame is held back, which a viewer of a live source would see."""
-FRAME_THREADS = {**H264.options, "x264-params": "aq-mode=0:weightp=0:sliced-threads=0"}
+FRAME_THREADS = {
+    **H264.options, "x264-params": f"{H264.options['x264-params']}:sliced-threads=0",
+}  # fmt: skip
 """For files: a thread works on one picture, and the loop waits for none. The threads hold back a
 picture each but for one."""
 MOST_THREADS = 8

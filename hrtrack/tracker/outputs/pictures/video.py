@@ -118,7 +118,8 @@ class Encoder:
             context.color_primaries = context.color_trc = BT709
         if not source.is_live:
             if self._kind.codec == H264.codec:
-                context.options, context.thread_count = FRAME_THREADS, _threads()
+                context.options = FRAME_THREADS
+                context.thread_count = min(os.cpu_count() or 1, MOST_THREADS)
             open_behind(context)
         self.sound = Sound(source if sound else None, self._out, form, origin)
         self._queue: queue.Queue[tuple[Picture, int] | None] = queue.Queue(QUEUED)
@@ -200,8 +201,9 @@ class Encoder:
 
     def _fail(self, error: Exception) -> None:
         self.pipe_closed = isinstance(error, BrokenPipeError)
-        if self._last is not None:
-            with suppress(av.error.FFmpegError, ValueError):  # which may be what failed before
+        if self._last is not None and not self.pipe_closed:
+            # What failed may fail again, and this thread must come to tell of it.
+            with suppress(av.error.FFmpegError, OSError, ValueError):
                 self._mux(self._stream.encode(None))
         kept = f"{self.part} plays up to {self.seconds:.1f} s"
         reason = why(error) if isinstance(error, OSError) else one_line(error)
@@ -360,10 +362,6 @@ def trim(part: Path) -> None:
             if kind in (b"moov", b"mdat", b"mfra"):
                 whole = at
         file.truncate(whole)
-
-
-def _threads() -> int:
-    return min(os.cpu_count() or 1, MOST_THREADS)
 
 
 def _standard_output() -> IO[bytes]:
